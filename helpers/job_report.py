@@ -1,0 +1,133 @@
+"""What the job runner prints: progress by task and cell, and where the results are."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from helpers.local_job import TaskResult
+
+_WORDS = {"SUCCESS": "done", "FAILED": "FAILED", "TIMEDOUT": "TIMED OUT", "EXCLUDED": "excluded", "NOT_RUN": "not run"}
+
+
+class CellProgress:
+    """Shows which cell of a notebook runs: a bar on a terminal, else a line a cell.
+
+    Parameters
+    ----------
+    task : str
+    notebook : nbformat.NotebookNode
+
+    Attributes
+    ----------
+    where : str
+        The cell that was started last, for messages.
+    """
+
+    def __init__(self, task: str, notebook: Any) -> None:
+        from tqdm import tqdm
+
+        self._task = task
+        self._headings = _headings(notebook)
+        self._number = 0
+        self._bar = tqdm(
+            total=len(self._headings),
+            desc=f"  {task}",
+            unit="cell",
+            leave=False,
+            file=sys.stdout,
+            disable=not sys.stdout.isatty(),
+        )
+        self.where = "before the first cell"
+
+    def __enter__(self) -> CellProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def on_cell_start(self, cell: Any, cell_index: int) -> None:
+        """Count and name a cell; skipped and text cells are passed over."""
+        if cell_index not in self._headings:
+            return
+        heading = self._headings[cell_index]
+        self._bar.update(int(self._number > 0))
+        self._number += 1
+        self.where = f"cell {self._number} ({heading})"
+        self._bar.set_postfix_str(heading)
+        if self._bar.disable:
+            print(f"  {self._task}: cell {self._number}/{len(self._headings)} {heading}", flush=True)
+
+
+def _headings(notebook: Any) -> dict[int, str]:
+    """Return, for each code cell that will run, the heading above it."""
+    heading, headings = "start", {}
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type == "markdown":
+            titles = [line.lstrip("# ") for line in cell.source.splitlines() if line.startswith("#")]
+            heading = titles[-1] if titles else heading
+        elif cell.cell_type == "code" and "skip-execution" not in cell.metadata.get("tags", []) and cell.source.strip():
+            headings[index] = heading
+    return headings
+
+
+def print_task(key: str, result: TaskResult) -> None:
+    """Print how a task ended."""
+    attempts = f", {result.attempts} attempts" if result.attempts > 1 else ""
+    outcome = f" ({result.outcome})" if result.outcome else ""
+    print(f"  {key}: {_WORDS[result.state]}{outcome} after {result.seconds:.0f} s{attempts}", flush=True)
+    if result.error:
+        print(f"    {result.error}", flush=True)
+
+
+def print_retry(key: str, error: str | None, attempt: int, retries: int) -> None:
+    """Print that a task is tried again."""
+    print(f"  {key}: attempt {attempt} failed, trying again ({attempt} of {retries})\n    {error}", flush=True)
+
+
+def print_summary(summary: dict, output: Path, rows: int = 5) -> None:
+    """Print where the results are, and a few scored rows.
+
+    Parameters
+    ----------
+    summary : dict
+        As in ``summary.json``.
+    output : pathlib.Path
+        Folder of the executed notebooks.
+    rows : int, default 5
+        Scored rows to print.
+    """
+    print()
+    for key, job in summary["jobs"].items():
+        print(f"{key}: {_WORDS[job['state']]} after {job['seconds']:.0f} s")
+    print(f"\nExecuted notebooks: {output}")
+    for job in summary["jobs"].values():
+        for task in job["tasks"].values():
+            if task["html"]:
+                print(f"  {task['html']}")
+    values: dict[str, Any] = {}
+    for job in summary["jobs"].values():
+        for task in job["tasks"].values():
+            values |= task["task_values"]
+    if "model_version" in values:
+        print(f"Registered model:   {values['model_name']} version {values['model_version']} in {summary['registry_uri']}")
+    if "prediction_table" in values:
+        _print_predictions(values, Path(summary["spark_warehouse"]), rows)
+    print(f"Summary:            {output / 'summary.json'}")
+
+
+def _print_predictions(values: dict[str, Any], warehouse: Path, rows: int) -> None:
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    from helpers.local_catalog import table_folder
+
+    folder = table_folder(warehouse, values["prediction_table"])
+    print(f"Predictions:        {values['prediction_table']}, batch {values['batch_id']}: {values['rows_scored']} rows in {folder}")
+    if not folder.is_dir():
+        return
+    partitions = ds.partitioning(pa.schema([("batch_id", pa.string())]), flavor="hive")
+    table = ds.dataset(folder, format="parquet", partitioning=partitions)
+    print(table.filter(ds.field("batch_id") == values["batch_id"]).head(rows).to_pandas().to_string(index=False))

@@ -1,0 +1,90 @@
+"""A Spark session on a laptop that behaves as a Databricks one does."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from helpers import java, local_catalog
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+def start(local_dir: Path) -> SparkSession:
+    """Start Spark on all cores, with its tables under ``local_dir``/warehouse.
+
+    Parameters
+    ----------
+    local_dir : pathlib.Path
+        Folder of the local state. The JVM's own output goes to ``spark.log`` in it.
+
+    Raises
+    ------
+    helpers.java.JavaNotFound
+        If there is no Java 17 or newer.
+    RuntimeError
+        If the JVM ends at once; the message quotes its last words.
+    """
+    from pyspark.errors import PySparkRuntimeError
+    from pyspark.sql import SparkSession
+
+    os.environ["JAVA_HOME"] = str(java.java_home())
+    # The workers must run this interpreter, not whatever `python3` is on PATH.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    local_dir.mkdir(parents=True, exist_ok=True)
+    log = local_dir / "spark.log"
+    builder = (
+        SparkSession.builder.appName("azureml_mlflow")
+        .master(os.environ.get("MASTER", "local[*]"))
+        .config("spark.sql.warehouse.dir", str(local_dir / "warehouse"))
+        # As on Databricks.
+        .config("spark.sql.session.timeZone", "UTC")
+        .config("spark.sql.execution.arrow.pyspark.enabled", "true")
+        # Folders are the truth about partitions, so that tables written by another session are
+        # seen whole; and a batch called 2026-01-31 is a name, not a date.
+        .config("spark.sql.hive.manageFilesourcePartitions", "false")
+        .config("spark.sql.sources.partitionColumnTypeInference.enabled", "false")
+        # A laptop's host name may resolve to nothing, or to a VPN that is gone.
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.driver.memory", "2g")
+        .config("spark.sql.shuffle.partitions", "4")
+        .config("spark.ui.enabled", "false")
+    )
+    try:
+        with _output_to(log):
+            spark = builder.getOrCreate()
+    except PySparkRuntimeError as error:
+        if error.getErrorClass() != "JAVA_GATEWAY_EXITED":
+            raise
+        last_words = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-1:]
+        raise RuntimeError(
+            f"Spark did not start with the Java in {os.environ['JAVA_HOME']}: {' '.join(last_words)} (all of it: {log})"
+        ) from None
+    local_catalog.register_tables(spark)
+    return spark
+
+
+@contextmanager
+def _output_to(log: Path) -> Iterator[None]:
+    """Give child processes started in the block ``log`` as their standard output and error.
+
+    The JVM inherits both for its whole life; its start-up warnings are not the reader's.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = {fd: os.dup(fd) for fd in (1, 2)}
+    with log.open("ab") as file:
+        try:
+            for fd in saved:
+                os.dup2(file.fileno(), fd)
+            yield
+        finally:
+            for fd, copy in saved.items():
+                os.dup2(copy, fd)
+                os.close(copy)

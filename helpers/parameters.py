@@ -1,0 +1,194 @@
+"""Every parameter of the bundle, declared once: name, type, default, choices, description.
+
+Notebooks ask for the ones they use (``runtime.parameters("epochs", ...)``); the job
+runner checks what it is given against this list before it starts anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+
+class ParameterError(ValueError):
+    """A parameter has a value that cannot be used.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    value : object
+        The value it has.
+    problem : str
+        What is wrong with it, what is accepted and what to do, in plain words.
+    source : str, optional
+        Where the value came from (a widget, an environment variable, a command line).
+    """
+
+    def __init__(self, name: str, value: Any, problem: str, source: str = "") -> None:
+        self.name, self.value, self.problem, self.source = name, value, problem, source
+        origin = f" (from {source})" if source else ""
+        super().__init__(f"{name}={value!r}{origin}: {problem}")
+
+    def __reduce__(self):
+        return type(self), (self.name, self.value, self.problem, self.source)
+
+
+def _matching(pattern: str, accepted: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(accepted)
+        return value
+
+    return AfterValidator(check)
+
+
+_PART = r"[^`./\\\s:]+"
+Identifier = Annotated[str, _matching(_PART, "one name without dots, spaces, slashes, colons or backticks")]
+OptionalIdentifier = Annotated[
+    str, _matching(f"({_PART})?", "empty, or one name without dots, spaces, slashes, colons or backticks")
+]
+TableName = Annotated[
+    str, _matching(rf"{_PART}(\.{_PART}){{0,2}}", "`table`, `schema.table` or `catalog.schema.table`")
+]
+OptionalTableName = Annotated[
+    str,
+    _matching(rf"({_PART}(\.{_PART}){{0,2}})?", "empty, `table`, `schema.table` or `catalog.schema.table`"),
+]
+ModelName = Annotated[str, _matching(r"[^/:\"'%]+", "a name without slashes, colons, quotes or percent signs")]
+ColumnName = Annotated[str, Field(min_length=1)]
+# It becomes a partition value, hence part of a path and of a SQL literal.
+BatchId = Annotated[str, _matching(r"[\w.:+-]*", "letters, digits and _ . : + - only")]
+Version = Annotated[str, _matching(r"([1-9]\d*)?", "empty (the champion), or a version number: 1, 2, …")]
+RunId = Annotated[str, _matching(r"[\w-]*", "empty (the newest finished run), or a run id")]
+
+
+class Parameters(BaseModel):
+    """The declarations; each field's description is what users see beside the widget."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, protected_namespaces=())
+
+    tracking_mode: Literal["auto", "local", "databricks"] = Field(
+        "auto",
+        description="Where runs are tracked. auto: Databricks in a Databricks workspace, a local SQLite file elsewhere",
+    )
+    model_registry: Literal["auto", "local", "databricks", "databricks-uc"] = Field(
+        "auto", description="Where models are registered. auto: the registry that goes with tracking_mode"
+    )
+    experiment_name: str = Field(
+        "azureml_mlflow",
+        min_length=1,
+        description="MLflow experiment. A plain name is put under /Users/<you>/ on Databricks",
+    )
+    catalog: OptionalIdentifier = Field("", description="Catalog of the tables. Empty: the current one")
+    schema_: Identifier = Field(
+        "azureml_mlflow", alias="schema", description="Schema of the tables, made if it is missing"
+    )
+    source_path: str = Field(
+        "", description="CSV or Parquet file or folder to load. Empty: scikit-learn's breast-cancer data"
+    )
+    training_table: TableName = Field("training", description="Table with labelled rows")
+    scoring_table: TableName = Field("scoring", description="Table with rows to score")
+    prediction_table: OptionalTableName = Field(
+        "", description="Table that receives the predictions. Empty: <model_name>_predictions"
+    )
+    label_column: ColumnName = Field("diagnosis", description="Column to predict")
+    id_column: ColumnName = Field("id", description="Column that identifies a row: no nulls, no duplicates")
+    scoring_filter: str = Field(
+        "", description="SQL condition that picks the rows to score, e.g. `id < 100`. Empty: all rows"
+    )
+    model_name: ModelName = Field("breast_cancer", description="Name in the model registry")
+    model_version: Version = Field("", description="Version to use. Empty: the champion")
+    model_flavor: Literal["sklearn", "spark"] = Field(
+        "sklearn", description="scikit-learn pipeline (on the driver) or Spark ML pipeline (on the cluster)"
+    )
+    epochs: int = Field(20, ge=1, le=10_000, description="Passes over the training rows")
+    learning_rate: float = Field(
+        0.01, gt=0, allow_inf_nan=False, description="Step size of the scikit-learn pipeline (Spark ML chooses its own)"
+    )
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="Share of the rows held out of training")
+    seed: int = Field(42, ge=0, lt=2**32, description="Seed of the split and of the training")
+    validation_metric: Literal[
+        "accuracy_score", "precision_score", "recall_score", "f1_score", "roc_auc", "log_loss"
+    ] = Field("accuracy_score", description="Metric of the gate, on the held-out rows")
+    validation_threshold: float = Field(
+        0.9, allow_inf_nan=False, description="Least value of the metric that passes (for log_loss: the greatest)"
+    )
+    run_id: RunId = Field("", description="Run whose model is registered. Empty: the newest finished run of model_name")
+    batch_id: BatchId = Field("", description="Names the batch; scoring it again replaces its rows. Empty: today (UTC)")
+
+
+FIELDS = {field.alias or name: field for name, field in Parameters.model_fields.items()}
+"""Declaration of each parameter by its public name."""
+
+
+PATHS = frozenset({"source_path"})
+"""Parameters whose value may be a path on the machine where it was typed."""
+
+
+def choices(name: str) -> tuple[str, ...]:
+    """Return the accepted values of a parameter with a fixed set of them, else an empty tuple."""
+    annotation = FIELDS[name].annotation
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
+def require_declared(names, source: str = "") -> None:
+    """Refuse names that are not declared.
+
+    Raises
+    ------
+    ParameterError
+        For the first unknown name, with the nearest declared one.
+    """
+    import difflib
+
+    for name in names:
+        if name not in FIELDS:
+            near = difflib.get_close_matches(name, FIELDS, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ParameterError(
+                name, "", f"unknown parameter; {hint}declared are: {', '.join(sorted(FIELDS))}", source
+            )
+
+
+def parse(values: Mapping[str, Any], sources: Mapping[str, str] | None = None) -> SimpleNamespace:
+    """Check values and convert them from the text that widgets and command lines hold.
+
+    Parameters
+    ----------
+    values : mapping of str to object
+        Value by parameter name; only these are in the result.
+    sources : mapping of str to str, optional
+        Where each value came from, for the error message.
+
+    Returns
+    -------
+    types.SimpleNamespace
+        One attribute a parameter, of the declared type.
+
+    Raises
+    ------
+    ParameterError
+        For the first value that is not accepted.
+    """
+    sources = sources or {}
+    require_declared(values)
+    try:
+        parsed = Parameters(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        reason = first["msg"].removeprefix("Value error, ")
+        default = FIELDS[name].default
+        raise ParameterError(
+            name,
+            values[name],
+            f"not accepted: {reason[0].lower()}{reason[1:]}. {FIELDS[name].description} (default: {default!r}).",
+            sources.get(name, ""),
+        ) from None
+    by_alias = parsed.model_dump(by_alias=True)
+    return SimpleNamespace(**{name: by_alias[name] for name in values})

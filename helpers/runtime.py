@@ -1,0 +1,194 @@
+"""Where the notebook runs: Databricks or a laptop. Nothing else in the bundle asks.
+
+On Databricks ``spark``, ``dbutils`` and ``display`` are in the notebook's namespace; on a
+laptop this module brings stand-ins that do the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from helpers import parameters as declared
+from helpers.local_dbutils import PARAMETER_PREFIX, LocalDbutils
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+BUNDLE_ROOT = Path(__file__).resolve().parent.parent
+
+
+def _injected(name: str) -> Any:
+    """Return what Databricks put into the notebook's namespace under ``name``, or None."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    return shell.user_ns.get(name) if shell else None
+
+
+@functools.cache
+def _local_dbutils() -> LocalDbutils:
+    return LocalDbutils()
+
+
+def _in_databricks() -> bool:
+    return _injected("dbutils") is not None
+
+
+def dbutils() -> Any:
+    """Return Databricks' ``dbutils``, or on a laptop what stands in for it."""
+    return _injected("dbutils") or _local_dbutils()
+
+
+def local_dir() -> Path:
+    """Return the folder of all local state: MLflow's store, the warehouse, executed notebooks.
+
+    ``.local`` in the bundle, or the environment variable ``BUNDLE_LOCAL_DIR``.
+    """
+    return Path(os.environ.get("BUNDLE_LOCAL_DIR") or BUNDLE_ROOT / ".local").resolve()
+
+
+def spark() -> SparkSession:
+    """Return the Spark session: Databricks' own, the one that is active, or a new local one."""
+    if _in_databricks() and _injected("spark") is not None:
+        return _injected("spark")
+    from pyspark.sql import SparkSession
+
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        return active
+    from helpers import local_spark
+
+    return local_spark.start(local_dir())
+
+
+def parameters(*names: str) -> SimpleNamespace:
+    """Return the notebook's parameters, checked and converted.
+
+    On Databricks they become widgets, which job parameters of the same names override; on a
+    laptop they come from environment variables ``BUNDLE_PARAM_<NAME>``.
+
+    Parameters
+    ----------
+    *names : str
+        Names declared in `helpers.parameters`.
+
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        If a name is not declared or a value is not accepted.
+    """
+    declared.require_declared(names)
+    utils = dbutils()
+    sources = dict.fromkeys(names, "its widget")
+    if not _in_databricks():
+        variables = [key for key in os.environ if key.startswith(PARAMETER_PREFIX)]
+        for variable in variables:
+            name = variable.removeprefix(PARAMETER_PREFIX).lower()
+            declared.require_declared([name], f"environment variable {variable}")
+            sources[name] = f"environment variable {variable}"
+    for name in names:
+        field, choices = declared.FIELDS[name], declared.choices(name)
+        if choices:
+            utils.widgets.dropdown(name, str(field.default), list(choices), name)
+        else:
+            utils.widgets.text(name, str(field.default), name)
+    return declared.parse({name: utils.widgets.get(name) for name in names}, sources)
+
+
+def set_task_value(key: str, value: Any) -> None:
+    """Hand a result to the tasks that follow in the job (outside a job: does nothing)."""
+    dbutils().jobs.taskValues.set(key=key, value=value)
+
+
+def default_tracking_mode() -> str:
+    """Return what ``tracking_mode=auto`` means here."""
+    return "databricks" if _in_databricks() else "local"
+
+
+@contextlib.contextmanager
+def quiet(*loggers: str) -> Iterator[None]:
+    """Hold back warnings, and the named loggers' messages, that tell the reader nothing.
+
+    Used around single calls whose message is known to be beside the point; errors are raised
+    as ever.
+    """
+    levels = {name: logging.getLogger(name).level for name in loggers}
+    try:
+        for name in loggers:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def current_user(spark_session: SparkSession) -> str:
+    """Return the user that Spark runs as: on Databricks the workspace's user name."""
+    return spark_session.sql("SELECT current_user()").first()[0]
+
+
+def display(thing: Any, rows: int = 20) -> None:
+    """Show a Spark or pandas DataFrame, or a Matplotlib figure, below the cell.
+
+    Parameters
+    ----------
+    thing : pyspark.sql.DataFrame, pandas.DataFrame or matplotlib.figure.Figure
+    rows : int, default 20
+        Rows of a Spark DataFrame that are shown on a laptop; Databricks pages by itself.
+    """
+    from IPython.display import Image
+    from IPython.display import display as show
+
+    if hasattr(thing, "savefig"):
+        picture = io.BytesIO()
+        thing.savefig(picture, format="png", bbox_inches="tight", dpi=90)
+        show(Image(picture.getvalue()))
+    elif not hasattr(thing, "toPandas"):
+        show(thing)
+    elif _in_databricks():
+        _injected("display")(thing)
+    else:
+        show(thing.limit(rows).toPandas())
+
+
+def replace_table(
+    rows: DataFrame, table: str, properties: dict[str, str] | None = None, partitioned_by: str | None = None
+) -> None:
+    """Create a table from ``rows``, in place of one of that name.
+
+    Parameters
+    ----------
+    rows : pyspark.sql.DataFrame
+    table : str
+        Qualified name, quoted where needed.
+    properties : dict of str to str, optional
+        Table properties.
+    partitioned_by : str, optional
+        Partition column.
+    """
+    from pyspark.sql import functions as F
+
+    writer = rows.writeTo(table)
+    for key, value in (properties or {}).items():
+        writer = writer.tableProperty(key, value)
+    if partitioned_by:
+        writer = writer.partitionedBy(F.col(partitioned_by))
+    if _in_databricks():
+        # Atomic on Delta, with the old version kept in the table's history.
+        writer.createOrReplace()
+    else:
+        from helpers import local_catalog
+
+        with local_catalog.new_table(rows.sparkSession, table):
+            writer.create()
