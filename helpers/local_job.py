@@ -204,8 +204,6 @@ def _run_attempt(
         environment |= {
             TASK_VALUES_FILE: str(task_values),
             "BUNDLE_LOCAL_DIR": str(runtime.local_dir()),
-            # Unmangled tracebacks and no colour codes in what is saved.
-            "NO_COLOR": "1",
         }
         client = NotebookClient(
             notebook,
@@ -284,6 +282,7 @@ def main(arguments: list[str] | None = None) -> int:
             for key, value in os.environ.items()
             if key.startswith(PARAMETER_PREFIX)
         }
+        parameters.require_declared(environment, f"environment variable {PARAMETER_PREFIX}…")
         given = {name: value for name, value in environment.items() if name in declared} | dict(options.param)
         for name in parameters.PATHS & given.keys():
             # Notebooks run in their own folder; a path was typed in this one.

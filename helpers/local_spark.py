@@ -40,7 +40,7 @@ def start(local_dir: Path) -> SparkSession:
     log = local_dir / "spark.log"
     builder = (
         SparkSession.builder.appName("azureml_mlflow")
-        .master(os.environ.get("MASTER", "local[*]"))
+        .master("local[*]")
         .config("spark.sql.warehouse.dir", str(local_dir / "warehouse"))
         # As on Databricks.
         .config("spark.sql.session.timeZone", "UTC")

@@ -103,7 +103,9 @@ class Predictor:
         if self.is_spark_ml:
             # Through spark_udf it would start a Spark session inside each Python worker.
             named = [column.alias(name) for column, name in zip(inputs, self.inputs, strict=True)]
-            scored = mlflow.spark.load_model(self.folder.as_uri()).transform(rows.select(*kept, *named))
+            with runtime.quiet("mlflow.spark"):
+                model = mlflow.spark.load_model(self.folder.as_uri())
+            scored = model.transform(rows.select(*kept, *named))
             if "probability" in scored.columns:
                 probabilities = vector_to_array("probability")
         elif self.gives_probabilities:

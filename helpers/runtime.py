@@ -154,12 +154,16 @@ def display(thing: Any, rows: int = 20) -> None:
         picture = io.BytesIO()
         thing.savefig(picture, format="png", bbox_inches="tight", dpi=90)
         show(Image(picture.getvalue()))
-    elif not hasattr(thing, "toPandas"):
+        return
+    if hasattr(thing, "toPandas"):
+        if _in_databricks():
+            _injected("display")(thing)
+            return
+        thing = thing.limit(rows).toPandas()
+    import pandas as pd
+
+    with pd.option_context("display.max_colwidth", None):
         show(thing)
-    elif _in_databricks():
-        _injected("display")(thing)
-    else:
-        show(thing.limit(rows).toPandas())
 
 
 def replace_table(

@@ -72,8 +72,9 @@ def rows_to_score(spark: SparkSession, scoring_table: str, scoring_filter: str, 
                 "scoring_filter", scoring_filter, f"is not a condition on {scoring_table}: {reason}"
             ) from None
     if not tables.check_id(rows, id_column):
-        picked = f"no row of {scoring_table} fulfils it" if scoring_filter else f"and {scoring_table} has no rows"
-        raise ParameterError("scoring_filter", scoring_filter, picked)
+        if scoring_filter:
+            raise ParameterError("scoring_filter", scoring_filter, f"no row of {scoring_table} fulfils it")
+        raise ParameterError("scoring_table", scoring_table, "has no rows to score")
     return rows
 
 

@@ -10,7 +10,6 @@ from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
     import pandas as pd
-    from mlflow.data.dataset import Dataset
     from mlflow.entities import Run
     from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql.types import DataType
@@ -59,13 +58,17 @@ class Split:
         """The feature columns."""
         return self.numeric + self.categorical
 
-    def dataset(self) -> Dataset:
-        """Return the table as an MLflow dataset input, with its name and number of rows."""
+    def log_input(self) -> None:
+        """Log the table to the active run as a dataset input, with its name and number of rows."""
         import mlflow
 
-        # It asks whether the table is Delta, and Spark logs an error when it is not.
+        # MLflow asks whether the table is Delta, and Spark logs an error when it is not; and it
+        # warns of integers, which matter in a model's signature and not here.
         with runtime.quiet("SQLQueryContextLogger"):
-            return mlflow.data.from_spark(self.rows, table_name=self.table, name=self.table, targets=self.label_column)
+            dataset = mlflow.data.from_spark(
+                self.rows, table_name=self.table, name=self.table, targets=self.label_column
+            )
+            mlflow.log_input(dataset, context="training")
 
     def counts(self) -> pd.DataFrame:
         """Return the number of rows by class (rows) and part (columns)."""

@@ -139,7 +139,6 @@ def log_model(trained: TrainedModel) -> str:
     import mlflow
 
     arguments: dict[str, Any] = {
-        "name": "model",
         "signature": trained.signature,
         "input_example": trained.input_example,
         # The order of the probabilities, which neither flavor's MLmodel file records.
@@ -148,9 +147,11 @@ def log_model(trained: TrainedModel) -> str:
         "pip_requirements": _requirements(trained.flavor),
     }
     if trained.flavor == "spark":
-        return mlflow.spark.log_model(trained.model, **arguments).model_uri
+        with runtime.quiet("mlflow.spark"):
+            # This flavor logs to the run's artifacts, as MLflow 2 did, and takes no name.
+            return mlflow.spark.log_model(trained.model, artifact_path="model", **arguments).model_uri
     return mlflow.sklearn.log_model(
-        trained.model, skops_trusted_types=_trusted_types(trained.model), **arguments
+        trained.model, name="model", skops_trusted_types=_trusted_types(trained.model), **arguments
     ).model_uri
 
 
