@@ -110,6 +110,13 @@ class Bundle:
         Values of variables; they win over ``BUNDLE_VAR_<name>`` in the environment, which wins
         over the target, which wins over the default.
 
+    Attributes
+    ----------
+    root : pathlib.Path
+    name, target : str
+    variables : dict of str to object
+        Value of each variable that has one.
+
     Raises
     ------
     BundleError
@@ -137,7 +144,7 @@ class Bundle:
         if self.target not in targets:
             raise BundleError(f"{file} has no target {self.target!r}; it has: {', '.join(targets)}")
         settings = targets[self.target] or {}
-        self._variables = self._variable_values(content, settings, variables or {})
+        self.variables = self._variable_values(content, settings, variables or {})
         self._jobs = _merged(
             (content.get("resources") or {}).get("jobs") or {}, (settings.get("resources") or {}).get("jobs") or {}
         )
@@ -248,7 +255,7 @@ class Bundle:
             "bundle.environment": self.target,
             "workspace.current_user.userName": user,
             "workspace.current_user.short_name": re.sub(r"\W", "_", user),
-        } | {f"var.{key}": value for key, value in self._variables.items()}
+        } | {f"var.{key}": value for key, value in self.variables.items()}
         if name not in known:
             hint = f"; give it with --var {name[4:]}=…" if name.startswith("var.") else ""
             raise BundleError(f"{where}: ${{{name}}} has no value here{hint}")

@@ -1,0 +1,171 @@
+"""The notebooks, run from start to end, and what they leave behind, read with other tools."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+from sklearn.datasets import load_wine
+
+from helpers import local_job
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = ROOT / "notebooks"
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory):
+    """A laptop on which nothing has been run yet: its local folder, and the way to run notebooks on it."""
+    return Machine(tmp_path_factory.mktemp("machine"))
+
+
+class Machine:
+    def __init__(self, folder):
+        self.folder = folder
+        self.client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+
+    def environment(self, **values):
+        return {
+            **os.environ,
+            "BUNDLE_LOCAL_DIR": str(self.folder),
+            "PYSPARK_SUBMIT_ARGS": "--driver-java-options -XX:TieredStopAtLevel=1 pyspark-shell",
+            **{f"BUNDLE_PARAM_{name.upper()}": str(value) for name, value in values.items()},
+        }
+
+    def nbmake(self, *names, **values):
+        """Run notebooks through nbmake, as `pytest --nbmake` on a command line does."""
+        run = subprocess.run(
+            [sys.executable, "-m", "pytest", "--nbmake", "--nbmake-timeout=300", "-p", "no:cacheprovider"]
+            + [str(NOTEBOOKS / f"{name}.ipynb") for name in names],
+            env=self.environment(**values),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == 0, run.stdout[-4000:]
+        assert f"{len(names)} passed" in run.stdout
+
+    def table(self, name):
+        """Read a table of the warehouse without Spark."""
+        partitions = ds.partitioning(pa.schema([("batch_id", pa.string())]), flavor="hive")
+        folder = self.folder / "warehouse" / "azureml_mlflow.db" / name
+        return ds.dataset(folder, format="parquet", partitioning=partitions).to_table().to_pandas()
+
+    def newest_run(self, experiment_name):
+        experiment = self.client.get_experiment_by_name(experiment_name)
+        return self.client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])[0]
+
+
+@pytest.fixture(scope="module")
+def first_round(machine):
+    """All four notebooks with their defaults."""
+    machine.nbmake("01_setup", "02_train", "03_register", "04_batch_score", batch_id="monday")
+    return machine
+
+
+def test_set_up_makes_the_two_tables(first_round):
+    training, scoring = first_round.table("training"), first_round.table("scoring")
+    assert training.shape == (569, 32)
+    assert scoring.shape == (569, 31)
+    assert set(training["diagnosis"]) == {"malignant", "benign"}
+    assert "diagnosis" not in scoring
+    assert training["id"].is_unique
+
+
+def test_a_run_can_be_understood_without_its_author(first_round):
+    run = first_round.newest_run("azureml_mlflow")
+    assert run.info.status == "FINISHED"
+    assert run.data.params["training_table"] == "azureml_mlflow.training"
+    assert run.data.params["epochs"] == "20"
+    history = first_round.client.get_metric_history(run.info.run_id, "epoch_loss")
+    assert [point.step for point in history] == list(range(1, 21))
+    assert history[-1].value < history[0].value
+    assert len(first_round.client.get_metric_history(run.info.run_id, "val_roc_auc")) == 20
+    (dataset,) = run.inputs.dataset_inputs
+    assert dataset.dataset.name == "azureml_mlflow.training"
+    assert json.loads(dataset.dataset.profile)["approx_count"] == 569
+    plots = {item.path for item in first_round.client.list_artifacts(run.info.run_id, "plots")}
+    assert plots == {f"plots/{name}.png" for name in ("loss_curve", "roc_curve", "confusion_matrix", "feature_importance")}
+
+
+def test_the_first_model_becomes_version_1_and_champion(first_round):
+    version = first_round.client.get_model_version_by_alias("breast_cancer", "champion")
+    assert str(version.version) == "1"
+    assert version.tags["check.threshold"].startswith("passed: accuracy_score")
+    assert version.run_id == version.tags["run_id"] == first_round.newest_run("azureml_mlflow").info.run_id
+
+
+def test_each_row_is_scored_once_with_the_version_beside_it(first_round):
+    predictions, training = first_round.table("breast_cancer_predictions"), first_round.table("training")
+    assert sorted(predictions["id"]) == sorted(training["id"])
+    assert set(predictions["batch_id"]) == {"monday"}
+    assert set(predictions["model_version"]) == {1}
+    assert predictions["probability"].between(0.5, 1).all()
+    right = predictions.merge(training, on="id").eval("prediction == diagnosis")
+    assert right.mean() > 0.95
+
+
+def test_a_worse_model_is_registered_but_not_promoted_and_a_batch_scored_again_is_replaced(first_round):
+    before = first_round.table("breast_cancer_predictions")
+    first_round.nbmake(
+        "02_train", "03_register", "04_batch_score", epochs=1, learning_rate=1e-9, batch_id="monday"
+    )
+    first_round.nbmake("04_batch_score", batch_id="tuesday", scoring_filter="id < 100", model_version=2)
+
+    versions = first_round.client.search_model_versions("name = 'breast_cancer'")
+    assert sorted(int(version.version) for version in versions) == [1, 2]
+    second = first_round.client.get_model_version("breast_cancer", "2")
+    assert second.tags["check.champion"].startswith("failed: accuracy_score")
+    assert str(first_round.client.get_model_version_by_alias("breast_cancer", "champion").version) == "1"
+
+    after = first_round.table("breast_cancer_predictions")
+    monday, tuesday = (after[after["batch_id"] == name] for name in ("monday", "tuesday"))
+    columns = ["id", "prediction", "probability", "model_version"]
+    pd.testing.assert_frame_equal(
+        monday[columns].sort_values("id", ignore_index=True), before[columns].sort_values("id", ignore_index=True)
+    )
+    assert (monday["scored_at"] > before["scored_at"].max()).all()
+    assert sorted(tuesday["id"]) == list(range(100))
+    assert set(tuesday["model_version"]) == {2}
+
+
+def test_the_jobs_run_on_data_of_another_shape_with_the_spark_flavor(tmp_path, monkeypatch, capsys):
+    wine = load_wine(as_frame=True)
+    rows = wine.data.rename(columns={"alcohol": "Alcohol % vol", "malic_acid": "malic.acid", "hue": "HUE"})
+    rows.insert(0, "Bottle No.", [f"B-{i:03d}" for i in range(len(rows))])
+    rows["Région, AOC"] = ["Nord" if alcohol > 13 else None for alcohol in wine.data["alcohol"]]
+    rows["Cultivar Class"] = wine.target.map({0: "Barolo", 1: "Grignolino", 2: "Barbera"})
+    rows.to_csv(tmp_path / "wine.csv", index=False)
+    machine = Machine(tmp_path / "local")
+    for name, value in machine.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(ROOT)
+    own_data = {"label_column": "Cultivar Class", "id_column": "Bottle No.", "model_name": "wine", "model_flavor": "spark"}
+    status = local_job.main(
+        ["train_and_register", "batch_score", "--output", str(tmp_path / "out")]
+        + [f"--param=source_path={tmp_path / 'wine.csv'}", "--param=validation_metric=roc_auc"]
+        + [f"--param={name}={value}" for name, value in own_data.items()]
+    )
+    printed = capsys.readouterr().out
+    assert status == 0, printed
+
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    train, score = (summary["jobs"][job]["tasks"] for job in ("train_and_register", "batch_score"))
+    assert summary["state"] == "SUCCESS"
+    assert train["register"]["task_values"] == {"model_name": "wine", "model_version": "1", "promoted": True}
+    assert train["train"]["task_values"]["run_id"] == machine.newest_run("azureml_mlflow").info.run_id
+    assert score["score"]["task_values"]["rows_scored"] == 178
+    assert Path(score["score"]["executed_notebook"]).is_file()
+    assert "B-000" in printed and "wine version 1" in printed
+
+    predictions = machine.table("wine_predictions").merge(rows, on="Bottle No.")
+    assert len(predictions) == 178
+    assert (predictions["prediction"] == predictions["Cultivar Class"]).mean() > 0.95
+    assert predictions["probability"].between(1 / 3, 1).all()
