@@ -13,17 +13,18 @@ help:
 	@echo "make ui     open MLflow's UI on what was run here"
 
 run: $(INSTALLED)
+	@$(BIN)/python -m helpers.java
 	$(BIN)/python -m helpers.local_job train_and_register batch_score
 
 test: $(INSTALLED)
+	@$(BIN)/python -m helpers.java
 	$(BIN)/python -m pytest
 
 ui: $(INSTALLED)
 	$(BIN)/python -m helpers.local_ui
 
-$(INSTALLED): requirements.txt helpers/java.py
+$(INSTALLED): requirements.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 13) or sys.exit("Python %d.%d cannot be used: 3.10 to 3.13 can. Try: make $(MAKECMDGOALS) PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement requirements.txt
-	$(BIN)/python -m helpers.java
 	@touch $@

@@ -53,6 +53,8 @@ def start(local_dir: Path) -> SparkSession:
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.memory", "2g")
+        # Arrow needs both on Java 24 and later; Spark has older ones ignore what they do not know.
+        .config("spark.driver.extraJavaOptions", "--sun-misc-unsafe-memory-access=allow -Dio.netty.noUnsafe=false")
         .config("spark.sql.shuffle.partitions", "4")
         .config("spark.ui.enabled", "false")
     )

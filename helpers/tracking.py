@@ -37,17 +37,19 @@ class Servers:
     def registered_model_name(self, model_name: str, catalog: str, schema: str) -> str:
         """Return the name of a model in this registry.
 
-        Unity Catalog's has three levels, so a plain name is completed with catalog and schema.
+        Unity Catalog's has three levels, so a plain name is completed with the schema and the
+        catalog (empty: the current one).
 
         Raises
         ------
         ParameterError
-            If Unity Catalog needs a catalog and none was given.
+            If the current catalog is none of Unity Catalog's.
         """
         if self.registry_uri != "databricks-uc" or model_name.count(".") == 2:
             return model_name
-        if not catalog:
-            raise ParameterError("catalog", catalog, "Unity Catalog registers models as catalog.schema.name: give one")
+        catalog = catalog or runtime.spark().catalog.currentCatalog()
+        if catalog in ("hive_metastore", "spark_catalog"):
+            raise ParameterError("catalog", catalog, "holds no models; give a catalog of Unity Catalog")
         return f"{catalog}.{schema}.{model_name}"
 
 

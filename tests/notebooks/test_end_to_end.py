@@ -1,5 +1,6 @@
 """The notebooks, run from start to end, and what they leave behind, read with other tools."""
 
+import functools
 import json
 import os
 import subprocess
@@ -28,7 +29,10 @@ def machine(tmp_path_factory):
 class Machine:
     def __init__(self, folder):
         self.folder = folder
-        self.client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+
+    @functools.cached_property
+    def client(self):
+        return mlflow.MlflowClient(tracking_uri=f"sqlite:///{self.folder / 'mlflow.db'}")
 
     def environment(self, **values):
         return {
@@ -54,8 +58,8 @@ class Machine:
 
     def table(self, name):
         """Read a table of the warehouse without Spark."""
-        partitions = ds.partitioning(pa.schema([("batch_id", pa.string())]), flavor="hive")
         folder = self.folder / "warehouse" / "azureml_mlflow.db" / name
+        partitions = ds.partitioning(pa.schema([("batch_id", pa.string())]), flavor="hive") if any(folder.glob("batch_id=*")) else None
         return ds.dataset(folder, format="parquet", partitioning=partitions).to_table().to_pandas()
 
     def newest_run(self, experiment_name):
