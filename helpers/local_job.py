@@ -192,7 +192,10 @@ def _run_attempt(
     result = TaskResult(
         SUCCESS, executed_notebook=str(executed), html=str(executed.with_suffix(".html")), log=str(executed.with_suffix(".log"))
     )
-    seconds = min([task.timeout] * bool(task.timeout) + [deadline - time.monotonic()] * bool(deadline), default=None)
+    seconds = task.timeout
+    if deadline:
+        remaining = max(deadline - time.monotonic(), 0)
+        seconds = min(seconds, remaining) if seconds else remaining
     with (
         tempfile.TemporaryDirectory() as scratch,
         open(result.log, "wb") as log,

@@ -1,0 +1,108 @@
+"""Reading ``databricks.yml``: targets, variables, tasks, and what cannot be run here."""
+
+import nbformat
+import pytest
+import yaml
+
+from helpers.bundle import Bundle, BundleError
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_bundle(tasks=(), **content):
+        for name in ("a", "b"):
+            nbformat.write(nbformat.v4.new_notebook(), tmp_path / f"{name}.ipynb")
+        jobs = {"j": {"name": "the job", "tasks": list(tasks)}}
+        content = {"bundle": {"name": "small"}, "resources": {"jobs": jobs}} | content
+        (tmp_path / "databricks.yml").write_text(yaml.safe_dump(content))
+        return tmp_path
+
+    return write_bundle
+
+
+def task(key, *before, **settings):
+    settings = {"notebook_task": {"notebook_path": "a.ipynb"}} if not settings else settings
+    return {"task_key": key, "depends_on": [{"task_key": name} for name in before], **settings}
+
+
+def test_variables_come_from_the_default_the_target_the_environment_and_the_command_line_in_that_order(write, monkeypatch):
+    root = write(
+        variables={name: {"default": "default"} for name in ("w", "x", "y", "z")},
+        targets={"dev": {"variables": {"x": "target", "y": "target", "z": {"default": "target"}}}},
+    )
+    monkeypatch.setenv("BUNDLE_VAR_y", "environment")
+    monkeypatch.setenv("BUNDLE_VAR_z", "environment")
+    assert Bundle(root, variables={"z": "given"}).variables == {
+        "w": "default", "x": "target", "y": "environment", "z": "given"
+    }  # fmt: skip
+
+
+def test_references_are_resolved_within_variables_and_texts(write):
+    parameters = [{"name": "p", "default": "${var.b}/${bundle.name}/${bundle.target}"}]
+    root = write(
+        variables={"a": {"default": "1"}, "b": {"default": "b${var.a}"}},
+        targets={"dev": {}},
+        resources={"jobs": {"j": {"parameters": parameters, "tasks": []}}},
+    )
+    assert Bundle(root).job("j").parameters == {"p": "b1/small/dev"}
+
+
+def test_a_target_overrides_one_task_and_leaves_the_others(write):
+    override = {"resources": {"jobs": {"j": {"tasks": [{"task_key": "two", "max_retries": 3}]}}}}
+    root = write([task("one"), task("two", "one")], targets={"dev": {"default": True}, "prod": override})
+    assert [t.max_retries for t in Bundle(root, "dev").job("j").tasks] == [0, 0]
+    assert [(t.key, t.max_retries) for t in Bundle(root, "prod").job("j").tasks] == [("one", 0), ("two", 3)]
+
+
+def test_tasks_are_ordered_by_what_they_depend_on(write):
+    root = write([task("last", "middle"), task("middle", "first"), task("first")])
+    assert [t.key for t in Bundle(root).job("j").tasks] == ["first", "middle", "last"]
+
+
+def test_settings_of_clusters_and_schedules_are_listed_as_not_used(write):
+    settings = {"notebook_task": {"notebook_path": "a.ipynb"}, "libraries": [], "job_cluster_key": "k"}
+    assert Bundle(write([task("t", **settings)])).job("j").not_used == ["job_cluster_key", "libraries"]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ([task("t", spark_jar_task={"main_class_name": "M"})], "task 't': spark_jar_task cannot be run here"),
+        ([task("t", for_each_task={})], "task 't': for_each_task"),
+        ([task("t", notebook_task={"notebook_path": "gone.ipynb"})], "gone.ipynb is no .ipynb file"),
+        ([task("t", condition_task={"op": "LIKE", "left": "1", "right": "1"})], "op 'LIKE' is unknown"),
+        ([task("t", notebook_task={"notebook_path": "a.ipynb"}, run_if="NEVER")], "run_if 'NEVER' is unknown"),
+        ([task("t", notebook_task={"notebook_path": "${var.none}"})], r"\$\{var.none\} has no value here"),
+        ([task("t", "nobody")], "depends_on names 'nobody'"),
+        ([task("a", "b"), task("b", "a")], "in a circle"),
+        ([task("t"), task("t")], "same task_key"),
+    ],
+)
+def test_what_cannot_be_run_is_named_with_its_job(write, tasks, message):
+    with pytest.raises(BundleError, match=message) as caught:
+        Bundle(write(tasks)).job("j")
+    assert "job 'j'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"targets": {"dev": {}, "prod": {}}}, "marks no default target"),
+        ({"targets": {"dev": {"variables": {"nobody": 1}}}}, "declares no variable 'nobody'"),
+        ({"include": ["more.yml"]}, "`include`"),
+        ({"bundle": {}}, "no bundle.name"),
+    ],
+)
+def test_a_bundle_that_cannot_be_read_says_why(write, content, message):
+    with pytest.raises(BundleError, match=message):
+        Bundle(write(**content))
+
+
+def test_an_unknown_target_or_job_is_answered_with_those_there_are(write, tmp_path):
+    root = write(targets={"dev": {}})
+    with pytest.raises(BundleError, match="no target 'qa'; it has: dev"):
+        Bundle(root, "qa")
+    with pytest.raises(BundleError, match="no job 'k'; it has: j"):
+        Bundle(root).job("k")
+    with pytest.raises(BundleError, match="there is no databricks.yml"):
+        Bundle(tmp_path / "elsewhere")

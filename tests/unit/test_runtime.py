@@ -1,0 +1,59 @@
+"""The laptop's side of the runtime: parameters, task values, and imports that start nothing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers import runtime
+from helpers.parameters import ParameterError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_parameter_has_its_default_until_the_environment_gives_another(monkeypatch):
+    assert runtime.parameters("epochs").epochs == 20
+    monkeypatch.setenv("BUNDLE_PARAM_EPOCHS", "3")
+    assert vars(runtime.parameters("epochs", "seed")) == {"epochs": 3, "seed": 42}
+
+
+def test_a_bad_value_names_the_environment_variable_it_came_from(monkeypatch):
+    monkeypatch.setenv("BUNDLE_PARAM_EPOCHS", "many")
+    with pytest.raises(ParameterError, match="environment variable BUNDLE_PARAM_EPOCHS"):
+        runtime.parameters("epochs")
+
+
+def test_a_misspelt_environment_variable_is_refused(monkeypatch):
+    monkeypatch.setenv("BUNDLE_PARAM_EPOCH", "3")
+    with pytest.raises(ParameterError, match="did you mean 'epochs'"):
+        runtime.parameters("epochs")
+
+
+def test_an_undeclared_parameter_cannot_be_asked_for():
+    with pytest.raises(ParameterError, match="unknown parameter"):
+        runtime.parameters("number_of_trees")
+
+
+def test_task_values_are_kept_together_in_the_file_that_the_runner_names(monkeypatch, tmp_path):
+    monkeypatch.setenv("BUNDLE_TASK_VALUES", str(tmp_path / "values.json"))
+    runtime.set_task_value("run_id", "abc")
+    runtime.set_task_value("promoted", True)
+    assert json.loads((tmp_path / "values.json").read_text()) == {"run_id": "abc", "promoted": True}
+
+
+def test_a_task_value_that_json_cannot_hold_is_refused_outside_a_job_too(monkeypatch):
+    monkeypatch.delenv("BUNDLE_TASK_VALUES", raising=False)
+    with pytest.raises(TypeError):
+        runtime.set_task_value("table", object())
+
+
+def test_importing_the_helpers_imports_neither_spark_nor_mlflow():
+    # The other two are imported where their libraries are needed: by training, and beside a model.
+    late = {"sklearn_training", "predict_with_probabilities"}
+    names = [f"helpers.{file.stem}" for file in (ROOT / "helpers").glob("*.py") if file.stem not in late | {"__init__"}]
+    program = f"import sys, importlib\nfor n in {names!r}: importlib.import_module(n)\n"
+    program += "print(sorted({'pyspark', 'mlflow'} & set(sys.modules)))"
+    answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
