@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from helpers.local_job import TaskResult
 
-_WORDS = {"SUCCESS": "done", "FAILED": "FAILED", "TIMEDOUT": "TIMED OUT", "EXCLUDED": "excluded", "NOT_RUN": "not run"}
+_WORDS = {
+    "SUCCESS": "done", "FAILED": "FAILED", "TIMEDOUT": "TIMED OUT", "CANCELED": "canceled",
+    "EXCLUDED": "excluded", "NOT_RUN": "not run",
+}  # fmt: skip
 
 
 class CellProgress:

@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -27,8 +28,9 @@ from helpers.bundle import FILE, Bundle, BundleError, Job, Task
 from helpers.job_references import UnknownReference, condition_holds, resolve, start_time_references
 from helpers.local_dbutils import PARAMETER_PREFIX, TASK_VALUES_FILE
 
-SUCCESS, FAILED, TIMEDOUT = "SUCCESS", "FAILED", "TIMEDOUT"
+SUCCESS, FAILED, TIMEDOUT, CANCELED = "SUCCESS", "FAILED", "TIMEDOUT", "CANCELED"
 EXCLUDED, NOT_RUN = "EXCLUDED", "NOT_RUN"
+UNSUCCESSFUL = (FAILED, TIMEDOUT, CANCELED)
 
 
 @dataclass
@@ -37,8 +39,9 @@ class TaskResult:
 
     Attributes
     ----------
-    state : {"SUCCESS", "FAILED", "TIMEDOUT", "EXCLUDED", "NOT_RUN"}
-        NOT_RUN: what it depends on failed. EXCLUDED: a condition said no.
+    state : {"SUCCESS", "FAILED", "TIMEDOUT", "CANCELED", "EXCLUDED", "NOT_RUN"}
+        NOT_RUN: what it depends on failed. EXCLUDED: a condition said no. CANCELED: the runner
+        was told to end (Ctrl-C, or a TERM signal).
     seconds : float
         All attempts together.
     attempts : int
@@ -105,16 +108,22 @@ def run_job(job: Job, given: dict[str, str], output: Path, on_change: Callable[[
         print(f"  not used on this machine: {', '.join(job.not_used)}")
     deadline = started + job.timeout if job.timeout else None
     for task in job.tasks:
-        result.tasks[task.key] = task_result = _run_task(task, result, known, output, deadline)
+        if any(before.state == CANCELED for before in result.tasks.values()):
+            task_result = TaskResult(NOT_RUN)
+        else:
+            task_result = _run_task(task, result, known, output, deadline)
+        result.tasks[task.key] = task_result
         known |= {f"tasks.{task.key}.values.{key}": value for key, value in task_result.task_values.items()}
         known[f"tasks.{task.key}.result_state"] = task_result.state.lower()
         result.seconds = time.monotonic() - started
         job_report.print_task(task.key, task_result)
         on_change(result)
-    failed = [key for key, task in result.tasks.items() if task.state in (FAILED, TIMEDOUT)]
-    result.state = FAILED if failed else SUCCESS
-    if failed:
-        result.error = f"{failed[0]}: {result.tasks[failed[0]].error}"
+    unsuccessful = {key: task for key, task in result.tasks.items() if task.state in UNSUCCESSFUL}
+    result.state = SUCCESS
+    if unsuccessful:
+        canceled = any(task.state == CANCELED for task in unsuccessful.values())
+        result.state = CANCELED if canceled else FAILED
+        result.error = "; ".join(f"{key}: {task.error}" for key, task in unsuccessful.items())
     on_change(result)
     return result
 
@@ -165,7 +174,7 @@ def _state_before(task: Task, results: dict[str, TaskResult]) -> str | None:
         states.append(EXCLUDED if branch_not_taken else before.state)
     if all(state == EXCLUDED for state in states):
         return EXCLUDED
-    bad = [state in (FAILED, TIMEDOUT, NOT_RUN) for state in states]
+    bad = [state in (*UNSUCCESSFUL, NOT_RUN) for state in states]
     met = {
         "ALL_SUCCESS": not any(bad) and EXCLUDED not in states,
         "AT_LEAST_ONE_SUCCESS": SUCCESS in states,
@@ -217,13 +226,15 @@ def _run_attempt(
             on_cell_start=progress.on_cell_start,
         )
         try:
-            asyncio.run(asyncio.wait_for(client.async_execute(env=environment, stdout=log, stderr=log), seconds))
+            asyncio.run(_execute(client, seconds, env=environment, stdout=log, stderr=log))
         except CellExecutionError as error:
             result.state, result.error = FAILED, f"{error.ename}: {error.evalue}"
         except DeadKernelError:
             result.state, result.error = FAILED, f"the kernel died; see {result.log}"
         except asyncio.TimeoutError:
             result.state, result.error = TIMEDOUT, f"not done after {seconds:.0f} s (timeout_seconds)"
+        except KeyboardInterrupt:
+            result.state, result.error = CANCELED, "interrupted"
         if result.error:
             result.error = f"{progress.where}: {result.error}"
         if task_values.exists():
@@ -231,6 +242,37 @@ def _run_attempt(
     nbformat.write(notebook, executed)
     Path(result.html).write_text(_html(notebook, task.key), encoding="utf-8")
     return result
+
+
+async def _execute(client: Any, seconds: float | None, **kernel: Any) -> None:
+    """Execute a notebook; on a timeout or a signal end it with its kernel.
+
+    The clock and the signals are watched beside nbclient, which takes a cancellation from
+    outside for the kernel's death, and on a signal only ends the kernel.
+
+    Raises
+    ------
+    asyncio.TimeoutError
+        If it is not done after `seconds`.
+    KeyboardInterrupt
+        If the process got SIGINT or SIGTERM.
+    """
+    told_to_end = asyncio.Event()
+
+    def listen(**_: Any) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, told_to_end.set)
+
+    client.on_notebook_start = listen
+    execution = asyncio.ensure_future(client.async_execute(**kernel))
+    interruption = asyncio.ensure_future(told_to_end.wait())
+    await asyncio.wait([execution, interruption], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    interruption.cancel()
+    if not execution.done():
+        execution.cancel()
+        await asyncio.wait([execution])
+        raise KeyboardInterrupt if told_to_end.is_set() else asyncio.TimeoutError
+    execution.result()
 
 
 def _html(notebook: Any, title: str) -> str:
@@ -273,7 +315,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0, 1 if a task failed, 2 if nothing was started.
+        Exit status: 0, 1 if a task did not succeed, 2 if nothing was started.
     """
     options = _parse_arguments(arguments)
     try:
@@ -322,7 +364,7 @@ def main(arguments: list[str] | None = None) -> int:
         result = run_job(job, given, folder, lambda result, key=job.key: record(key, result))
         if result.state != SUCCESS:
             break
-    summary["state"] = SUCCESS if all(job["state"] == SUCCESS for job in summary["jobs"].values()) else FAILED
+    summary["state"] = result.state
     write_summary()
     job_report.print_summary(summary, output)
     return 0 if summary["state"] == SUCCESS else 1

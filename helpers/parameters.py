@@ -96,7 +96,7 @@ class Parameters(BaseModel):
     prediction_table: OptionalTableName = Field(
         "", description="Table that receives the predictions. Empty: <model_name>_predictions"
     )
-    label_column: ColumnName = Field("diagnosis", description="Column to predict")
+    label_column: ColumnName = Field("diagnosis", description="Column to predict, with two classes or more")
     id_column: ColumnName = Field("id", description="Column that identifies a row: no nulls, no duplicates")
     scoring_filter: str = Field(
         "", description="SQL condition that picks the rows to score, e.g. `id < 100`. Empty: all rows"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from pathlib import Path
 
 import nbformat
@@ -156,11 +155,24 @@ def test_a_task_that_takes_too_long_is_ended_with_its_kernel(bundle):
     assert status == 1
     # Not tried again: retry_on_timeout is off unless the task says so.
     assert (slow["state"], slow["attempts"]) == ("TIMEDOUT", 1)
-    pid = int((bundle.folder / "pid").read_text())
-    deadline = time.monotonic() + 20
-    while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:
-        os.sched_yield()
-    assert not os.path.exists(f"/proc/{pid}")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((bundle.folder / "pid").read_text()), 0)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupted_job_ends_its_kernel_and_says_so(bundle, capsys, name):
+    # The kernel's parent is the runner, here this very process.
+    interrupt = "open('pid', 'w').write(str(os.getpid()))\n"
+    interrupt += f"import signal, threading\nos.kill(os.getppid(), signal.{name})\nthreading.Event().wait()"
+    bundle.job("j", bundle.task("a", interrupt, max_retries=1), bundle.task("b", "pass", "a", run_if="ALL_DONE"))
+    bundle.job("next", bundle.task("never", "pass"))
+    status, summary = bundle.run("j", "next")
+    assert status == 1 and summary["state"] == summary["jobs"]["j"]["state"] == "CANCELED"
+    assert states(summary) == {"a": "CANCELED", "b": "NOT_RUN"}
+    assert summary["jobs"]["j"]["tasks"]["a"]["attempts"] == 1
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((bundle.folder / "pid").read_text()), 0)
+    assert "a: canceled" in capsys.readouterr().out
 
 
 def test_a_task_value_that_nobody_set_is_named(bundle):
