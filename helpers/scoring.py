@@ -121,9 +121,6 @@ def score_batch(
     batch_id = batch_id or datetime.now(timezone.utc).date().isoformat()
     predictor = prediction.load(f"models:/{version.name}/{version.version}")
     predictor.check_columns(rows, "scoring_table", scoring_table)
-    written = {"prediction", "probability", "model_name", "model_version", "scored_at", "batch_id"}
-    if id_column.lower() in written:
-        raise ParameterError("id_column", id_column, f"is a name that {prediction_table} needs for itself; rename it")
     scored = predictor.transform(rows, [id_column]).select(
         tables.quoted(id_column),
         "prediction",
@@ -134,7 +131,7 @@ def score_batch(
     )
     spark = rows.sparkSession
     expected = scored.withColumn("batch_id", F.lit(batch_id))
-    if not spark.catalog.tableExists(prediction_table):
+    if not tables.exists(spark, prediction_table):
         runtime.replace_table(expected.limit(0), prediction_table, partitioned_by="batch_id")
     table = spark.table(prediction_table)
     if table.dtypes != expected.dtypes:

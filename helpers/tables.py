@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 MAX_CLASSES = 100
 SAMPLE = "scikit-learn's breast-cancer data"
+# What a table of predictions has beside the id; a label or an id of that name would be there twice.
+OUTPUT_COLUMNS = (
+    "prediction", "probability", "probabilities", "model_name", "model_version", "scored_at", "batch_id",
+)  # fmt: skip
 # Written to each table that set-up makes; a table without them is somebody's own.
 SOURCE_PROPERTY, FINGERPRINT_PROPERTY = "azureml_mlflow.source", "azureml_mlflow.fingerprint"
 
@@ -53,21 +57,46 @@ def create_schema(spark: SparkSession, catalog: str, schema: str) -> None:
     Raises
     ------
     ParameterError
-        If the catalog does not exist or the schema cannot be made there.
+        If it cannot be made there.
     """
-    from pyspark.errors import AnalysisException, PySparkException
+    from pyspark.errors import AnalysisException
 
     name = f"{quoted(catalog)}.{quoted(schema)}" if catalog else quoted(schema)
     try:
         spark.sql(f"CREATE SCHEMA IF NOT EXISTS {name}")
     except AnalysisException as error:
         raise ParameterError("schema", schema, f"cannot be created: {_first_line(error)}") from None
-    except PySparkException as error:
-        # Spark answers an unknown catalog with a class that could not be loaded.
-        known = ", ".join(row[0] for row in spark.sql("SHOW CATALOGS").collect())
+
+
+def check_catalog(spark: SparkSession, catalog: str) -> None:
+    """Check that a catalog exists; empty means the current one.
+
+    Raises
+    ------
+    ParameterError
+        If it does not.
+    """
+    known = [row[0] for row in spark.sql("SHOW CATALOGS").collect()]
+    # Spark lists a catalog of its configuration only once it has been used.
+    if catalog and catalog not in known and not spark.conf.get(f"spark.sql.catalog.{catalog}", ""):
         raise ParameterError(
-            "catalog", catalog, f"no such catalog; there are: {known}. Empty means the current one. {_first_line(error)}"
-        ) from None
+            "catalog", catalog, f"no such catalog; there are: {', '.join(known)}. Empty means the current one."
+        )
+
+
+def exists(spark: SparkSession, table: str) -> bool:
+    """Return whether a table exists; in a schema or catalog that does not exist, none does."""
+    from pyspark.errors import AnalysisException
+
+    try:
+        return spark.catalog.tableExists(table)
+    except AnalysisException as error:
+        # What an unknown catalog is answered with, depending on Spark's version and on Unity Catalog.
+        if error.getErrorClass() not in (
+            "REQUIRES_SINGLE_PART_NAMESPACE", "CATALOG_NOT_FOUND", "NO_SUCH_CATALOG_EXCEPTION", "SCHEMA_NOT_FOUND"
+        ):  # fmt: skip
+            raise
+        return False
 
 
 def read_table(spark: SparkSession, table: str, parameter: str) -> DataFrame:
@@ -86,7 +115,7 @@ def read_table(spark: SparkSession, table: str, parameter: str) -> DataFrame:
     ParameterError
         If there is no such table.
     """
-    if not spark.catalog.tableExists(table):
+    if not exists(spark, table):
         raise ParameterError(parameter, table, "no such table. Run 01_setup first, or name a table that exists.")
     return spark.table(table)
 
@@ -133,17 +162,20 @@ def sample_rows(spark: SparkSession) -> DataFrame:
 
 
 def require_column(rows: DataFrame, column: str, parameter: str) -> DataType:
-    """Return a column's type.
+    """Return the type of the label or the id.
 
     Raises
     ------
     ParameterError
-        If the column is not there.
+        If the column is not there, or if predictions need its name.
     """
     if column not in rows.columns:
         near = [name for name in rows.columns if name.strip().lower() == column.strip().lower()]
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ParameterError(parameter, column, f"no such column; {hint}there are: {_listed(rows.columns)}")
+    if column.lower() in OUTPUT_COLUMNS:
+        names = ", ".join(OUTPUT_COLUMNS)
+        raise ParameterError(parameter, column, f"the predictions have a column of that name; rename it: {names} are taken")
     return rows.schema[column].dataType
 
 
@@ -260,8 +292,9 @@ def make_tables(
     Raises
     ------
     ParameterError
-        If the data, the label or the id cannot be used, or if a table is somebody's own.
+        If the catalog, the data, the label or the id cannot be used, or if a table is somebody's own.
     """
+    check_catalog(spark, catalog)
     names = {
         "training_table": qualified_name(training_table, catalog, schema),
         "scoring_table": qualified_name(scoring_table, catalog, schema),
@@ -269,7 +302,7 @@ def make_tables(
     own = [
         parameter
         for parameter, name in names.items()
-        if spark.catalog.tableExists(name) and not _properties(spark, name).get(SOURCE_PROPERTY)
+        if exists(spark, name) and not _properties(spark, name).get(SOURCE_PROPERTY)
     ]
     if source_path:
         for parameter in own:
@@ -307,7 +340,7 @@ def _make_table(rows: DataFrame, table: str, source: str) -> dict:
     count, hashes = rows.select(F.count(F.lit(1)), total).first()
     content = f"{count} {hashes} {rows.schema.simpleString()}"
     fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
-    old = _properties(spark, table) if spark.catalog.tableExists(table) else {}
+    old = _properties(spark, table) if exists(spark, table) else {}
     if old.get(FINGERPRINT_PROPERTY) == fingerprint:
         action = "unchanged"
     else:
