@@ -41,7 +41,7 @@ def _warehouse(spark: SparkSession) -> Path:
 
 
 def register_tables(spark: SparkSession) -> None:
-    """Register every schema and finished table of the warehouse folder in this session."""
+    """Register what the session does not know yet: schemas and finished tables of the warehouse folder."""
     warehouse = _warehouse(spark)
     if not warehouse.is_dir():
         return
@@ -54,10 +54,11 @@ def register_tables(spark: SparkSession) -> None:
             statement = folder / STATEMENT
             location = f"USING parquet\nLOCATION '{folder}'\n"
             if statement.exists():
-                spark.sql(statement.read_text().replace("USING parquet\n", location, 1))
+                text = statement.read_text().replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ", 1)
+                spark.sql(text.replace("USING parquet\n", location, 1))
             elif any(folder.rglob("*.parquet")):
                 # Made with saveAsTable in somebody's own cell: the files know the columns.
-                spark.sql(f"CREATE TABLE `{schema}`.`{folder.name}` {location}")
+                spark.sql(f"CREATE TABLE IF NOT EXISTS `{schema}`.`{folder.name}` {location}")
 
 
 @contextmanager

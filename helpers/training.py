@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from helpers import plots
+from helpers import plots, runtime
 from helpers.metrics import classification_metrics
 
 if TYPE_CHECKING:
@@ -93,13 +93,15 @@ def fit(split: Split, *, model_flavor: str, epochs: int, learning_rate: float, s
     if not metrics.keys() <= history[max(history)].keys():
         mlflow.log_metrics(metrics, step=max(history))
     sample = split.train.limit(SAMPLE_ROWS).toPandas()[split.features]
+    # A Series, so that the output is a column; an array would be a tensor, which Spark turns into
+    # a list for every row. MLflow warns of integers, which matter among the inputs only.
+    with runtime.quiet():
+        signature = infer_signature(sample, pd.Series(predictions, name="prediction"))
     return TrainedModel(
         model=model,
         flavor=model_flavor,
         classes=split.classes,
-        # A Series, so that the output is a column; an array would be a tensor, which Spark
-        # turns into a list for every row.
-        signature=infer_signature(sample, pd.Series(predictions, name="prediction")),
+        signature=signature,
         input_example=sample.head(5),
         metrics=metrics,
         figures={

@@ -1,0 +1,129 @@
+"""The gate, versions and the champion, on a registry of our own."""
+
+import mlflow
+import pytest
+from sklearn.dummy import DummyClassifier
+
+from helpers import registry, split, tables, tracking, training
+from helpers.parameters import ParameterError
+
+THRESHOLD = {"metric": "accuracy_score", "threshold": 0.9}
+
+
+@pytest.fixture(scope="module")
+def data(spark):
+    spark.sql("CREATE SCHEMA IF NOT EXISTS registry_tests")
+    tables.sample_rows(spark).select("id", "worst_area", "mean_texture", "diagnosis").write.mode(
+        "overwrite"
+    ).saveAsTable("registry_tests.t")
+    return split.load(
+        spark, "registry_tests.t", label_column="diagnosis", id_column="id", test_fraction=0.3, seed=1
+    )
+
+
+@pytest.fixture
+def train(data, tracking_servers, model_name):
+    """Log a run with a model, as 02_train does, and return it."""
+
+    def train_one(flavor="sklearn", **changed):
+        choices = {"epochs": 3, "learning_rate": 0.01, "seed": 1} | changed
+        with mlflow.start_run(tags={tracking.MODEL_NAME_TAG: model_name}) as run:
+            trained = training.fit(data, model_flavor=flavor, **choices)
+            tracking.log_model(trained)
+        return mlflow.get_run(run.info.run_id), trained
+
+    return train_one
+
+
+@pytest.mark.parametrize("flavor", ["sklearn", "spark"])
+def test_a_loaded_model_scores_the_held_out_rows_as_the_trained_one_did(data, train, flavor):
+    run, trained = train(flavor)
+    metrics = registry.evaluate(tracking.logged_model_uri(run), data)
+    assert {f"val_{name}": pytest.approx(value) for name, value in metrics.items()} == trained.metrics
+
+
+def test_a_new_name_makes_version_1_and_the_same_name_the_next_but_a_run_is_registered_once(train, model_name):
+    made = []
+    runs = [train()[0], train()[0]]
+    for run in (*runs, runs[0]):
+        version, is_new = registry.register(
+            run.info.run_id, tracking.logged_model_uri(run), model_name, {"outcome": f"of {run.info.run_id}"}
+        )
+        made.append((str(version.version), version.run_id, is_new))
+    first, second = (run.info.run_id for run in runs)
+    assert made == [("1", first, True), ("2", second, True), ("1", first, False)]
+    tags = mlflow.MlflowClient().get_model_version(model_name, "1").tags
+    assert tags == {"outcome": f"of {first}"}
+
+
+def test_the_champion_is_what_scoring_gets_until_another_one_is_promoted(train, model_name):
+    with pytest.raises(ParameterError, match=f"model_name='{model_name}': no registered version of it"):
+        registry.resolve_version(model_name, "")
+    for _ in range(2):
+        run, _ = train(epochs=1)
+        registry.register(run.info.run_id, tracking.logged_model_uri(run), model_name, {})
+    with pytest.raises(ParameterError, match="has no champion: none of its 2 versions passed the gate"):
+        registry.resolve_version(model_name, "")
+    assert registry.champion(model_name) is None
+    registry.promote(model_name, "1")
+    assert str(registry.resolve_version(model_name, "").version) == "1"
+    registry.promote(model_name, "2")
+    assert str(registry.resolve_version(model_name, "").version) == "2"
+    assert str(registry.resolve_version(model_name, "1").version) == "1"
+    with pytest.raises(ParameterError, match="model_version='3': .* has no such version; it has: 1, 2"):
+        registry.resolve_version(model_name, "3")
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "champion", "outcomes"),
+    [
+        ("accuracy_score", 0.95, None, {"threshold": (True, "0.9500 ≥ 0.9000 (passes by 0.05)")}),
+        ("accuracy_score", 0.85, None, {"threshold": (False, "0.8500 < 0.9000 (fails by 0.05)")}),
+        ("accuracy_score", 0.95, 0.95, {"threshold": (True, ""), "champion": (True, "0.9500 ≥ 0.9500 (passes by 0)")}),
+        ("accuracy_score", 0.95, 0.97, {"threshold": (True, ""), "champion": (False, "fails by 0.02")}),
+        ("log_loss", 0.95, None, {"threshold": (False, "0.9500 > 0.9000 (fails by 0.05)")}),
+        ("log_loss", 0.2, 0.1, {"threshold": (True, "≤"), "champion": (False, "0.2000 > 0.1000 (fails by 0.1)")}),
+    ],
+)
+def test_each_check_of_the_gate_says_by_how_much(metric, value, champion, outcomes):
+    champion_metrics = None if champion is None else {metric: champion}
+    checks = registry.validate({metric: value}, champion_metrics, metric=metric, threshold=0.9)
+    assert [(check.name, check.passed) for check in checks] == [(name, passed) for name, (passed, _) in outcomes.items()]
+    for check in checks:
+        assert outcomes[check.name][1] in check.detail
+
+
+def test_a_metric_that_could_not_be_computed_fails_the_check_by_name():
+    checks = registry.validate({"accuracy_score": 1.0}, {}, metric="roc_auc", threshold=0.5)
+    assert [(check.passed, check.detail) for check in checks] == [
+        (False, "roc_auc could not be computed for the model"),
+        (False, "roc_auc could not be computed for the model and the champion"),
+    ]
+
+
+def test_a_champion_that_cannot_score_these_rows_is_named_and_fails_the_check(data, train, model_name, tracking_servers):
+    with mlflow.start_run():
+        signature = mlflow.models.ModelSignature.from_dict(
+            {"inputs": '[{"name": "gone", "type": "double"}]', "outputs": '[{"name": "prediction", "type": "string"}]'}
+        )
+        model = DummyClassifier().fit([[0.0], [1.0]], ["a", "b"])
+        mlflow.sklearn.log_model(
+            model, name="model", signature=signature, pip_requirements=[], registered_model_name=model_name
+        )
+    registry.promote(model_name, "1")
+    metrics, note = registry.evaluate_champion(model_name, data)
+    assert metrics == {} and "version 1, cannot score these rows" in note and "'gone' is missing" in note
+
+
+def test_the_newest_finished_run_of_a_model_is_found_and_a_missing_one_is_named(train, model_name, tracking_servers):
+    with pytest.raises(ParameterError, match="no finished run of it in experiment"):
+        tracking.find_run(tracking_servers, "", model_name)
+    newest = [train(epochs=1)[0] for _ in range(2)][1]
+    with mlflow.start_run(tags={tracking.MODEL_NAME_TAG: "another"}) as other:
+        pass
+    assert tracking.find_run(tracking_servers, "", model_name).info.run_id == newest.info.run_id
+    assert tracking.find_run(tracking_servers, other.info.run_id, model_name).info.run_id == other.info.run_id
+    with pytest.raises(ParameterError, match="run_id='0123': no such run"):
+        tracking.find_run(tracking_servers, "0123", model_name)
+    with pytest.raises(ParameterError, match="this run has logged no model"):
+        tracking.logged_model_uri(mlflow.get_run(other.info.run_id))

@@ -1,0 +1,43 @@
+"""Which servers the parameters mean, and what is made on the local one."""
+
+import mlflow
+import pytest
+
+from helpers import tracking
+from helpers.parameters import ParameterError
+
+
+@pytest.mark.parametrize(
+    ("mode", "registry", "expected"),
+    [
+        ("auto", "auto", ("local", "local")),
+        ("local", "auto", ("local", "local")),
+        ("databricks", "auto", ("databricks", "databricks-uc")),
+        ("databricks", "databricks", ("databricks", "databricks")),
+        ("local", "databricks-uc", ("local", "databricks-uc")),
+    ],
+)
+def test_a_mode_means_a_server_and_its_registry_unless_another_is_named(local_dir, mode, registry, expected):
+    local = f"sqlite:///{local_dir / 'mlflow.db'}"
+    chosen = tracking.servers(mode, registry)
+    assert (chosen.tracking_uri, chosen.registry_uri) == tuple(local if name == "local" else name for name in expected)
+
+
+def test_an_experiment_is_made_once_with_its_artifacts_in_the_local_folder(local_dir, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    first, again = (tracking.configure("local", "local", "team/one") for _ in range(2))
+    assert first == again and first.experiment_name == "team/one"
+    with mlflow.start_run() as run:
+        mlflow.log_text("text", "note.txt")
+    assert run.info.experiment_id == first.experiment_id
+    assert next((local_dir / "mlartifacts" / "team_one").rglob("note.txt")).read_text() == "text"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_in_unity_catalog_has_three_levels_and_elsewhere_its_plain_name(spark):
+    catalog = tracking.Servers("databricks", "databricks-uc")
+    assert catalog.registered_model_name("wine", "main", "ml") == "main.ml.wine"
+    assert catalog.registered_model_name("main.other.wine", "", "ml") == "main.other.wine"
+    with pytest.raises(ParameterError, match="catalog='spark_catalog': holds no models"):
+        catalog.registered_model_name("wine", "", "ml")
+    assert tracking.Servers("x", "sqlite:///mlflow.db").registered_model_name("wine", "main", "ml") == "wine"
