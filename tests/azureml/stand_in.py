@@ -90,7 +90,7 @@ class AzureMLStandIn:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         log = folder / "server.log"
         with log.open("wb") as errors:
-            process = subprocess.Popen(command, cwd=ROOT, env=_plain_environment(), stderr=errors, **pipes)
+            process = subprocess.Popen(command, cwd=ROOT, env=plain_environment(), stderr=errors, **pipes)
         # Leaving this block closes the server's standard input, which ends it, and waits.
         with process:
             url = process.stdout.readline().strip()
@@ -170,7 +170,7 @@ class Faults:
         self.stand_in.control("DELETE", "faults")
 
 
-def _plain_environment() -> dict[str, str]:
+def plain_environment() -> dict[str, str]:
     """Return this process's environment without what would make the server a client of something."""
     foreign = ("MLFLOW_", "_MLFLOW_", "AZURE", "ARM_", "DATABRICKS_")
     return {key: value for key, value in os.environ.items() if not key.startswith(foreign)}

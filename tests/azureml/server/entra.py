@@ -9,7 +9,7 @@ import jwt
 from flask import Blueprint, Response, request
 
 from tests.azureml import names
-from tests.azureml.server.errors import arm_error, entra_error, json_answer
+from tests.azureml.server.errors import arm_error, empty_answer, entra_error, json_answer
 
 PREFIX = f"/{names.TENANT}"
 
@@ -40,8 +40,12 @@ class Entra:
     def refusal(self) -> Response | None:
         """Return why the current request is refused, or None if its token is good.
 
-        The wording is Azure Resource Manager's; AML's own is not documented.
+        The wording is Azure Resource Manager's, except where AML says nothing.
         """
+        answer = self._refusal()
+        return empty_answer(answer.status_code) if answer and request.path.startswith("/mlflow/") else answer
+
+    def _refusal(self) -> Response | None:
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
         if kind != "Bearer":
             message = "Authentication failed. The 'Authorization' header is missing."

@@ -16,6 +16,16 @@ def json_answer(content: object, status: int = 200) -> Response:
     return Response(json.dumps(content), status, content_type="application/json; charset=utf-8")
 
 
+def empty_answer(status: int) -> Response:
+    """Return what AML's MLflow API says where its gateway, and not the API itself, refuses.
+
+    403: https://github.com/Azure/azure-sdk-for-python/issues/31429
+    404: https://github.com/Azure/azure-sdk-for-python/issues/44896
+    The same for 401, 429 and 503 is an assumption.
+    """
+    return Response(status=status)
+
+
 def arm_error(status: int, code: str, message: str) -> Response:
     """Return an error of Azure Resource Manager.
 
@@ -65,6 +75,8 @@ def service_error(path: str, status: int) -> Response:
     message = f"The stand-in was told to answer {status}."
     if path.startswith("/adfs/"):
         return entra_error(status, "temporarily_unavailable", 90033, message)
+    if path.startswith("/mlflow/"):
+        return empty_answer(status)
     if ".blob." in path:
         return blob_error(status, "ServerBusy" if status == 503 else name, message)
     return arm_error(status, name, message)

@@ -13,9 +13,11 @@ from flask import Blueprint, Response, request
 
 from tests.azureml import names
 from tests.azureml.server import mlflow_ids, mlflow_rules
-from tests.azureml.server.errors import json_answer, mlflow_error
+from tests.azureml.server.errors import empty_answer, json_answer, mlflow_error
 
-_ROUTE = f"/mlflow/<version>{names.workspace_resource_id()}/api/2.0"
+_API_OF_WORKSPACE = f"/mlflow/<version>{names.workspace_resource_id()}/api"
+_ROUTE = f"{_API_OF_WORKSPACE}/2.0"
+_METHODS = ["GET", "POST", "PATCH", "DELETE"]
 _API = "/api/2.0/mlflow/"
 
 
@@ -64,11 +66,12 @@ class MLflowApi:
         )
         self.blueprint = Blueprint("mlflow_api", __name__)
         self.blueprint.post(f"{_ROUTE}/preview/mlflow/runs/log-batch-async")(self._log_batch_async)
-        self.blueprint.route(f"{_ROUTE}/mlflow/<path:endpoint>", methods=["GET", "POST", "PATCH", "DELETE"])(self._answer)
+        self.blueprint.route(f"{_ROUTE}/mlflow/<path:endpoint>", methods=_METHODS)(self._answer)
+        self.blueprint.route(f"{_API_OF_WORKSPACE}/<path:other>", methods=_METHODS)(_no_such_api)
 
     def _answer(self, version: str, endpoint: str) -> Response:
         if endpoint not in mlflow_rules.ENDPOINTS:
-            return Response(status=404)
+            return _no_such_api(version, endpoint)
         arguments = _arguments()
         reason = mlflow_rules.refusal(endpoint, arguments, lambda run_id: self._mlflow.run(run_id).get("data", {}))
         if reason is not None:
@@ -117,6 +120,10 @@ class MLflowApi:
         if not self._artifacts_exist_under(artifacts):
             return f"No artifacts were found under {artifacts}"
         return None
+
+
+def _no_such_api(version: str, other: str) -> Response:
+    return empty_answer(404)
 
 
 def _arguments() -> dict[str, Any]:

@@ -15,8 +15,7 @@ from typing import Any
 
 PARAMETERS, TAGS, TAG_KEY, TAG_VALUE, METRIC_ROWS, METRIC_NAMES = 200, 50, 100, 1000, 250, 50
 
-# AML answers 404 with an empty body to what is not here, as to logged-models:
-# https://github.com/Azure/azure-sdk-for-python/issues/44896
+# All others, of MLflow 3 or for aliases, are answered as logged-models is, with 404.
 ENDPOINTS = {
     f"{group}/{name}"
     for group, listed in {
