@@ -1,0 +1,36 @@
+"""Who and what exists in the stand-in's Azure."""
+
+CLOUD = "StandInCloud"
+STORAGE_SUFFIX = "storage.stand-in"
+TENANT = "adfs"
+
+CLIENT_ID = "11111111-aaaa-4aaa-8aaa-000000000001"
+# Signs in, and may do nothing.
+CLIENT_ID_WITHOUT_ROLE = "11111111-aaaa-4aaa-8aaa-000000000002"
+# Looks like one of Entra ID's, whose secrets hold dots and tildes.
+CLIENT_SECRET = "8Q~stand.in-client_secret~Zk3vPq"
+EXPIRED_SECRET = "expired-secret"
+
+SUBSCRIPTION_ID = "22222222-bbbb-4bbb-8bbb-000000000001"
+RESOURCE_GROUP = "ml-group"
+REGION = "westeurope"
+WORKSPACE = "ml-workspace"
+
+DATABRICKS_WORKSPACE = "dbx"
+# Reached through private endpoints only, so that it cannot be linked.
+PRIVATE_DATABRICKS_WORKSPACE = "dbx-private"
+
+
+def workspace_resource_id(workspace: str = WORKSPACE) -> str:
+    """Return the id that Azure Resource Manager gives an AML workspace."""
+    return _resource_id("Microsoft.MachineLearningServices", workspace)
+
+
+def databricks_resource_id(workspace: str = DATABRICKS_WORKSPACE) -> str:
+    """Return the id that Azure Resource Manager gives a Databricks workspace."""
+    return _resource_id("Microsoft.Databricks", workspace)
+
+
+def _resource_id(provider: str, workspace: str) -> str:
+    group = f"/subscriptions/{SUBSCRIPTION_ID}/resourceGroups/{RESOURCE_GROUP}"
+    return f"{group}/providers/{provider}/workspaces/{workspace}"

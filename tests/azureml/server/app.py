@@ -1,0 +1,79 @@
+"""All services of the stand-in as one application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from flask import Blueprint, Flask, Response, request
+
+from tests.azureml.server import cloud_metadata
+from tests.azureml.server.arm import ResourceManager
+from tests.azureml.server.artifacts import Artifacts
+from tests.azureml.server.blobs import BlobStorage
+from tests.azureml.server.entra import Entra
+from tests.azureml.server.errors import aml_error
+from tests.azureml.server.faults import Fault, FaultList
+from tests.azureml.server.gate import Gate
+from tests.azureml.server.mlflow_api import MLflowApi, MLflowServer
+
+
+def create(url: str, folder: Path, token_lifetime: int) -> Gate:
+    """Return the application, its state in ``folder``.
+
+    Parameters
+    ----------
+    url : str
+        Where it will be reached.
+    folder : pathlib.Path
+    token_lifetime : int
+        Seconds.
+    """
+    entra = Entra(url, token_lifetime)
+    faults = FaultList()
+    mlflow_server = MLflowServer(folder)
+    # A new store takes its second or two before the first client waits for it.
+    mlflow_server.call("GET", "experiments/get", {"experiment_id": "0"})
+    storage = BlobStorage(url, folder / "blobs")
+    artifacts = Artifacts(storage, run_exists=lambda run_id: bool(mlflow_server.run(run_id)))
+    mlflow_api = MLflowApi(url.removeprefix("https://"), mlflow_server, artifacts.exist_under)
+
+    app = Flask("stand_in", static_folder=None)
+    app.json.sort_keys = False
+    for public in (cloud_metadata.blueprint(url), entra.blueprint, storage.blueprint, _control(entra, faults)):
+        app.register_blueprint(public)
+    for protected in (ResourceManager(url).blueprint, artifacts.blueprint, mlflow_api.blueprint):
+        # Before the service's own checks: without a token there is nothing to be learned.
+        protected.before_request_funcs.setdefault(None, []).insert(0, entra.refusal)
+        app.register_blueprint(protected)
+    app.register_error_handler(404, _unknown_address(entra.refusal))
+    return Gate(app, faults, folder)
+
+
+def _unknown_address(refusal: Callable[[], Response | None]) -> Callable[[Exception], Response]:
+    def answer(_: Exception) -> Response:
+        return refusal() or aml_error(404, "UserError", f"{request.path} was not found.")
+
+    return answer
+
+
+def _control(entra: Entra, faults: FaultList) -> Blueprint:
+    """Return the tests' own endpoints."""
+    routes = Blueprint("control", __name__, url_prefix="/stand-in")
+
+    @routes.post("/faults")
+    def add_fault() -> Response:
+        faults.add(Fault(**request.get_json()))
+        return Response(status=204)
+
+    @routes.delete("/faults")
+    def clear_faults() -> Response:
+        faults.clear()
+        return Response(status=204)
+
+    @routes.delete("/tokens")
+    def expire_tokens() -> Response:
+        entra.expire_tokens()
+        return Response(status=204)
+
+    return routes

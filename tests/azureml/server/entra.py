@@ -1,0 +1,98 @@
+"""Sign-in: the token endpoint, and the check of the tokens it gave out."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+import jwt
+from flask import Blueprint, Response, request
+
+from tests.azureml import names
+from tests.azureml.server.errors import arm_error, empty_answer, entra_error, json_answer
+
+PREFIX = f"/{names.TENANT}"
+
+
+class Entra:
+    """Gives tokens to the clients that exist, and knows its own again.
+
+    Parameters
+    ----------
+    url : str
+        Of the server.
+    token_lifetime : int
+        Seconds.
+    """
+
+    def __init__(self, url: str, token_lifetime: int) -> None:
+        self._url = url
+        self._token_lifetime = token_lifetime
+        self._key = secrets.token_hex(32)
+        self.blueprint = Blueprint("entra", __name__, url_prefix=PREFIX)
+        self.blueprint.get("/.well-known/openid-configuration")(self._configuration)
+        self.blueprint.post("/oauth2/token")(self._token)
+
+    def expire_tokens(self) -> None:
+        """Refuse from now on the tokens that were given out so far."""
+        self._key = secrets.token_hex(32)
+
+    def refusal(self) -> Response | None:
+        """Return why the current request is refused, or None if its token is good.
+
+        The wording is Azure Resource Manager's, except where AML says nothing.
+        """
+        answer = self._refusal()
+        return empty_answer(answer.status_code) if answer and request.path.startswith("/mlflow/") else answer
+
+    def _refusal(self) -> Response | None:
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        if kind != "Bearer":
+            message = "Authentication failed. The 'Authorization' header is missing."
+            return _unauthorized("AuthenticationFailed", message)
+        try:
+            client_id = jwt.decode(token, self._key, ["HS256"], options={"verify_aud": False})["appid"]
+        except jwt.ExpiredSignatureError:
+            return _unauthorized("ExpiredAuthenticationToken", "The access token has expired.")
+        except jwt.InvalidTokenError:
+            return _unauthorized("InvalidAuthenticationToken", "The access token is invalid.")
+        if client_id == names.CLIENT_ID_WITHOUT_ROLE:
+            # https://learn.microsoft.com/azure/role-based-access-control/troubleshooting
+            message = f"The client '{client_id}' with object id '{client_id}' does not have authorization to perform"
+            message += f" action '{_action()}' over scope '{request.path}' or the scope is invalid."
+            return arm_error(403, "AuthorizationFailed", message)
+        return None
+
+    def _configuration(self) -> Response:
+        authority = self._url + PREFIX
+        endpoints = {"token": "oauth2/token", "authorization": "oauth2/authorize", "device_authorization": "devicecode"}
+        content = {f"{name}_endpoint": f"{authority}/{path}" for name, path in endpoints.items()}
+        return json_answer(content | {"issuer": authority})
+
+    def _token(self) -> Response:
+        client_id, secret = request.form.get("client_id", ""), request.form.get("client_secret", "")
+        if client_id not in (names.CLIENT_ID, names.CLIENT_ID_WITHOUT_ROLE):
+            message = f"Application with identifier '{client_id}' was not found in the directory 'stand-in'."
+            return entra_error(400, "unauthorized_client", 700016, message)
+        if secret == names.EXPIRED_SECRET:
+            message = f"The provided client secret keys for app '{client_id}' are expired."
+            return entra_error(401, "invalid_client", 7000222, message)
+        if secret != names.CLIENT_SECRET:
+            message = "Invalid client secret provided. Ensure the secret being sent in the request is the client"
+            message += f" secret value, not the client secret ID, for a secret added to app '{client_id}'."
+            return entra_error(401, "invalid_client", 7000215, message)
+        now = int(time.time())
+        claims = {"appid": client_id, "aud": self._url, "iat": now, "exp": now + self._token_lifetime}
+        token = jwt.encode(claims, self._key, "HS256")
+        return json_answer({"token_type": "Bearer", "expires_in": self._token_lifetime, "access_token": token})
+
+
+def _unauthorized(code: str, message: str) -> Response:
+    answer = arm_error(401, code, message)
+    answer.headers["WWW-Authenticate"] = f'Bearer error="invalid_token", error_description="{message}"'
+    return answer
+
+
+def _action() -> str:
+    provider = request.path.partition("/providers/")[2].split("/")[0] or "Microsoft.MachineLearningServices"
+    return f"{provider}/workspaces/{'read' if request.method in ('GET', 'HEAD') else 'write'}"

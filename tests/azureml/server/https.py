@@ -1,0 +1,32 @@
+"""HTTPS on a free port of 127.0.0.1, a thread for each connection."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from pathlib import Path
+from wsgiref.types import WSGIApplication
+
+from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
+
+
+class _Handler(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+
+class HttpsServer(ThreadedWSGIServer):
+    """A threaded server whose handshakes happen in the connection's own thread.
+
+    Werkzeug's own TLS shakes hands while accepting, where one stuck client stops all others.
+    """
+
+    def __init__(self, app: WSGIApplication, certificate_file: Path) -> None:
+        super().__init__("127.0.0.1", 0, app, handler=_Handler)
+        # Werkzeug reads it only to say that the scheme is https.
+        self.ssl_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.ssl_context.load_cert_chain(certificate_file)
+
+    def finish_request(self, request: socket.socket, client_address: tuple[str, int]) -> None:
+        """Answer what one connection asks."""
+        with self.ssl_context.wrap_socket(request, server_side=True) as connection:
+            super().finish_request(connection, client_address)

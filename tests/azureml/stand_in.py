@@ -1,0 +1,176 @@
+"""An Azure with one AML workspace on 127.0.0.1, for unpatched clients in other processes.
+
+    with AzureMLStandIn.start(tmp_path) as aml:
+        subprocess.run([...], env=os.environ | aml.environment())
+
+Clients read the cloud's addresses when mlflow is imported, hence the other processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.azureml import names
+from tests.azureml.server.certificate import CA_FILE
+from tests.azureml.server.faults import Fault
+from tests.azureml.server.gate import LOG_FILE
+
+ROOT = Path(__file__).parents[2]
+
+
+class Request(NamedTuple):
+    """One request that the stand-in received; the status is None if it was dropped unheard."""
+
+    method: str
+    path: str
+    query: str
+    body: str | None
+    status: int | None
+
+
+@dataclass(frozen=True)
+class AzureMLStandIn:
+    """A running stand-in, as any process that knows its folder and address may use it.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+        Certificates, stores, blobs, ``requests.jsonl`` and ``server.log``.
+    url : str
+        Of all its services, Azure Resource Manager among them.
+    """
+
+    folder: Path
+    url: str
+
+    subscription_id = names.SUBSCRIPTION_ID
+    resource_group = names.RESOURCE_GROUP
+    workspace = names.WORKSPACE
+    region = names.REGION
+    client_id = names.CLIENT_ID
+    client_id_without_role = names.CLIENT_ID_WITHOUT_ROLE
+    client_secret = names.CLIENT_SECRET
+    expired_secret = names.EXPIRED_SECRET
+    workspace_resource_id = names.workspace_resource_id()
+    databricks_workspace_resource_id = names.databricks_resource_id()
+    private_databricks_workspace_resource_id = names.databricks_resource_id(names.PRIVATE_DATABRICKS_WORKSPACE)
+
+    @classmethod
+    @contextmanager
+    def start(cls, folder: Path, token_lifetime: int = 3600, python: str = sys.executable) -> Iterator[AzureMLStandIn]:
+        """Start the stand-in, and end it after the block, or with this process.
+
+        Parameters
+        ----------
+        folder : pathlib.Path
+            An empty one.
+        token_lifetime : int
+            Seconds.
+        python : str
+            The interpreter whose MLflow is to answer.
+
+        Raises
+        ------
+        RuntimeError
+            If it does not start; the message ends with its log.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [python, "-m", "tests.azureml.server", "--folder", str(folder)]
+        command += ["--token-lifetime", str(token_lifetime)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        log = folder / "server.log"
+        with log.open("wb") as errors:
+            process = subprocess.Popen(command, cwd=ROOT, env=plain_environment(), stderr=errors, **pipes)
+        # Leaving this block closes the server's standard input, which ends it, and waits.
+        with process:
+            url = process.stdout.readline().strip()
+            if not url:
+                raise RuntimeError(f"The stand-in did not start: {log.read_text()[-2000:]}")
+            yield cls(folder, url)
+
+    @property
+    def tracking_uri(self) -> str:
+        """The URI that Azure Resource Manager gives for the workspace."""
+        return f"azureml://{self.url.removeprefix('https://')}/mlflow/v1.0{self.workspace_resource_id}"
+
+    @property
+    def ca_file(self) -> Path:
+        """The certificate of the authority that clients have to trust."""
+        return self.folder / CA_FILE
+
+    @property
+    def faults(self) -> Faults:
+        """What the stand-in should do wrong."""
+        return Faults(self)
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that a client's process needs, a service principal's among them."""
+        return {
+            "ARM_CLOUD_METADATA_URL": f"{self.url}/metadata/endpoints?api-version=2019-05-01",
+            "AZUREML_CURRENT_CLOUD": names.CLOUD,
+            "AZURE_AUTHORITY_HOST": self.url,
+            "AZURE_TENANT_ID": names.TENANT,
+            "AZURE_CLIENT_ID": self.client_id,
+            "AZURE_CLIENT_SECRET": self.client_secret,
+            "REQUESTS_CA_BUNDLE": str(self.ca_file),
+        }
+
+    def requests(self, path: str = "") -> list[Request]:
+        """Return the requests so far whose path holds ``path``, oldest first."""
+        lines = (self.folder / LOG_FILE).read_text().splitlines()
+        entries = [Request(**{"body": None} | json.loads(line)) for line in lines]
+        return [entry for entry in entries if path in entry.path]
+
+    def expire_tokens(self) -> None:
+        """Have the tokens given out so far refused, which clients still hold to be good."""
+        self.control("DELETE", "tokens")
+
+    def control(self, method: str, path: str, content: Any = None) -> None:
+        """Call one of the stand-in's own endpoints."""
+        body = None if content is None else json.dumps(content).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.url}/stand-in/{path}", body, headers, method=method)
+        handler = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=self.ca_file))
+        with urllib.request.build_opener(urllib.request.ProxyHandler({}), handler).open(request):
+            pass
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Switches of a stand-in's faults; the control endpoints themselves have none."""
+
+    stand_in: AzureMLStandIn
+
+    def add(self, pattern: str, answer: int | str | None = None, **details: Any) -> None:
+        """Switch on a fault.
+
+        Parameters
+        ----------
+        pattern : str
+            Regular expression, searched in ``<method> <path>?<query>``.
+        answer : int, str or None
+            Status, ``drop``, ``lose_answer``, or None to answer as usual.
+        **details
+            ``times``, ``retry_after``, ``delay``: see `tests.azureml.server.faults.Fault`.
+        """
+        self.stand_in.control("POST", "faults", asdict(Fault(pattern, answer, **details)))
+
+    def clear(self) -> None:
+        """Switch all faults off."""
+        self.stand_in.control("DELETE", "faults")
+
+
+def plain_environment() -> dict[str, str]:
+    """Return this process's environment without what would make the server a client of something."""
+    foreign = ("MLFLOW_", "_MLFLOW_", "AZURE", "ARM_", "DATABRICKS_")
+    return {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
