@@ -123,6 +123,7 @@ class AzureMLStandIn:
             "AZURE_CLIENT_ID": self.client_id,
             "AZURE_CLIENT_SECRET": self.client_secret,
             "REQUESTS_CA_BUNDLE": str(self.ca_file),
+            "NO_PROXY": "127.0.0.1",
         }
 
     def requests(self, path: str = "") -> list[Request]:

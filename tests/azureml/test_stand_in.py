@@ -173,11 +173,17 @@ def test_what_the_documents_call_unsupported_is_refused(client):
         MLFLOW,
         """
         from mlflow.entities import Metric, Param, RunTag
+        from mlflow.utils.rest_utils import http_request
         slashed = client.create_experiment("team/experiment")
         experiment = mlflow.set_experiment("rules")
         run = client.create_run(experiment.experiment_id)
         client.create_registered_model("rules")
         batch = lambda **kinds: error(client.log_batch, run.info.run_id, **kinds)
+        params = lambda *numbers: [Param(str(i), "") for i in range(*numbers)]
+        models = lambda condition: http_request(
+            client._tracking_client.store.get_host_creds(), "/api/2.0/mlflow/registered-models/search", "GET",
+            params={"filter": condition},
+        ).status_code
         search = lambda **terms: error(client.search_runs, [experiment.experiment_id], **terms)
         answer(
             slashed_by_id=client.get_experiment(slashed).name,
@@ -186,8 +192,8 @@ def test_what_the_documents_call_unsupported_is_refused(client):
             refused={
                 "order by metric": search(order_by=["metrics.loss"]),
                 "tags !=": search(filter_string="tags.a != 'b'"),
-                "like": error(client.search_registered_models, "name LIKE 'a%'"),
-                "by tag": error(client.search_registered_models, "tags.a = 'b'"),
+                # The client itself adds a condition on a tag.
+                "models": error(client.search_registered_models, "name = 'rules'"),
                 "rename": error(client.rename_registered_model, "rules", "other"),
                 "delete": error(client.delete_registered_model, "rules"),
                 "metric rows": batch(metrics=[Metric("m", i, i, i) for i in range(251)]),
@@ -195,12 +201,13 @@ def test_what_the_documents_call_unsupported_is_refused(client):
                 "tag key": batch(tags=[RunTag("t" * 101, "v")]),
                 "tags": batch(tags=[RunTag(str(i), "v") for i in range(51)]),
             },
-            within=batch(metrics=[Metric("m", i, i, i) for i in range(250)], params=[Param(str(i), "") for i in range(100)]),
-            more_params=batch(params=[Param(str(i), "") for i in range(100, 200)]),
-            too_many_params=batch(params=[Param("201", "")]),
+            within=batch(metrics=[Metric("m", i, i, i) for i in range(250)], params=params(100)),
+            more_params=batch(params=params(100, 200)),
+            too_many_params=batch(params=params(200, 201)),
+            models=[models("name = 'rules'"), models("name LIKE 'r%'")],
             alias=error(client.set_registered_model_alias, "rules", "champion", "1"),
             traces=error(client.search_traces, locations=[experiment.experiment_id]),
-            by_attribute=len(client.search_runs([experiment.experiment_id], "status = 'RUNNING'", order_by=["end_time"])),
+            by_attribute=search(filter_string="status = 'RUNNING'", order_by=["end_time"]),
         )
         """,
     )
@@ -211,7 +218,8 @@ def test_what_the_documents_call_unsupported_is_refused(client):
     assert found["within"] is None and found["more_params"] is None
     assert "A run may have 200 parameters" in found["too_many_params"]
     assert "error code 404" in found["alias"] and "error code 404" in found["traces"]
-    assert found["by_attribute"] == 1
+    assert found["models"] == [200, 400]
+    assert found["by_attribute"] is None
 
 
 def test_arm_tells_the_tracking_uri_and_what_is_missing_or_forbidden(aml, client):
@@ -293,7 +301,8 @@ def test_no_service_answers_without_a_good_token(aml, client):
         f"""
         import requests
         workspace = {aml.workspace_resource_id!r}
-        paths = [f"{{workspace}}?api-version=1", f"/mlflow/v2.0{{workspace}}/api/2.0/mlflow/experiments/get", "/no/such"]
+        paths = [f"{{workspace}}?api-version=1", "/no/such"]
+        paths.append(f"/mlflow/v2.0{{workspace}}/api/2.0/mlflow/experiments/get")
         paths.append(f"/history/v1.0{{workspace}}/experiments/e/runs/r/artifacts")
         bearers = [{{}}, {{"Authorization": "Bearer nonsense"}}]
         statuses = [requests.get(url + path, headers=header).status_code for path in paths for header in bearers]

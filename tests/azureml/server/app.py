@@ -42,10 +42,11 @@ def create(url: str, folder: Path, token_lifetime: int) -> Gate:
     app.json.sort_keys = False
     for public in (cloud_metadata.blueprint(url), entra.blueprint, storage.blueprint, _control(entra, faults)):
         app.register_blueprint(public)
-    for protected in (ResourceManager(url).blueprint, artifacts.blueprint, mlflow_api.blueprint):
-        # Before the service's own checks: without a token there is nothing to be learned.
-        protected.before_request_funcs.setdefault(None, []).insert(0, entra.refusal)
-        app.register_blueprint(protected)
+    protected = Blueprint("protected", __name__)
+    protected.before_request(entra.refusal)
+    for service in (ResourceManager(url).blueprint, artifacts.blueprint, mlflow_api.blueprint):
+        protected.register_blueprint(service)
+    app.register_blueprint(protected)
     app.register_error_handler(404, _unknown_address(entra.refusal))
     return Gate(app, faults, folder)
 

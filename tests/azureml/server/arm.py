@@ -56,8 +56,9 @@ class ResourceManager:
             resource = self._resources.get(request.path.lower())
             if resource is None:
                 return _not_found()
-            for missing in ({"location"} - set(sent)) or ({"managedResourceGroupId"} - set(sent.get("properties", {}))):
-                return arm_error(400, "InvalidRequestContent", f"Required property '{missing}' not found in the body.")
+            if "location" not in sent or "managedResourceGroupId" not in sent.get("properties", {}):
+                message = "Required properties 'location' and 'properties.managedResourceGroupId' were not found."
+                return arm_error(400, "InvalidRequestContent", message)
             if _links(sent) and resource["properties"].get("requiredNsgRules") == "NoAzureDatabricksRules":
                 # That it is not supported is documented, how it is refused is not:
                 # https://learn.microsoft.com/azure/machine-learning/how-to-use-mlflow-azure-databricks

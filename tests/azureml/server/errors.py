@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from http import HTTPStatus
 from xml.sax.saxutils import escape
 
-from werkzeug.wrappers import Response
+from flask import Response
 
 
 def json_answer(content: object, status: int = 200) -> Response:
@@ -65,7 +65,8 @@ def blob_error(status: int, code: str, message: str) -> Response:
 
     https://learn.microsoft.com/rest/api/storageservices/status-and-error-codes2
     """
-    body = f"<?xml version='1.0' encoding='utf-8'?><Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
+    error = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
+    body = f"<?xml version='1.0' encoding='utf-8'?>{error}"
     return Response(body, status, {"x-ms-error-code": code}, content_type="application/xml")
 
 

@@ -9,14 +9,16 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Request, Response
 
 from tests.azureml.server.entra import PREFIX as SIGN_IN
 from tests.azureml.server.errors import service_error
 from tests.azureml.server.faults import FaultList
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 CONTROL = "/stand-in/"
 LOG_FILE = "requests.jsonl"

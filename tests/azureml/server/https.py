@@ -5,9 +5,12 @@ from __future__ import annotations
 import socket
 import ssl
 from pathlib import Path
-from wsgiref.types import WSGIApplication
+from typing import TYPE_CHECKING
 
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 
 class _Handler(WSGIRequestHandler):
