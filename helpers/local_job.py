@@ -372,7 +372,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _servers(jobs: list[Job], given: dict[str, str]) -> dict[str, str]:
     values = {name: given.get(name, default) for job in jobs for name, default in job.parameters.items()}
-    servers = tracking.servers(values.get("tracking_mode", "auto"), values.get("model_registry", "auto"))
+    modes = (values.get(name, "auto") for name in ("tracking_mode", "model_registry"))
+    workspace = values.get("azureml_tracking_uri") or f"Azure ML workspace {values.get('azureml_workspace')}"
+    servers = tracking.servers(*modes, workspace)
     return {"tracking_uri": servers.tracking_uri, "registry_uri": servers.registry_uri}
 
 

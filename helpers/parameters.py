@@ -64,6 +64,38 @@ ColumnName = Annotated[str, Field(min_length=1)]
 # It becomes a partition value, hence part of a path and of a SQL literal.
 BatchId = Annotated[str, _matching(r"[\w.:+-]*", "letters, digits and _ . : + - only")]
 Version = Annotated[str, _matching(r"([1-9]\d*)?", "empty (the champion), or a version number: 1, 2, …")]
+# https://learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules
+SubscriptionId = Annotated[
+    str,
+    _matching(
+        r"([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})?",
+        "a subscription id such as 00000000-0000-0000-0000-000000000000 (Azure portal, Subscriptions)",
+    ),
+]
+ResourceGroup = Annotated[
+    str,
+    _matching(r"([\w.()-]{0,89}[\w()-])?", "up to 90 letters, digits and _ . ( ) -, not ending in a period"),
+]
+WorkspaceName = Annotated[
+    str, _matching(r"([A-Za-z0-9][\w-]{2,32})?", "3 to 33 letters, digits, _ and -, starting with a letter or digit")
+]
+Region = Annotated[str, _matching(r"[a-z0-9]*", "a region's short name such as westeurope")]
+AzureMLTrackingUri = Annotated[
+    str,
+    _matching(
+        r"(azureml://[^/?]+/mlflow/v[12]\.0/subscriptions/[^/]+/resourceGroups/[^/]+"
+        r"/providers/Microsoft\.MachineLearningServices/workspaces/[^/?]+)?",
+        "azureml://<host>/mlflow/v1.0/subscriptions/…/resourceGroups/…/providers/"
+        "Microsoft.MachineLearningServices/workspaces/… (`az ml workspace show --query mlflow_tracking_uri`)",
+    ),
+]
+DatabricksResourceId = Annotated[
+    str,
+    _matching(
+        r"(/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.Databricks/workspaces/[^/]+)?",
+        "/subscriptions/…/resourceGroups/…/providers/Microsoft.Databricks/workspaces/… (portal, JSON view)",
+    ),
+]
 RunId = Annotated[str, _matching(r"[\w-]*", "empty (the newest finished run), or a run id")]
 
 
@@ -72,12 +104,36 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, protected_namespaces=())
 
-    tracking_mode: Literal["auto", "local", "databricks"] = Field(
+    tracking_mode: Literal["auto", "local", "databricks", "azureml"] = Field(
         "auto",
         description="Where runs are tracked. auto: Databricks in a Databricks workspace, a local SQLite file elsewhere",
     )
-    model_registry: Literal["auto", "local", "databricks", "databricks-uc"] = Field(
+    model_registry: Literal["auto", "local", "databricks", "databricks-uc", "azureml"] = Field(
         "auto", description="Where models are registered. auto: the registry that goes with tracking_mode"
+    )
+    azureml_subscription_id: SubscriptionId = Field("", description="Subscription of the Azure ML workspace")
+    azureml_resource_group: ResourceGroup = Field("", description="Resource group of the Azure ML workspace")
+    azureml_workspace: WorkspaceName = Field("", description="Name of the Azure ML workspace")
+    azureml_region: Region = Field(
+        "", description="Region of the Azure ML workspace. Empty: its address is asked from Azure Resource Manager"
+    )
+    azureml_tracking_uri: AzureMLTrackingUri = Field(
+        "", description="MLflow tracking URI of the Azure ML workspace, in place of the four parameters above"
+    )
+    azureml_secret_scope: str = Field(
+        "",
+        description="Databricks secret scope with the keys azure-tenant-id, azure-client-id and azure-client-secret. "
+        "Empty: environment variables, managed identity or Azure CLI",
+    )
+    azureml_sign_in: Literal["unattended", "device_code"] = Field(
+        "unattended",
+        description="device_code: somebody at the notebook signs in, if no other credential is found. Never in a job",
+    )
+    link_workspaces: bool = Field(
+        False, description="Link the Databricks workspace to the Azure ML workspace, as the portal's button does"
+    )
+    databricks_resource_id: DatabricksResourceId = Field(
+        "", description="Resource id of the Databricks workspace to link. Empty: found by the workspace's address"
     )
     experiment_name: str = Field(
         "azureml_mlflow",
@@ -126,6 +182,13 @@ FIELDS = {field.alias or name: field for name, field in Parameters.model_fields.
 """Declaration of each parameter by its public name."""
 
 
+TRACKING = (
+    "tracking_mode", "model_registry", "experiment_name",
+    "azureml_subscription_id", "azureml_resource_group", "azureml_workspace", "azureml_region",
+    "azureml_tracking_uri", "azureml_secret_scope", "azureml_sign_in",
+)  # fmt: skip
+"""Parameters that `helpers.tracking.configure` takes; every notebook asks for these."""
+
 PATHS = frozenset({"source_path"})
 """Parameters whose value may be a path on the machine where it was typed."""
 
@@ -133,7 +196,15 @@ PATHS = frozenset({"source_path"})
 def choices(name: str) -> tuple[str, ...]:
     """Return the accepted values of a parameter with a fixed set of them, else an empty tuple."""
     annotation = FIELDS[name].annotation
+    if annotation is bool:
+        return ("false", "true")
     return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
+def default_text(name: str) -> str:
+    """Return a parameter's default as widgets and ``databricks.yml`` write it."""
+    default = FIELDS[name].default
+    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def require_declared(names, source: str = "") -> None:

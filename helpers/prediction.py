@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import runtime
+from helpers import runtime, tracking
 from helpers.parameters import ParameterError
 from helpers.tables import quoted
 
@@ -155,7 +155,7 @@ def load(model_uri: str) -> Predictor:
     # Spark reads the folder when rows are scored, which is later: it stays until the process ends.
     downloads = tempfile.mkdtemp(prefix="azureml_mlflow_")
     atexit.register(shutil.rmtree, downloads, ignore_errors=True)
-    folder = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=downloads))
+    folder = tracking.download_model(model_uri, Path(downloads))
     model = Model.load(folder)
     signature = model.signature
     if signature is None or signature.inputs is None or signature.inputs.is_tensor_spec():

@@ -1,4 +1,4 @@
-"""Register models: the gate that a model has to pass, versions, and the champion."""
+"""Register models: the gate that a model has to pass, and which version a name means."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from helpers import prediction, runtime
+from helpers import prediction, runtime, tracking
 from helpers.metrics import LOWER_IS_BETTER, classification_metrics
 from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
     from helpers.split import Split
-
-CHAMPION = "champion"
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def validate(
     if champion_metrics is not None:
         # A relative change of at least 0 is "better or equal".
         not_worse = MetricThreshold(min_relative_change=0.0, greater_is_better=greater_is_better)
-        checks.append(_check(CHAMPION, metrics, champion_metrics, metric, not_worse))
+        checks.append(_check(tracking.CHAMPION, metrics, champion_metrics, metric, not_worse))
     return checks
 
 
@@ -129,26 +128,6 @@ def _check(name: str, metrics: dict[str, float], reference: dict[str, float], me
     return Check(name, passed, f"{metric} {value:.4f} {sign} {required:.4f} ({margin})")
 
 
-def champion(model_name: str) -> ModelVersion | None:
-    """Return the version that has the alias ``champion``, or None.
-
-    Parameters
-    ----------
-    model_name : str
-        Name in the registry that MLflow points at.
-    """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return mlflow.MlflowClient().get_model_version_by_alias(model_name, CHAMPION)
-    except MlflowException as error:
-        # Neither the model nor the alias need exist yet; registries name the second either way.
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        return None
-
-
 def evaluate_champion(model_name: str, split: Split) -> tuple[dict[str, float] | None, str]:
     """Measure the champion on the held-out rows.
 
@@ -163,7 +142,7 @@ def evaluate_champion(model_name: str, split: Split) -> tuple[dict[str, float] |
         Its metrics, None if there is no champion and empty if it cannot score these rows; and
         what was found, in words.
     """
-    version = champion(model_name)
+    version = tracking.champion(model_name)
     if version is None:
         return None, "There is no champion yet."
     try:
@@ -173,52 +152,43 @@ def evaluate_champion(model_name: str, split: Split) -> tuple[dict[str, float] |
     return metrics, f"The champion is version {version.version}."
 
 
-def register(run_id: str, model_uri: str, model_name: str, tags: dict[str, str]) -> tuple[ModelVersion, bool]:
+def register(run: Run, model_uri: str, model_name: str, tags: dict[str, str]) -> tuple[ModelVersion, bool]:
     """Register the model of a run: a new name makes version 1, the same name the next version.
 
     A run is registered once: called again, this returns its version, with the tags renewed.
 
     Parameters
     ----------
-    run_id : str
+    run : mlflow.entities.Run
         The run that logged the model.
     model_uri : str
         Its model.
     model_name : str
     tags : dict of str to str
-        Version tags.
+        Version tags, from `version_tags`.
 
     Returns
     -------
     tuple of (mlflow.entities.model_registry.ModelVersion, bool)
         The version, and whether it is new.
     """
+    version = tracking.version_of_run(model_name, run)
+    if version is None:
+        return tracking.create_version(run, model_uri, model_name, tags), True
     import mlflow
 
-    client = mlflow.MlflowClient()
-    versions = [
-        version for version in client.search_model_versions(f"name = '{model_name}'") if version.run_id == run_id
-    ]
-    version = versions[0] if versions else mlflow.register_model(model_uri, model_name)
     for key, value in tags.items():
-        client.set_model_version_tag(model_name, version.version, key, value)
-    return version, not versions
+        mlflow.MlflowClient().set_model_version_tag(model_name, version.version, key, value)
+    return version, False
 
 
-def version_tags(split: Split, run_id: str, metrics: dict[str, float], checks: Sequence[Check]) -> dict[str, str]:
-    """Return the tags of a version: run, data, metrics and the outcome of each check."""
+def version_tags(split: Split, metrics: dict[str, float], checks: Sequence[Check]) -> dict[str, str]:
+    """Return what a version's tags say of its data, its metrics and the outcome of each check."""
     return (
-        {"run_id": run_id, "training_table": split.table, "held_out_rows": str(split.held_out.count())}
+        {"training_table": split.table, "held_out_rows": str(split.held_out.count())}
         | {f"metric.{name}": f"{value:.6g}" for name, value in metrics.items()}
         | {f"check.{check.name}": f"{'passed' if check.passed else 'failed'}: {check.detail}" for check in checks}
     )
-
-
-def promote(model_name: str, version: str) -> None:
-    """Make a version the champion."""
-    import mlflow
-
-    mlflow.MlflowClient().set_registered_model_alias(model_name, CHAMPION, version)
 
 
 def resolve_version(model_name: str, model_version: str) -> ModelVersion:
@@ -238,21 +208,21 @@ def resolve_version(model_name: str, model_version: str) -> ModelVersion:
     """
     import mlflow
 
-    client = mlflow.MlflowClient()
-    versions = {str(version.version): version for version in client.search_model_versions(f"name = '{model_name}'")}
+    versions = {str(version.version): version for version in tracking.versions(model_name)}
     if not versions:
-        known = ", ".join(model.name for model in client.search_registered_models(max_results=20)) or "none"
+        others = tracking.model_names()
+        known = "" if others is None else f"; models there: {', '.join(others) or 'none'}"
         raise ParameterError(
             "model_name",
             model_name,
-            f"no registered version of it in {mlflow.get_registry_uri()}; models there: {known}. Run 03_register first.",
+            f"no registered version of it in {mlflow.get_registry_uri()}{known}. Run 03_register first.",
         )
     if model_version:
         if model_version not in versions:
-            existing = ", ".join(sorted(versions, key=int))
+            existing = ", ".join(versions)
             raise ParameterError("model_version", model_version, f"{model_name} has no such version; it has: {existing}")
         return versions[model_version]
-    found = champion(model_name)
+    found = tracking.champion(model_name)
     if found is None:
         raise ParameterError(
             "model_version",

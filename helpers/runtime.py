@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import json
 import logging
 import os
 import warnings
@@ -18,7 +19,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from helpers import parameters as declared
-from helpers.local_dbutils import PARAMETER_PREFIX, LocalDbutils
+from helpers.local_dbutils import PARAMETER_PREFIX, TASK_VALUES_FILE, LocalDbutils
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -96,17 +97,74 @@ def parameters(*names: str) -> SimpleNamespace:
             declared.require_declared([name], f"environment variable {variable}")
             sources[name] = f"environment variable {variable}"
     for name in names:
-        field, choices = declared.FIELDS[name], declared.choices(name)
+        choices = declared.choices(name)
         if choices:
-            utils.widgets.dropdown(name, str(field.default), list(choices), name)
+            utils.widgets.dropdown(name, declared.default_text(name), list(choices), name)
         else:
-            utils.widgets.text(name, str(field.default), name)
+            utils.widgets.text(name, declared.default_text(name), name)
     return declared.parse({name: utils.widgets.get(name) for name in names}, sources)
 
 
 def set_task_value(key: str, value: Any) -> None:
     """Hand a result to the tasks that follow in the job (outside a job: does nothing)."""
     dbutils().jobs.taskValues.set(key=key, value=value)
+
+
+def secret(scope: str, key: str, parameter: str) -> str:
+    """Return a secret from a Databricks secret scope. It must not be shown, logged or stored.
+
+    Parameters
+    ----------
+    scope, key : str
+    parameter : str
+        The parameter that named the scope, for the error.
+
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        If this is not Databricks. (An unknown scope or key is named by dbutils' own error.)
+    """
+    if not _in_databricks():
+        raise declared.ParameterError(
+            parameter, scope, "secret scopes exist in a Databricks workspace only; here, set environment variables"
+        )
+    return dbutils().secrets.get(scope=scope, key=key)
+
+
+def in_job() -> bool:
+    """Return whether a job runs this notebook, so that nobody is there to answer a question."""
+    if not _in_databricks():
+        return TASK_VALUES_FILE in os.environ
+    context = json.loads(dbutils().notebook.entry_point.getDbutils().notebook().getContext().safeToJson())
+    return "jobId" in context.get("attributes", {})
+
+
+def workspace_url() -> str:
+    """Return the address of the Databricks workspace that MLflow's ``databricks`` means.
+
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        If none is configured here.
+    """
+    if _in_databricks():
+        return f"https://{spark().conf.get('spark.databricks.workspaceUrl')}"
+    return _databricks_client().config.host
+
+
+@functools.cache
+def _databricks_client() -> Any:
+    from databricks.sdk import WorkspaceClient
+
+    try:
+        return WorkspaceClient()
+    except ValueError as error:
+        raise declared.ParameterError(
+            "tracking_mode",
+            "databricks",
+            "no Databricks workspace is configured here; run `databricks auth login`, or set DATABRICKS_HOST and "
+            f"DATABRICKS_TOKEN, https://learn.microsoft.com/azure/databricks/dev-tools/auth/ ({error})",
+        ) from None
 
 
 def default_tracking_mode() -> str:
@@ -133,9 +191,24 @@ def quiet(*loggers: str) -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def current_user(spark_session: SparkSession) -> str:
-    """Return the user that Spark runs as: on Databricks the workspace's user name."""
-    return spark_session.sql("SELECT current_user()").first()[0]
+def workspace_user() -> str:
+    """Return the user's name in the Databricks workspace.
+
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        If no workspace is configured here.
+    LookupError
+        If the workspace does not tell.
+    """
+    if _in_databricks():
+        return spark().sql("SELECT current_user()").first()[0]
+    from databricks.sdk.errors import DatabricksError
+
+    try:
+        return _databricks_client().current_user.me().user_name
+    except DatabricksError as error:
+        raise LookupError(f"{workspace_url()} does not say who you are ({error})") from None
 
 
 def display(thing: Any, rows: int = 20) -> None:

@@ -41,12 +41,20 @@ def schema(spark) -> str:
     return name
 
 
+@pytest.fixture(scope="session")
+def tracking_parameters(local_dir: Path):
+    """Make what `helpers.tracking.configure` takes: the defaults of a laptop, with changes."""
+    from helpers import parameters
+
+    return lambda **changes: parameters.parse({name: parameters.FIELDS[name].default for name in parameters.TRACKING} | changes)
+
+
 @pytest.fixture
-def tracking_servers(local_dir: Path):
+def tracking_servers(tracking_parameters):
     """MLflow on the local store, with an experiment that nobody else uses."""
     from helpers import tracking
 
-    return tracking.configure("local", "local", f"experiment_{next(_numbers)}")
+    return tracking.configure(tracking_parameters(experiment_name=f"experiment_{next(_numbers)}"))
 
 
 @pytest.fixture

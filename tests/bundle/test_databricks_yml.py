@@ -10,7 +10,7 @@ from helpers import parameters
 from helpers.bundle import Bundle
 
 ROOT = Path(__file__).parents[2]
-TARGETS = ["dev", "staging", "prod"]
+TARGETS = ["dev", "azureml", "staging", "prod"]
 JOBS = ["train_and_register", "batch_score"]
 
 
@@ -26,7 +26,7 @@ def test_each_job_parameter_is_declared_with_an_accepted_default_in_each_target(
 @pytest.mark.parametrize("key", JOBS)
 def test_a_notebook_that_is_opened_by_hand_has_the_same_defaults_as_the_job_in_dev(key):
     fixed = {name: value for name, value in Bundle(ROOT).job(key).parameters.items() if "{{" not in value}
-    assert fixed == {name: str(parameters.FIELDS[name].default) for name in fixed}
+    assert fixed == {name: parameters.default_text(name) for name in fixed}
 
 
 @pytest.mark.parametrize("key", JOBS)
@@ -34,7 +34,9 @@ def test_each_parameter_that_a_notebook_asks_for_is_given_by_its_job_and_none_in
     job = Bundle(ROOT).job(key)
     asked = set()
     for task in job.tasks:
-        names = set(re.findall(r'\\"(\w+)\\"', re.search(r"runtime\.parameters\(.*?\)", task.notebook.read_text(), re.S)[0]))
+        call = re.search(r"runtime\.parameters\(.*?\)", task.notebook.read_text(), re.S)[0]
+        assert "*parameters.TRACKING" in call
+        names = {*parameters.TRACKING, *re.findall(r'\\"(\w+)\\"', call)}
         assert names <= job.parameters.keys() | task.base_parameters.keys()
         asked |= names
     assert job.parameters.keys() == asked - {name for task in job.tasks for name in task.base_parameters}
@@ -49,7 +51,7 @@ def test_the_targets_are_a_development_default_and_production():
 
 def test_the_schedule_is_paused_except_in_production():
     paused = {target: Bundle(ROOT, target).variables["score_paused"] for target in TARGETS}
-    assert paused == {"dev": "PAUSED", "staging": "PAUSED", "prod": "UNPAUSED"}
+    assert paused == {"dev": "PAUSED", "azureml": "PAUSED", "staging": "PAUSED", "prod": "UNPAUSED"}
 
 
 def test_the_cluster_libraries_are_pinned_as_in_the_requirements():

@@ -33,7 +33,15 @@ def skipped(cell):
 def asked_parameters(path):
     calls = [node for node in ast.walk(code(path)) if isinstance(node, ast.Call)]
     (call,) = [call for call in calls if ast.unparse(call.func) == "runtime.parameters"]
-    return [argument.value for argument in call.args]
+    return parameter_names(call)
+
+
+def parameter_names(call):
+    """The names in a call of `runtime.parameters`; ``*parameters.TRACKING`` stands for several."""
+    names = []
+    for argument in call.args:
+        names += parameters.TRACKING if ast.unparse(argument) == "*parameters.TRACKING" else [argument.value]
+    return names
 
 
 def test_a_notebook_is_valid(path):
@@ -83,9 +91,11 @@ def test_a_notebook_asks_for_declared_parameters_and_uses_each_of_them(path):
         for node in ast.walk(code(path))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "p"
     }
-    passed_on_whole = "vars(p)" in ast.unparse(code(path))
+    program = ast.unparse(code(path))
     assert attributes <= set(asked)
-    assert passed_on_whole or attributes == set(asked)
+    if "tracking.configure(p)" in program:
+        attributes |= set(parameters.TRACKING)
+    assert "vars(p)" in program or attributes == set(asked)
 
 
 def test_packages_are_installed_in_a_skipped_cell_with_the_pins_of_the_requirements(path):

@@ -47,13 +47,13 @@ def test_a_new_name_makes_version_1_and_the_same_name_the_next_but_a_run_is_regi
     runs = [train()[0], train()[0]]
     for run in (*runs, runs[0]):
         version, is_new = registry.register(
-            run.info.run_id, tracking.logged_model_uri(run), model_name, {"outcome": f"of {run.info.run_id}"}
+            run, tracking.logged_model_uri(run), model_name, {"outcome": f"of {run.info.run_id}"}
         )
         made.append((str(version.version), version.run_id, is_new))
     first, second = (run.info.run_id for run in runs)
     assert made == [("1", first, True), ("2", second, True), ("1", first, False)]
     tags = mlflow.MlflowClient().get_model_version(model_name, "1").tags
-    assert tags == {"outcome": f"of {first}"}
+    assert tags == {"outcome": f"of {first}", "run_id": first, "tracking_server": mlflow.get_tracking_uri()}
 
 
 def test_the_champion_is_what_scoring_gets_until_another_one_is_promoted(train, model_name):
@@ -61,13 +61,13 @@ def test_the_champion_is_what_scoring_gets_until_another_one_is_promoted(train, 
         registry.resolve_version(model_name, "")
     for _ in range(2):
         run, _ = train(epochs=1)
-        registry.register(run.info.run_id, tracking.logged_model_uri(run), model_name, {})
+        registry.register(run, tracking.logged_model_uri(run), model_name, {})
     with pytest.raises(ParameterError, match="has no champion: none of its 2 versions passed the gate"):
         registry.resolve_version(model_name, "")
-    assert registry.champion(model_name) is None
-    registry.promote(model_name, "1")
+    assert tracking.champion(model_name) is None
+    tracking.promote(model_name, "1")
     assert str(registry.resolve_version(model_name, "").version) == "1"
-    registry.promote(model_name, "2")
+    tracking.promote(model_name, "2")
     assert str(registry.resolve_version(model_name, "").version) == "2"
     assert str(registry.resolve_version(model_name, "1").version) == "1"
     with pytest.raises(ParameterError, match="model_version='3': .* has no such version; it has: 1, 2"):
@@ -110,7 +110,7 @@ def test_a_champion_that_cannot_score_these_rows_is_named_and_fails_the_check(da
         mlflow.sklearn.log_model(
             model, name="model", signature=signature, pip_requirements=[], registered_model_name=model_name
         )
-    registry.promote(model_name, "1")
+    tracking.promote(model_name, "1")
     metrics, note = registry.evaluate_champion(model_name, data)
     assert metrics == {} and "version 1, cannot score these rows" in note and "'gone' is missing" in note
 

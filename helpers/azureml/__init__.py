@@ -1,0 +1,5 @@
+"""The Azure Machine Learning (AML) workspace: its address, signing in, its link, its artifacts."""
+
+from helpers.azureml.workspace import Workspace, connect
+
+__all__ = ["Workspace", "connect"]

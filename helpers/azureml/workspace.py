@@ -1,0 +1,179 @@
+"""Find an Azure Machine Learning workspace, sign in, and make MLflow use both."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from helpers.azureml import credentials
+from helpers.azureml.rest import AzureError, AzureRest
+from helpers.parameters import ParameterError
+
+if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
+
+PROVIDER = "Microsoft.MachineLearningServices/workspaces"
+API_VERSION = "2024-10-01"
+ROLES = "https://learn.microsoft.com/azure/machine-learning/how-to-assign-roles"
+# Studio's address and the suffix of the regional ones, by the cloud's name in its own metadata.
+# https://learn.microsoft.com/azure/machine-learning/reference-machine-learning-cloud-parity
+STUDIO = {"AzureChinaCloud": "https://studio.ml.azure.cn", "AzureUSGovernment": "https://ml.azure.us"}
+REGIONAL_SUFFIX = {"AzureChinaCloud": "api.ml.azure.cn", "AzureUSGovernment": "api.ml.azure.us"}
+_IN_URI = re.compile(r"/subscriptions/([^/]+)/resourceGroups/([^/]+)/providers/[^/]+/workspaces/([^/?]+)")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """An AML workspace that can be signed in to.
+
+    Attributes
+    ----------
+    resource_id : str
+        ``/subscriptions/…/workspaces/<name>``.
+    tracking_uri : str
+        ``azureml://…``, as MLflow takes it.
+    studio : str
+        Address of Azure Machine Learning studio.
+    manager : helpers.azureml.rest.AzureRest
+        Azure Resource Manager, signed in.
+    """
+
+    resource_id: str
+    tracking_uri: str
+    studio: str
+    manager: AzureRest
+
+    @property
+    def name(self) -> str:
+        """The workspace's name."""
+        return self.resource_id.rsplit("/", 1)[1]
+
+    def studio_url(self, page: str) -> str:
+        """Return the address of a page of studio, e.g. ``home``."""
+        subscription, group, name = _IN_URI.search(self.resource_id).groups()
+        return f"{self.studio}/{page}?wsid=/subscriptions/{subscription}/resourcegroups/{group}/workspaces/{name}"
+
+
+def connect(p: SimpleNamespace) -> Workspace:
+    """Sign in, find the workspace's address, and make MLflow use both.
+
+    Azure Resource Manager is asked for the address unless `p` has a region or the address
+    itself; a workspace behind a private endpoint is known to nobody else. From then on MLflow's
+    AML plugin signs in with the credential that was checked here, and so never falls back to a
+    browser, as its own chain does.
+
+    Parameters
+    ----------
+    p : types.SimpleNamespace
+        With `helpers.parameters.TRACKING`.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter is missing, or if Azure does not know what it names.
+    helpers.azureml.rest.AzureError
+        If signing in fails, or if the workspace cannot be used.
+    """
+    resource_id = _resource_id(p)
+    cloud = _cloud()
+    scope = cloud._get_default_scope()
+    credential = credentials.credential(p.azureml_secret_scope, p.azureml_sign_in, cloud._get_authority())
+    credentials.check(credential, scope)
+    manager = AzureRest(credential, cloud.endpoints.resource_manager, scope)
+    uri = p.azureml_tracking_uri
+    if not uri and p.azureml_region:
+        suffix = REGIONAL_SUFFIX.get(cloud.name, "api.azureml.ms")
+        uri = f"azureml://{p.azureml_region}.{suffix}/mlflow/v1.0{resource_id}"
+    if not uri:
+        uri = _ask_for_uri(manager, resource_id, p)
+    workspace = Workspace(resource_id, uri, STUDIO.get(cloud.name, "https://ml.azure.com"), manager)
+    _check_access(workspace, credential, scope, p)
+    _hand_to_mlflow(workspace, credential, cloud)
+    return workspace
+
+
+def _resource_id(p: SimpleNamespace) -> str:
+    if p.azureml_tracking_uri:
+        subscription, group, name = _IN_URI.search(p.azureml_tracking_uri).groups()
+    else:
+        for parameter in ("azureml_subscription_id", "azureml_resource_group", "azureml_workspace"):
+            if not getattr(p, parameter):
+                raise ParameterError(
+                    parameter, "", "is needed for Azure Machine Learning; the workspace's overview in the portal shows it"
+                )
+        subscription, group, name = p.azureml_subscription_id, p.azureml_resource_group, p.azureml_workspace
+    return f"/subscriptions/{subscription}/resourceGroups/{group}/providers/{PROVIDER}/{name}"
+
+
+def _cloud() -> Any:
+    """Return the Azure cloud that the plugin talks to: the public one, or what AZUREML_CURRENT_CLOUD names."""
+    from azureml.mlflow._common._cloud.cloud import _get_cloud_or_default
+
+    return _get_cloud_or_default()
+
+
+def _ask_for_uri(manager: AzureRest, resource_id: str, p: SimpleNamespace) -> str:
+    # https://learn.microsoft.com/rest/api/azureml/workspaces/get
+    try:
+        return manager.get(resource_id, api_version=API_VERSION)["properties"]["mlFlowTrackingUri"]
+    except AzureError as error:
+        parameter = {
+            "SubscriptionNotFound": "azureml_subscription_id",
+            "InvalidSubscriptionId": "azureml_subscription_id",
+            "ResourceGroupNotFound": "azureml_resource_group",
+            "ResourceNotFound": "azureml_workspace",
+        }.get(error.code)
+        if parameter:
+            raise ParameterError(
+                parameter, getattr(p, parameter), f"Azure does not know it ({error.code}), or not in {resource_id}"
+            ) from None
+        if error.status == 403:
+            raise AzureError(
+                f"No permission to read {resource_id}: assign the role Reader or AzureML Data Scientist, {ROLES}; "
+                "or give azureml_region, so that it need not be read",
+                403,
+                error.code,
+            ) from None
+        raise
+
+
+def _check_access(workspace: Workspace, credential: TokenCredential, scope: str, p: SimpleNamespace) -> None:
+    """Ask the workspace's MLflow server something cheap, before MLflow's own client retries for minutes."""
+    host = workspace.tracking_uri.split("/")[2]
+    server = AzureRest(credential, f"https://{host}", scope)
+    try:
+        server.post(f"/mlflow/v2.0{workspace.resource_id}/api/2.0/mlflow/experiments/search", {"max_results": 1})
+    except AzureError as error:
+        address = "azureml_region" if p.azureml_region and not p.azureml_tracking_uri else "azureml_tracking_uri"
+        hint = f"; check {address}={getattr(p, address)!r}, or leave it empty and Azure Resource Manager is asked"
+        hint = hint if getattr(p, address) else ""
+        if error.status in (401, 403):
+            raise AzureError(
+                f"No permission to track runs in the Azure Machine Learning workspace {workspace.name} "
+                f"({error.status} {error.code}): assign the role AzureML Data Scientist, {ROLES}",
+                error.status,
+                error.code,
+            ) from None
+        if error.status == 404:
+            raise AzureError(f"{host} knows no workspace {workspace.name}{hint}", 404, error.code) from None
+        if error.status is None:
+            raise AzureError(f"{error}{hint}. A workspace with a private endpoint answers in its own network only") from None
+        raise
+
+
+def _hand_to_mlflow(workspace: Workspace, credential: TokenCredential, cloud: Any) -> None:
+    from azureml.mlflow._internal.service_context_loader import _AzureMLServiceContextLoader
+    from azureml.mlflow._internal.utils import ServiceContext
+
+    subscription, group, name = _IN_URI.search(workspace.resource_id).groups()
+    context = ServiceContext(
+        host_url=f"https://{workspace.tracking_uri.split('/')[2]}",
+        subscription_id=subscription,
+        resource_group_name=group,
+        workspace_name=name,
+        auth=credential,
+        cloud=cloud,
+    )
+    _AzureMLServiceContextLoader.add_service_context(workspace.tracking_uri, context)

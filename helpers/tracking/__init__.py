@@ -1,0 +1,40 @@
+"""Where runs and models go: tracking server, registry, experiment, runs, models and versions.
+
+Databricks, Azure Machine Learning and MLflow's own server differ as MLflow servers; nothing else in
+the bundle knows how.
+"""
+
+from helpers.tracking.model_files import download_model, log_model, logged_model_uri
+from helpers.tracking.modes import Servers, Tracking, configure, servers
+from helpers.tracking.runs import MODEL_NAME_TAG, autolog, find_run
+from helpers.tracking.model_versions import (
+    CHAMPION,
+    champion,
+    create_version,
+    model_names,
+    promote,
+    run_id,
+    version_of_run,
+    versions,
+)
+
+__all__ = [
+    "CHAMPION",
+    "MODEL_NAME_TAG",
+    "Servers",
+    "Tracking",
+    "autolog",
+    "champion",
+    "configure",
+    "create_version",
+    "download_model",
+    "find_run",
+    "log_model",
+    "logged_model_uri",
+    "model_names",
+    "promote",
+    "run_id",
+    "servers",
+    "version_of_run",
+    "versions",
+]

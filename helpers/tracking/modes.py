@@ -1,0 +1,182 @@
+"""The tracking modes: which tracking server, model registry and experiment MLflow points at."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+from helpers import azureml, runtime
+from helpers.parameters import ParameterError
+from helpers.tracking import experiment_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# MLflow's own defaults, 7 retries that wait twice as long each time from 2 s on, keep one call for
+# about four minutes: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.environment_variables.html
+# These wait for 1 + 2 + 4 + 8 + 16 s, each up to 1 s longer.
+RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
+
+# Stands for the workspace as long as its address is not known.
+AZUREML = "azureml"
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Tracking server and model registry.
+
+    Attributes
+    ----------
+    tracking_uri, registry_uri : str
+        As ``mlflow.set_tracking_uri`` and ``mlflow.set_registry_uri`` take them.
+    """
+
+    tracking_uri: str
+    registry_uri: str
+
+    def registered_model_name(self, model_name: str, catalog: str, schema: str) -> str:
+        """Return the name of a model in this registry.
+
+        Unity Catalog's has three levels, so a plain name is completed with the schema and the
+        catalog (empty: the current one).
+
+        Raises
+        ------
+        ParameterError
+            If the current catalog is none of Unity Catalog's.
+        """
+        if self.registry_uri != "databricks-uc" or model_name.count(".") == 2:
+            return model_name
+        catalog = catalog or runtime.spark().catalog.currentCatalog()
+        if catalog in ("hive_metastore", "spark_catalog"):
+            raise ParameterError("catalog", catalog, "holds no models; give a catalog of Unity Catalog")
+        return f"{catalog}.{schema}.{model_name}"
+
+
+@dataclass(frozen=True)
+class Tracking(Servers):
+    """Servers that MLflow points at, and the experiment that is set.
+
+    Attributes
+    ----------
+    experiment_id, experiment_name : str
+        The experiment, by the name it has on its server.
+    workspace : helpers.azureml.Workspace or None
+        The Azure Machine Learning workspace, if one is used.
+    """
+
+    experiment_id: str
+    experiment_name: str
+    workspace: azureml.Workspace | None = None
+
+    def table(self) -> pd.DataFrame:
+        """Return what is where, with an address to open each in the browser."""
+        import pandas as pd
+
+        places = {
+            "tracking server": (self.tracking_uri, self.tracking_uri, ""),
+            "model registry": (self.registry_uri, self.registry_uri, "models"),
+            "experiment": (self.experiment_name, self.tracking_uri, "experiment"),
+        }
+        return pd.DataFrame(
+            {
+                "what": list(places),
+                "where": [where for where, _, _ in places.values()],
+                "open": [self._page(uri, page) for _, uri, page in places.values()],
+            }
+        )
+
+    def _page(self, uri: str, page: str) -> str:
+        if uri.startswith("azureml"):
+            pages = {"": "home", "models": "model/list", "experiment": f"experiments/id/{self.experiment_id}"}
+            return self.workspace.studio_url(pages[page])
+        if uri.startswith("databricks"):
+            pages = {"": "ml/experiments", "models": "ml/models", "experiment": f"ml/experiments/{self.experiment_id}"}
+            return f"{runtime.workspace_url()}/{pages[page]}"
+        pages = {"": "", "models": "models", "experiment": f"experiments/{self.experiment_id}"}
+        return f"http://127.0.0.1:5000/#/{pages[page]} (after `make ui`)"
+
+
+def servers(tracking_mode: str, model_registry: str, azureml_uri: str) -> Servers:
+    """Return the servers that the parameters name, without contacting them.
+
+    Parameters
+    ----------
+    tracking_mode : {"auto", "local", "databricks", "azureml"}
+    model_registry : {"auto", "local", "databricks", "databricks-uc", "azureml"}
+    azureml_uri : str
+        What stands for the Azure Machine Learning workspace.
+
+    Returns
+    -------
+    Servers
+    """
+    mode = runtime.default_tracking_mode() if tracking_mode == "auto" else tracking_mode
+    own_registry = {"databricks": "databricks-uc"}.get(mode, mode)
+    registry = own_registry if model_registry == "auto" else model_registry
+    uris = {"local": f"sqlite:///{runtime.local_dir() / 'mlflow.db'}", "azureml": azureml_uri}
+    return Servers(uris.get(mode, mode), uris.get(registry, registry))
+
+
+def configure(p: SimpleNamespace) -> Tracking:
+    """Point MLflow at the servers and the experiment, which is created if it is missing.
+
+    Parameters
+    ----------
+    p : types.SimpleNamespace
+        With `helpers.parameters.TRACKING`. The experiment's name is mapped to the rules of its
+        server, see `helpers.tracking.experiment_names`.
+
+    Returns
+    -------
+    Tracking
+
+    Raises
+    ------
+    ParameterError
+        If a parameter is missing, or if the experiment cannot have that name there.
+    helpers.azureml.rest.AzureError
+        If the Azure Machine Learning workspace cannot be used; in seconds, and before anything
+        is written.
+    mlflow.exceptions.MlflowException
+        If the tracking server cannot be reached or refuses the experiment.
+    """
+    # MLflow reads these when a client is made.
+    for name, value in RETRIES.items():
+        os.environ.setdefault(name, value)
+    chosen, workspace = servers(p.tracking_mode, p.model_registry, AZUREML), None
+    experiment_name = _experiment_name(chosen.tracking_uri, p.experiment_name)
+    if AZUREML in (chosen.tracking_uri, chosen.registry_uri):
+        workspace = azureml.connect(p)
+        chosen = servers(p.tracking_mode, p.model_registry, workspace.tracking_uri)
+    import mlflow
+
+    mlflow.set_tracking_uri(chosen.tracking_uri)
+    mlflow.set_registry_uri(chosen.registry_uri)
+    if chosen.tracking_uri.startswith("sqlite"):
+        _prepare_local_store(experiment_name)
+    experiment = mlflow.set_experiment(experiment_name)
+    return Tracking(chosen.tracking_uri, chosen.registry_uri, experiment.experiment_id, experiment.name, workspace)
+
+
+def _experiment_name(tracking_uri: str, experiment_name: str) -> str:
+    """Return the experiment's name by the rules of its server."""
+    if tracking_uri == "databricks":
+        return experiment_names.on_databricks(experiment_name, runtime.workspace_user)
+    if tracking_uri == AZUREML:
+        return experiment_names.on_azureml(experiment_name)
+    return experiment_name
+
+
+def _prepare_local_store(experiment_name: str) -> None:
+    import mlflow
+
+    runtime.local_dir().mkdir(parents=True, exist_ok=True)
+    # Copying files on one disk needs no progress bar, and MLflow draws four of them a model.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    if mlflow.get_experiment_by_name(experiment_name) is None:
+        # Without a location of its own, artifacts would go to ./mlruns of whoever comes first.
+        artifacts = runtime.local_dir() / "mlartifacts" / experiment_name.replace("/", "_")
+        mlflow.create_experiment(experiment_name, artifact_location=artifacts.as_uri())
