@@ -88,6 +88,10 @@ def workspace_link(workspace: Workspace | None, databricks_resource_id: str = ""
                 403,
                 error.code,
             ) from None
+        if error.status == 400:
+            # Serverless workspaces take no link, and this version of the API does not tell them from others:
+            # https://learn.microsoft.com/javascript/api/@azure/arm-databricks/workspacecustomparameters
+            raise AzureError(f"{error}. Where Azure refuses the link, {INSTEAD}", 400, error.code) from None
         raise
 
 

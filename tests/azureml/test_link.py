@@ -38,6 +38,8 @@ class LinkClient(Client):
 import dataclasses
 sys.path.insert(0, {str(ROOT)!r})
 from helpers import azureml, parameters
+from tests.azureml.stand_in import AzureMLStandIn
+faults = AzureMLStandIn(Path({str(aml.folder)!r}), {aml.url!r}).faults
 values = {{name: parameters.default_text(name) for name in parameters.TRACKING}}
 workspace = azureml.connect(parameters.parse(values | {{"azureml_tracking_uri": {aml.tracking_uri!r}}}))
 link = azureml.workspace_link
@@ -111,7 +113,7 @@ def test_where_linking_is_not_supported_it_is_said_and_refused_with_what_to_use_
         set_link({databricks!r})
         china = dataclasses.replace(workspace, cloud="AzureChinaCloud")
         private = dataclasses.replace(workspace, resource_id={aml.private_workspace_resource_id!r})
-        answer(**{{
+        known = {{
             name: [link(aml, path), error(link, aml, path, True)]
             for name, aml, path in [
                 # By its address, which is on the list's second page.
@@ -119,7 +121,9 @@ def test_where_linking_is_not_supported_it_is_said_and_refused_with_what_to_use_
                 ("private Azure ML", private, {databricks!r}),
                 ("21Vianet", china, {databricks!r}),
             ]
-        }})
+        }}
+        faults.add("PUT .*Microsoft.Databricks", 400)
+        answer(known=known, refused_by_azure=error(link, workspace, {databricks!r}, True))
         """,
         DATABRICKS_HOST=aml.url.replace("127.0.0.1", "localhost"),
         NO_PROXY="127.0.0.1,localhost",
@@ -130,14 +134,17 @@ def test_where_linking_is_not_supported_it_is_said_and_refused_with_what_to_use_
         "private Azure ML": "private link, which the Azure ML workspace ml-private has",
         "21Vianet": "21Vianet",
     }
-    assert found.keys() == reasons.keys()
-    for name, (shown, refused) in found.items():
+    assert found["known"].keys() == reasons.keys()
+    for name, (shown, refused) in found["known"].items():
         assert "is not linked, and cannot be" in shown
         assert refused.startswith("ParameterError: link_workspaces=True: linking is not supported")
         for line in (shown, refused):
             assert reasons[name] in line and "use tracking_mode=azureml or model_registry=azureml" in line
             assert "\n" not in line
-    assert len(puts(aml)) == before + 1
+    assert found["refused_by_azure"].startswith("AzureError") and "answered 400" in found["refused_by_azure"]
+    assert "use tracking_mode=azureml or model_registry=azureml" in found["refused_by_azure"]
+    # The one that took the link away, and the one that Azure refused.
+    assert [put.status for put in puts(aml)[before:]] == [200, 400]
 
 
 def test_the_link_of_another_workspace_is_shown_and_not_replaced(databricks, aml, client):
@@ -189,23 +196,20 @@ def test_without_a_workspace_to_link_it_is_said_and_asking_for_the_link_is_refus
 
 
 def test_without_a_role_the_link_is_not_seen_and_not_set_and_one_line_names_the_role(aml, databricks, client):
-    aml.faults.add("PUT .*Microsoft.Databricks", 403, times=1)
-    aml.faults.add("GET .*Microsoft.Databricks/workspaces/dbx-private", 403)
     found = client.run(
         f"""
-        private = {aml.private_databricks_workspace_resource_id!r}
-        set_link({databricks!r})  # meets the fault
+        set_link({databricks!r})
+        faults.add("PUT .*Microsoft.Databricks", 403)
+        unwritten = error(link, workspace, {databricks!r}, True)
+        faults.add("GET .*Microsoft.Databricks", 403)
         answer(
-            unseen=link(workspace, private), unread=error(link, workspace, private, True),
-            unset=set_link({databricks!r}),
+            unwritten=unwritten, unseen=link(workspace, {databricks!r}),
+            unread=error(link, workspace, {databricks!r}, True),
         )
         """
     )
-    assert found["unset"] == 200
     assert found["unseen"].startswith("The link cannot be seen") and "role Reader" in found["unseen"]
-    aml.faults.add("PUT .*Microsoft.Databricks", 403)
-    unwritten = client.run(f"answer(refused=error(link, workspace, {databricks!r}, True))")["refused"]
-    for line in (found["unread"], unwritten):
+    for line in (found["unread"], found["unwritten"]):
         assert line.startswith("AzureError: No permission to link the Databricks workspace (403")
         assert "role Contributor" in line and "how-to-use-mlflow-azure-databricks" in line
         assert "\n" not in line
