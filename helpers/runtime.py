@@ -155,9 +155,11 @@ def workspace_url() -> str:
 @functools.cache
 def _databricks_client() -> Any:
     from databricks.sdk import WorkspaceClient
+    from databricks.sdk.core import Config
 
     try:
-        return WorkspaceClient()
+        # A host that cannot be reached is asked again for that long; the SDK's default is 300 s.
+        return WorkspaceClient(config=Config(retry_timeout_seconds=20))
     except ValueError as error:
         raise declared.ParameterError(
             "tracking_mode",
