@@ -7,8 +7,9 @@ INSTALLED := $(VENV)/installed
 
 # The tests that mean something under the packages of a Databricks runtime, not only under the pinned ones.
 RUNTIMES := 16.4 17.3 18
-RUNTIME_TESTS := $(wildcard $(patsubst %,tests/unit/test_%.py,environment local_catalog metrics registry runtime \
-	scoring split tables tracking training) tests/notebooks/test_end_to_end.py tests/notebooks/test_tracking_modes.py)
+RUNTIME_TESTS := $(patsubst %,tests/unit/test_%.py,environment java local_catalog metrics registry runtime scoring split \
+	tables tracking training) tests/azureml/test_link.py tests/azureml/test_tracking.py \
+	tests/notebooks/test_end_to_end.py tests/notebooks/test_tracking_modes.py
 # Python 3.12, as the runtimes have, or another that their packages allow.
 PYTHONS := python3.12 python3.13 python3.11 python3.10
 PYTHONS_16.4 := python3.11 python3.10
