@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 
 # MLflow's own defaults, 7 retries that wait twice as long each time from 2 s on, keep one call for
 # about four minutes: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.environment_variables.html
-# These wait for 1 + 2 + 4 + 8 + 16 s, each up to 1 s longer.
-RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
+# These wait for 0 + 2 + 4 + 8 + 16 s, each up to 1 s longer, whatever Retry-After says, which may be hours.
+RETRIES = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+}
 
 # Stands for the workspace as long as its address is not known.
 AZUREML = "azureml"
