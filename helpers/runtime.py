@@ -164,9 +164,11 @@ def workspace_url() -> str:
 @functools.cache
 def _databricks_client() -> Any:
     from databricks.sdk import WorkspaceClient
+    from databricks.sdk.core import Config
 
     try:
-        return WorkspaceClient()
+        # Its own default is five minutes, for each of the two requests that this makes.
+        return WorkspaceClient(config=Config(retry_timeout_seconds=15))
     except ValueError as error:
         raise declared.ParameterError(
             "tracking_mode",
@@ -216,7 +218,7 @@ def workspace_user() -> str:
 
     try:
         return _databricks_client().current_user.me().user_name
-    except DatabricksError as error:
+    except (DatabricksError, TimeoutError) as error:
         raise LookupError(f"{workspace_url()} does not say who you are ({error})") from None
 
 

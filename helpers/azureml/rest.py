@@ -43,8 +43,8 @@ class AzureError(RuntimeError):
 def retry_policy(**limits: Any) -> RetryPolicy:
     """Return azure-core's retry policy, less waits that would keep a job for longer than it is worth.
 
-    azure-core sleeps for as long as ``Retry-After`` says, be it hours, and not against its own
-    ``timeout``; here such an answer is final. azure-identity takes this as its ``retry_policy_class``.
+    azure-core sleeps for as long as ``Retry-After`` says, be it hours, whatever its own ``timeout`` is;
+    here such an answer is final. azure-identity takes this as its ``retry_policy_class``.
 
     Parameters
     ----------

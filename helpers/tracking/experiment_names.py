@@ -25,7 +25,7 @@ def on_databricks(experiment_name: str, user: Callable[[], str]) -> str:
     ParameterError
         If it is neither an absolute path nor a plain name of a user who is known.
     """
-    path = experiment_name.removeprefix("/Workspace")
+    path = re.sub("^/Workspace(?=/)", "", experiment_name)
     reason = ""
     if "/" not in path:
         try:
