@@ -76,8 +76,10 @@ def sign_in(secret_scope: str, how: str, authority: str, scope: str) -> tuple[To
     try:
         return unattended, _who(unattended, scope)
     except ClientAuthenticationError as error:
-        if how == "unattended" or isinstance(unattended, ClientSecretCredential):
-            raise _in_one_line(error) from None
+        with_secret = isinstance(unattended, ClientSecretCredential)
+        if how == "unattended" or with_secret:
+            origin = f"secret scope {secret_scope!r}" if secret_scope else ", ".join(VARIABLES)
+            raise _in_one_line(error, f" with the service principal of {origin}" if with_secret else "") from None
     tenant = os.environ.get("AZURE_TENANT_ID") or "organizations"
     person = DeviceCodeCredential(authority=authority, tenant_id=tenant)
     try:
@@ -124,7 +126,7 @@ def _service_principal(values: dict[str, str], authority: str, origin: str) -> C
         ) from None
 
 
-def _in_one_line(error: Exception) -> AzureError:
+def _in_one_line(error: Exception, tried: str = "") -> AzureError:
     from azure.core.exceptions import ServiceRequestError, ServiceResponseError
 
     # What Entra ID said is where it was said: in the error, or in one that it was raised from.
@@ -134,15 +136,17 @@ def _in_one_line(error: Exception) -> AzureError:
         cause = CAUSES.get(
             code[0], f"see https://login.microsoftonline.com/error?code={code[0].removeprefix('AADSTS')}"
         )
-        return AzureError(f"Azure: sign-in refused ({code[0]}): {cause}. {DOCUMENTATION}", code=code[0])
+        return AzureError(f"Azure: sign-in{tried} refused ({code[0]}): {cause}. {DOCUMENTATION}", code=code[0])
     for cause in causes:
         if isinstance(cause, (ServiceRequestError, ServiceResponseError)):
             return AzureError(f"Azure: {unreachable('Microsoft Entra ID', cause)}")
     attempts = re.findall(r"^\t(\w+): (.+)", str(error), re.MULTILINE)
     if not attempts:
         reason = first_line(error).removeprefix("Authentication failed: ")
+        # A path has the tenant in it, which is a secret if somebody mixed up the two.
+        reason = re.sub(r"(https?://[^/\s]+)/\S*", r"\1", reason)
         return AzureError(
-            f"Azure: sign-in failed ({reason[:200]}); if that is not about your settings, run this again later. "
+            f"Azure: sign-in{tried} failed ({reason[:200]}); if that is not about your settings, run this again later. "
             f"{DOCUMENTATION}"
         )
     missing = ", ".join(name for name in VARIABLES if not os.environ.get(name))

@@ -144,9 +144,12 @@ def unreachable(url: str, error: Exception) -> str:
             f"{url} has a certificate that is not trusted here; if a proxy of yours inspects traffic, set "
             "REQUESTS_CA_BUNDLE to a file with its authority's certificate"
         )
+    through = ""
+    if reason.startswith("('Unable to connect to proxy'"):
+        through, reason = " through the proxy of HTTPS_PROXY", reason.rstrip("\"')")
     # urllib3 puts host, port and path before the operating system's words.
     reason = re.sub(r".*: (?=\[Errno|Failed to resolve|Read timed out)", "", reason)
-    return f"{url} cannot be reached ({reason[:200]}); check the network, firewall and proxy between here and there"
+    return f"{url} cannot be reached{through} ({reason[:200]}); check the network and the firewall between here and there"
 
 
 def first_line(error: Exception) -> str:

@@ -105,6 +105,10 @@ def test_a_host_that_cannot_be_reached_is_told_with_the_parameter_that_named_it(
     error = connect(azureml_tracking_uri=closed)["error"]
     assert error.startswith("AzureError: https://127.0.0.1:1 cannot be reached ([Errno 111] Connection refused)")
     assert "; check azureml_tracking_uri" in error and "private endpoint" in error and "\n" not in error
+    # The proxy keeps the name of the host from being looked up.
+    error = connect({"HTTPS_PROXY": "http://127.0.0.1:1"}, azureml_region="nowhere")["error"]
+    assert error.startswith("AzureError: https://nowhere.api.azureml.ms cannot be reached through the proxy of HTTPS_PROXY (")
+    assert "; check azureml_region='nowhere', or leave it empty" in error and "\n" not in error
 
 
 @pytest.mark.parametrize(

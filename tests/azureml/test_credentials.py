@@ -69,7 +69,8 @@ def new_requests(aml: AzureMLStandIn):
 )
 def test_a_refused_service_principal_is_told_in_one_line_after_one_try(aml, notebook, new_requests, changes, told):
     error = notebook.run(CONNECT, **changes)["error"]
-    assert error.startswith("AzureError: Azure: sign-in refused") and "\n" not in error
+    assert error.startswith("AzureError: Azure: sign-in with the service principal of AZURE_TENANT_ID, AZURE_CLIENT_ID")
+    assert "\n" not in error
     assert all(part in error for part in told)
     assert [request.status for request in new_requests("/oauth2/token")] in ([400], [401])
     output = notebook.output_file.read_text()
@@ -213,7 +214,7 @@ def test_a_secret_scope_alone_serves_a_whole_run_and_its_secret_is_left_nowhere(
         found = notebook.run(RUN, **secret)
     assert missing["error"].startswith("ParameterError: azureml_secret_scope='other': its key 'azure-tenant-id'")
     assert "Secret does not exist" in missing["error"] and "\n" not in missing["error"]
-    assert "AADSTS7000215" in wrong["error"]
+    assert "with the service principal of secret scope 'azureml' refused (AADSTS7000215)" in wrong["error"]
     assert found == {"in_job": True, "metric": 0.5, "artifact": "flavors: {}", "version": ["1", True]}
     # Renewed on the way, and asked of nobody else.
     assert [request.status for request in new_requests("/oauth2/token")].count(200) > 2
