@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 # https://learn.microsoft.com/python/api/azure-identity/azure.identity.environmentcredential
 VARIABLES = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")
-DOCUMENTATION = "https://learn.microsoft.com/azure/machine-learning/how-to-use-mlflow-configure-tracking#configure-authentication"
+DOCUMENTATION = (
+    "https://learn.microsoft.com/azure/machine-learning/how-to-use-mlflow-configure-tracking#configure-authentication"
+)
 # https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 CAUSES = {
     "AADSTS7000215": "the client secret is wrong; take the secret's value, not its id",

@@ -125,15 +125,15 @@ class AzureRest:
 
     def _refused(self, response: Any) -> AzureError:
         code, message = _error(response)
-        answer = ": ".join(part for part in (f"{response.status_code} {code}".strip(), message) if part)
-        hint = ""
+        answer, hint = f"{self.base_url} answered {response.status_code} {code}".strip(), ""
         if response.status_code == 401:
-            hint = ". The token is good for another tenant only? Sign in to the one of the workspace's subscription"
+            hint = "sign in to the tenant of the workspace's subscription (AZURE_TENANT_ID)"
         elif response.status_code == 429 or response.status_code >= 500:
             wait = response.headers.get("Retry-After")
-            hint = f" after {LIMITS['retry_total'] + 1} attempts" if not wait else f", and asks to wait {wait} s"
-            hint += "; run this again later, https://azure.status.microsoft tells of outages"
-        return AzureError(f"{self.base_url} answered {answer}{hint}", response.status_code, code)
+            answer += f" and asks to wait {wait} s" if wait else f" after {LIMITS['retry_total'] + 1} attempts"
+            hint = "run this again later; https://azure.status.microsoft tells of outages"
+        text = ": ".join(part for part in (answer, message.rstrip(".")) if part)
+        return AzureError("; ".join(part for part in (text, hint) if part), response.status_code, code)
 
 
 def unreachable(url: str, error: Exception) -> str:
@@ -149,7 +149,7 @@ def unreachable(url: str, error: Exception) -> str:
         through, reason = " through the proxy of HTTPS_PROXY", reason.rstrip("\"')")
     # urllib3 puts host, port and path before the operating system's words.
     reason = re.sub(r".*: (?=\[Errno|Failed to resolve|Read timed out)", "", reason)
-    return f"{url} cannot be reached{through} ({reason[:200]}); check the network and the firewall between here and there"
+    return f"{url} cannot be reached{through} ({reason[:200]}); check network and firewall between here and there"
 
 
 def first_line(error: Exception) -> str:

@@ -103,7 +103,7 @@ def _resource_id(p: SimpleNamespace) -> str:
         for parameter in ("azureml_subscription_id", "azureml_resource_group", "azureml_workspace"):
             if not getattr(p, parameter):
                 raise ParameterError(
-                    parameter, "", "is needed for Azure Machine Learning; the workspace's overview in the portal shows it"
+                    parameter, "", "is needed for Azure Machine Learning; the workspace's overview in the portal has it"
                 )
         subscription, group, name = p.azureml_subscription_id, p.azureml_resource_group, p.azureml_workspace
     return f"/subscriptions/{subscription}/resourceGroups/{group}/providers/{PROVIDER}/{name}"
@@ -118,7 +118,7 @@ def _cloud() -> Any:
     """
     from azureml.mlflow._common._cloud.cloud import KNOWN_CLOUDS
 
-    name = os.environ.setdefault(CLOUD_VARIABLE, next(iter(KNOWN_CLOUDS)))
+    name = os.environ[CLOUD_VARIABLE] = os.environ.get(CLOUD_VARIABLE) or next(iter(KNOWN_CLOUDS))
     if name not in KNOWN_CLOUDS:
         raise AzureError(f"{CLOUD_VARIABLE}={name!r} is no cloud of Azure's; there are: {', '.join(KNOWN_CLOUDS)}")
     return KNOWN_CLOUDS[name]

@@ -61,7 +61,8 @@ def on_azureml(experiment_name: str) -> str:
         raise ParameterError(
             "experiment_name",
             experiment_name,
-            "Azure Machine Learning has no folders, and takes a name of a-z, A-Z, 0-9, _ and - that starts with a letter "
-            "or digit, such as churn; /Users/<you>/churn and /Shared/churn are churn there, deeper folders are not mapped",
+            "Azure Machine Learning has no folders, and takes a name of a-z, A-Z, 0-9, _ and - that starts with a "
+            "letter or digit, such as churn; /Users/<you>/churn and /Shared/churn are churn there, deeper folders are "
+            "not mapped",
         )
     return name

@@ -1,4 +1,6 @@
-"""Finding and reaching the AML workspace: each failure is one line that says what to do, after a bounded number of tries."""
+"""Finding and reaching the AML workspace: each failure is one line that says what to do, after a bounded number
+of tries.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +97,8 @@ def test_without_a_role_it_is_told_who_needs_which(aml, connect, statuses):
 def test_a_workspace_that_the_server_of_the_given_address_does_not_know_is_told(aml, connect):
     aml.faults.add("POST /mlflow/", 404)
     error = connect(azureml_tracking_uri=aml.tracking_uri)["error"]
-    assert error.startswith(f"AzureError: {aml.url.removeprefix('https://')} knows no workspace {aml.workspace}; check ")
+    host = aml.url.removeprefix("https://")
+    assert error.startswith(f"AzureError: {host} knows no workspace {aml.workspace}; check azureml_tracking_uri")
     error = connect()["error"]
     assert error.endswith(f"knows no workspace {aml.workspace}")
 
@@ -107,15 +110,16 @@ def test_a_host_that_cannot_be_reached_is_told_with_the_parameter_that_named_it(
     assert "; check azureml_tracking_uri" in error and "private endpoint" in error and "\n" not in error
     # The proxy keeps the name of the host from being looked up.
     error = connect({"HTTPS_PROXY": "http://127.0.0.1:1"}, azureml_region="nowhere")["error"]
-    assert error.startswith("AzureError: https://nowhere.api.azureml.ms cannot be reached through the proxy of HTTPS_PROXY (")
+    host = "https://nowhere.api.azureml.ms"
+    assert error.startswith(f"AzureError: {host} cannot be reached through the proxy of HTTPS_PROXY (")
     assert "; check azureml_region='nowhere', or leave it empty" in error and "\n" not in error
 
 
 @pytest.mark.parametrize(
     ("fault", "expected", "told"),
     [
-        ({"answer": 503}, [503] * 4, "503 ServiceUnavailable: The stand-in was told to answer 503. after 4 attempts; run"),
-        ({"answer": 429, "retry_after": 3600}, [429], "429 TooManyRequests: The stand-in was told to answer 429., and asks to wait 3600 s"),
+        ({"answer": 503}, [503] * 4, "answered 503 ServiceUnavailable after 4 attempts: The stand-in was told"),
+        ({"answer": 429, "retry_after": 3600}, [429], "answered 429 TooManyRequests and asks to wait 3600 s: The"),
         ({"answer": 429, "retry_after": 1, "times": 1}, [429, 200], None),
         ({"answer": "drop", "times": 2}, [None, None, 200], None),
     ],

@@ -96,7 +96,8 @@ def test_a_job_without_credentials_is_told_what_is_missing_and_asks_nobody(aml, 
     aml.faults.add("GET /metadata/identity", "drop")
     job = {"BUNDLE_TASK_VALUES": str(tmp_path / "values.json")}
     error = notebook.run(CONNECT, **NO_SERVICE_PRINCIPAL, **job)["error"]
-    assert error.startswith("AzureError: Azure: no usable credentials (AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET")
+    missing = "AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET not set; "
+    assert error.startswith(f"AzureError: Azure: no usable credentials ({missing}")
     assert "no response from the IMDS endpoint; AzureCliCredential: Azure CLI not found" in error and "\n" not in error
     assert "spark_env_vars" in error and "azureml_secret_scope" in error
     assert len(new_requests("/metadata/identity")) == 4
@@ -160,10 +161,8 @@ def get_secret(scope, key):
         # As `databricks secrets put-secret` takes it from a file.
         return os.environ["SECRET_IN_SCOPE"] + "\\n"
     if scope != "azureml" or key not in SECRETS:
-        raise RuntimeError(
-            "An error occurred while calling o1.get.\\n"
-            f": java.lang.IllegalArgumentException: Secret does not exist with scope: {scope} and key: {key}\\n\\tat com.x"
-        )
+        reason = f"java.lang.IllegalArgumentException: Secret does not exist with scope: {scope} and key: {key}"
+        raise RuntimeError(f"An error occurred while calling o1.get.\\n: {reason}\\n\\tat com.databricks")
     return SECRETS[key]
 
 context = SimpleNamespace(safeToJson=lambda: '{"attributes": {"jobId": "7"}}')
@@ -171,7 +170,7 @@ entry_point = SimpleNamespace(
     getDbutils=lambda: SimpleNamespace(notebook=lambda: SimpleNamespace(getContext=lambda: context))
 )
 dbutils = SimpleNamespace(
-    secrets=SimpleNamespace(get=get_secret), notebook=SimpleNamespace(entry_point=entry_point), widgets=SimpleNamespace()
+    secrets=SimpleNamespace(get=get_secret), notebook=SimpleNamespace(entry_point=entry_point)
 )
 InteractiveShell.instance().user_ns["dbutils"] = dbutils
 """
@@ -209,7 +208,8 @@ def test_a_secret_scope_alone_serves_a_whole_run_and_its_secret_is_left_nowhere(
     with PythonProcess.start(tmp_path / "notebook", cluster) as notebook:
         assert notebook.run(DATABRICKS, SECRET_IN_SCOPE=aml.client_secret) == {}
         secret = {"SECRET_IN_SCOPE": aml.client_secret}
-        missing = notebook.run(CONNECT, **secret, PARAMETERS=environment(aml, azureml_secret_scope="other")["PARAMETERS"])
+        other = environment(aml, azureml_secret_scope="other")["PARAMETERS"]
+        missing = notebook.run(CONNECT, **secret, PARAMETERS=other)
         wrong = notebook.run(CONNECT, SECRET_IN_SCOPE="wrong~secret")
         found = notebook.run(RUN, **secret)
     assert missing["error"].startswith("ParameterError: azureml_secret_scope='other': its key 'azure-tenant-id'")

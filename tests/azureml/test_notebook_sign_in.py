@@ -16,7 +16,8 @@ def test_a_job_with_a_wrong_secret_ends_before_any_table_with_one_line_that_says
         environment = os.environ | aml.environment() | {"AZURE_CLIENT_SECRET": wrong}
         environment |= {"BUNDLE_LOCAL_DIR": str(tmp_path / "local")}
         environment |= {"PYSPARK_SUBMIT_ARGS": "--driver-java-options -XX:TieredStopAtLevel=1 pyspark-shell"}
-        command = [sys.executable, "-m", "helpers.local_job", "train_and_register", "--output", str(tmp_path / "output")]
+        command = [sys.executable, "-m", "helpers.local_job", "train_and_register"]
+        command += ["--output", str(tmp_path / "output")]
         for name in ("subscription_id", "resource_group", "workspace"):
             command += ["--param", f"azureml_{name}={getattr(aml, name)}"]
         command += ["--param", "tracking_mode=azureml"]
@@ -28,7 +29,8 @@ def test_a_job_with_a_wrong_secret_ends_before_any_table_with_one_line_that_says
     assert len(told) == 2 and all("AzureError: Azure: sign-in with" in line for line in told)
     assert "MLflow: tracking server" in told[0]
     executed = json.loads((tmp_path / "output" / "train_and_register" / "setup.ipynb").read_text())
-    errors = [output for cell in executed["cells"] for output in cell.get("outputs", []) if output["output_type"] == "error"]
+    outputs = [output for cell in executed["cells"] for output in cell.get("outputs", [])]
+    errors = [output for output in outputs if output["output_type"] == "error"]
     assert [error["ename"] for error in errors] == ["AzureError"] and "\n" not in errors[0]["evalue"]
     warehouse = tmp_path / "local" / "warehouse"
     assert [path for path in warehouse.rglob("*.parquet")] == [] and not (tmp_path / "local" / "mlflow.db").exists()

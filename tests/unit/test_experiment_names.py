@@ -38,7 +38,7 @@ def nobody() -> str:
 )
 def test_a_name_is_mapped_to_each_server_or_refused_with_the_rule(name, databricks, azureml):
     rules = {
-        "takes an absolute path such as /Users/<you>/churn or /Shared/churn, or a plain name": (on_databricks, databricks),
+        "takes an absolute path such as /Users/<you>/churn or /Shared/churn, or a plain": (on_databricks, databricks),
         "takes a name of a-z, A-Z, 0-9, _ and -": (on_azureml, azureml),
     }
     for rule, (mapped, expected) in rules.items():
@@ -53,6 +53,6 @@ def test_a_name_is_mapped_to_each_server_or_refused_with_the_rule(name, databric
 
 
 def test_a_plain_name_of_nobody_is_refused_on_databricks_and_a_path_needs_no_user():
-    with pytest.raises(ParameterError, match=r"does not say who you are \(no token\); Databricks takes an absolute path"):
+    with pytest.raises(ParameterError, match=r"who you are \(no token\); Databricks takes an absolute path"):
         on_databricks("churn", nobody)
     assert on_databricks("/Shared/churn", nobody) == "/Shared/churn"
