@@ -167,8 +167,8 @@ def _databricks_client() -> Any:
     from databricks.sdk.core import Config
 
     try:
-        # Its own default is five minutes, for each of the two requests that this makes.
-        return WorkspaceClient(config=Config(retry_timeout_seconds=15))
+        # A host that cannot be reached is asked again for that long; the SDK's default is 300 s.
+        return WorkspaceClient(config=Config(retry_timeout_seconds=20))
     except ValueError as error:
         raise declared.ParameterError(
             "tracking_mode",
