@@ -247,7 +247,9 @@ def display(thing: Any, rows: int = 20) -> None:
     import pandas as pd
 
     with pd.option_context("display.max_colwidth", None):
-        show(thing)
+        # As pandas shows itself in a notebook, but with addresses to click on.
+        page = thing.to_html(render_links=True, notebook=True, max_rows=pd.get_option("display.max_rows"))
+        show({"text/plain": repr(thing), "text/html": page}, raw=True)
 
 
 def replace_table(

@@ -1,5 +1,6 @@
 """The Azure Machine Learning (AML) workspace: its address, signing in, its link, its artifacts."""
 
+from helpers.azureml.link import workspace_link
 from helpers.azureml.workspace import Workspace, connect
 
-__all__ = ["Workspace", "connect"]
+__all__ = ["Workspace", "connect", "workspace_link"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -92,6 +94,15 @@ class AzureRest:
             If it is not answered with success.
         """
         return self._send("GET", path, query)
+
+    def get_all(self, path: str, **query: str) -> Iterator[dict[str, Any]]:
+        """Read the resources of a collection, which come in pages."""
+        while path:
+            page = self.get(path, **query)
+            yield from page["value"]
+            following = urlsplit(page.get("nextLink") or "")
+            # Still quoted, as azure-core expects a query.
+            path, query = following.path, dict(part.split("=", 1) for part in following.query.split("&") if part)
 
     def put(self, path: str, body: dict[str, Any], **query: str) -> dict[str, Any]:
         """Create or replace a resource."""

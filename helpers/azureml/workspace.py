@@ -37,6 +37,8 @@ class Workspace:
         ``/subscriptions/…/workspaces/<name>``.
     tracking_uri : str
         ``azureml://…``, as MLflow takes it.
+    cloud : str
+        Name of the Azure cloud that it is in, ``AzureCloud`` for the public one.
     studio : str
         Address of Azure Machine Learning studio.
     manager : helpers.azureml.rest.AzureRest
@@ -45,6 +47,7 @@ class Workspace:
 
     resource_id: str
     tracking_uri: str
+    cloud: str
     studio: str
     manager: AzureRest
 
@@ -90,7 +93,7 @@ def connect(p: SimpleNamespace) -> Workspace:
         uri = f"azureml://{p.azureml_region}.{suffix}/mlflow/v1.0{resource_id}"
     if not uri:
         uri = _ask_for_uri(manager, resource_id, who, p)
-    workspace = Workspace(resource_id, uri, STUDIO.get(cloud.name, "https://ml.azure.com"), manager)
+    workspace = Workspace(resource_id, uri, cloud.name, STUDIO.get(cloud.name, "https://ml.azure.com"), manager)
     _check_access(workspace, credential, scope, who, p)
     _hand_to_mlflow(workspace, credential, cloud)
     return workspace

@@ -23,6 +23,8 @@ RETRIES = {
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
 }
 
+# Where `make ui` serves the local store.
+LOCAL_UI = "http://127.0.0.1:5000"
 # Stands for the workspace as long as its address is not known.
 AZUREML = "azureml"
 
@@ -100,7 +102,7 @@ class Tracking(Servers):
             pages = {"": "ml/experiments", "models": "ml/models", "experiment": f"ml/experiments/{self.experiment_id}"}
             return f"{runtime.workspace_url()}/{pages[page]}"
         pages = {"": "", "models": "models", "experiment": f"experiments/{self.experiment_id}"}
-        return f"http://127.0.0.1:5000/#/{pages[page]} (after `make ui`)"
+        return f"{LOCAL_UI}/#/{pages[page]}"
 
 
 def servers(tracking_mode: str, model_registry: str, azureml_uri: str) -> Servers:

@@ -18,9 +18,11 @@ SUBSCRIPTION_ID = "22222222-bbbb-4bbb-8bbb-000000000001"
 RESOURCE_GROUP = "ml-group"
 REGION = "westeurope"
 WORKSPACE = "ml-workspace"
+# Has a private endpoint. Azure Resource Manager knows it; it keeps no runs.
+PRIVATE_WORKSPACE = "ml-private"
 
 DATABRICKS_WORKSPACE = "dbx"
-# Reached through private endpoints only, so that it cannot be linked.
+# Reached through a private endpoint only, so that it cannot be linked.
 PRIVATE_DATABRICKS_WORKSPACE = "dbx-private"
 
 

@@ -62,6 +62,7 @@ class AzureMLStandIn:
     client_secret = names.CLIENT_SECRET
     expired_secret = names.EXPIRED_SECRET
     workspace_resource_id = names.workspace_resource_id()
+    private_workspace_resource_id = names.workspace_resource_id(names.PRIVATE_WORKSPACE)
     databricks_workspace_resource_id = names.databricks_resource_id()
     private_databricks_workspace_resource_id = names.databricks_resource_id(names.PRIVATE_DATABRICKS_WORKSPACE)
 

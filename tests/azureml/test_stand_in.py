@@ -5,54 +5,19 @@ Each client is a script in a process of its own, because it reads the cloud's ad
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.azureml.client import ARM, Client
 from tests.azureml.stand_in import ROOT, AzureMLStandIn
 
-PRELUDE = """
-import json, os, sys
-from pathlib import Path
-
-def answer(**found):
-    Path("answer.json").write_text(json.dumps(found))
-
-def error(function, *arguments, **named):
-    # The plugin raises plain Exceptions, too.
-    try:
-        function(*arguments, **named)
-    except Exception as raised:
-        return f"{type(raised).__name__}: {raised}"
-"""
 MLFLOW = """
 import mlflow
 mlflow.set_tracking_uri(os.environ["TRACKING_URI"])
 mlflow.set_registry_uri(os.environ["TRACKING_URI"])
 client = mlflow.MlflowClient()
-"""
-ARM = """
-from azure.core.rest import HttpRequest
-from azure.identity import ClientSecretCredential
-from azure.mgmt.core import ARMPipelineClient
-from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
-
-url = os.environ["AZURE_AUTHORITY_HOST"]
-
-def arm(method, path, body=None, client_id=os.environ["AZURE_CLIENT_ID"], secret=os.environ["AZURE_CLIENT_SECRET"]):
-    credential = ClientSecretCredential("adfs", client_id, secret)
-    policies = [ARMChallengeAuthenticationPolicy(credential, f"{url}/.default")]
-    client = ARMPipelineClient(url, policies=policies)
-    request = HttpRequest(method, f"{url}{path}?api-version=2024-05-01", json=body)
-    answer = client.send_request(request)
-    return [answer.status_code, answer.json()]
 """
 MODEL = """
 import numpy as np
@@ -60,30 +25,6 @@ from sklearn.linear_model import LinearRegression
 x = np.arange(10.0).reshape(-1, 1)
 model = LinearRegression().fit(x, 2 * x.ravel())
 """
-
-
-class Client:
-    """Runs scripts against the stand-in, each in a new process."""
-
-    def __init__(self, aml: AzureMLStandIn, folder: Path) -> None:
-        self._environment = os.environ | aml.environment() | {"TRACKING_URI": aml.tracking_uri}
-        self._folder = folder
-
-    def run(self, *code: str, **environment: str) -> dict[str, Any]:
-        """Return what the script answered."""
-        script = "\n".join([PRELUDE, *(textwrap.dedent(part) for part in code)])
-        file = self._folder / "answer.json"
-        file.unlink(missing_ok=True)
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            cwd=self._folder,
-            env=self._environment | environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert file.exists(), done.stderr
-        return json.loads(file.read_text())
 
 
 @pytest.fixture(scope="module")

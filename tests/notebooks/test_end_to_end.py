@@ -1,70 +1,19 @@
 """The notebooks, run from start to end, and what they leave behind, read with other tools."""
 
-import functools
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import mlflow
 import pandas as pd
-import pyarrow as pa
-import pyarrow.dataset as ds
 import pytest
 from sklearn.datasets import load_wine
 
 from helpers import local_job
-
-ROOT = Path(__file__).parents[2]
-NOTEBOOKS = ROOT / "notebooks"
-
+from tests.notebooks.machine import ROOT, Machine
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory):
-    """A laptop on which nothing has been run yet: its local folder, and the way to run notebooks on it."""
-    return Machine(tmp_path_factory.mktemp("machine"))
-
-
-class Machine:
-    def __init__(self, folder):
-        self.folder = folder
-
-    @functools.cached_property
-    def client(self):
-        return mlflow.MlflowClient(tracking_uri=f"sqlite:///{self.folder / 'mlflow.db'}")
-
-    def environment(self, **values):
-        return {
-            **os.environ,
-            "BUNDLE_LOCAL_DIR": str(self.folder),
-            "PYSPARK_SUBMIT_ARGS": "--driver-java-options -XX:TieredStopAtLevel=1 pyspark-shell",
-            **{f"BUNDLE_PARAM_{name.upper()}": str(value) for name, value in values.items()},
-        }
-
-    def nbmake(self, *names, **values):
-        """Run notebooks through nbmake, as `pytest --nbmake` on a command line does."""
-        run = subprocess.run(
-            [sys.executable, "-m", "pytest", "--nbmake", "--nbmake-timeout=300", "-p", "no:cacheprovider"]
-            + [str(NOTEBOOKS / f"{name}.ipynb") for name in names],
-            env=self.environment(**values),
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert run.returncode == 0, run.stdout[-4000:]
-        assert f"{len(names)} passed" in run.stdout
-
-    def table(self, name):
-        """Read a table of the warehouse without Spark."""
-        folder = self.folder / "warehouse" / "azureml_mlflow.db" / name
-        partitions = ds.partitioning(pa.schema([("batch_id", pa.string())]), flavor="hive") if any(folder.glob("batch_id=*")) else None
-        return ds.dataset(folder, format="parquet", partitioning=partitions).to_table().to_pandas()
-
-    def newest_run(self, experiment_name):
-        experiment = self.client.get_experiment_by_name(experiment_name)
-        return self.client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])[0]
+def machine(tmp_path_factory, quick_jvm):
+    """A laptop on which nothing has been run yet."""
+    return Machine(tmp_path_factory.mktemp("machine"), quick_jvm)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +43,7 @@ def test_a_run_can_be_understood_without_its_author(first_round):
     assert len(first_round.client.get_metric_history(run.info.run_id, "val_roc_auc")) == 20
     (dataset,) = run.inputs.dataset_inputs
     assert dataset.dataset.name == "azureml_mlflow.training"
-    assert json.loads(dataset.dataset.profile)["approx_count"] == 569
+    assert len(json.loads(dataset.dataset.schema)["mlflow_colspec"]) == 32
     plots = {item.path for item in first_round.client.list_artifacts(run.info.run_id, "plots")}
     assert plots == {f"plots/{name}.png" for name in ("loss_curve", "roc_curve", "confusion_matrix", "feature_importance")}
 
@@ -140,14 +89,14 @@ def test_a_worse_model_is_registered_but_not_promoted_and_a_batch_scored_again_i
     assert set(tuesday["model_version"]) == {2}
 
 
-def test_the_jobs_run_on_data_of_another_shape_with_the_spark_flavor(tmp_path, monkeypatch, capsys):
+def test_the_jobs_run_on_data_of_another_shape_with_the_spark_flavor(tmp_path, quick_jvm, monkeypatch, capsys):
     wine = load_wine(as_frame=True)
     rows = wine.data.rename(columns={"alcohol": "Alcohol % vol", "malic_acid": "malic.acid", "hue": "HUE"})
     rows.insert(0, "Bottle No.", [f"B-{i:03d}" for i in range(len(rows))])
     rows["Région, AOC"] = ["Nord" if alcohol > 13 else None for alcohol in wine.data["alcohol"]]
     rows["Cultivar Class"] = wine.target.map({0: "Barolo", 1: "Grignolino", 2: "Barbera"})
     rows.to_csv(tmp_path / "wine.csv", index=False)
-    machine = Machine(tmp_path / "local")
+    machine = Machine(tmp_path / "local", quick_jvm)
     for name, value in machine.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(ROOT)

@@ -1,4 +1,4 @@
-"""Azure Resource Manager: the AML workspace and the Databricks workspaces."""
+"""Azure Resource Manager: the AML workspaces and the Databricks workspaces."""
 
 from __future__ import annotations
 
@@ -22,11 +22,16 @@ class ResourceManager:
 
     def __init__(self, url: str) -> None:
         host = url.removeprefix("https://")
+        self._url = url
         self._lock = threading.Lock()
         resources = [
-            _aml_workspace(url, host),
-            _databricks_workspace(names.DATABRICKS_WORKSPACE, private=False),
-            _databricks_workspace(names.PRIVATE_DATABRICKS_WORKSPACE, private=True),
+            _aml_workspace(url, host, names.WORKSPACE, private=False),
+            _aml_workspace(url, host, names.PRIVATE_WORKSPACE, private=True),
+            # Really adb-<number>.<number>.azuredatabricks.net, which a client's Databricks SDK would look for.
+            _databricks_workspace(names.DATABRICKS_WORKSPACE, host, private=False),
+            _databricks_workspace(
+                names.PRIVATE_DATABRICKS_WORKSPACE, host.replace("127.0.0.1", "localhost"), private=True
+            ),
         ]
         self._resources = {resource["id"].lower(): resource for resource in resources}
         self.blueprint = routes = Blueprint("arm", __name__)
@@ -36,7 +41,7 @@ class ResourceManager:
         routes.put(f"{_GROUP}{_DATABRICKS}/<name>")(self._put_databricks)
         routes.patch(f"{_GROUP}{_DATABRICKS}/<name>")(self._patch_databricks)
         routes.get(f"{_GROUP}{_DATABRICKS}")(self._list_databricks)
-        routes.get(f"{_SUBSCRIPTION}{_DATABRICKS}")(self._list_databricks)
+        routes.get(f"{_SUBSCRIPTION}{_DATABRICKS}")(self._list_databricks_in_pages)
 
     def _get(self, **_: str) -> Response:
         resource = self._resources.get(request.path.lower())
@@ -45,6 +50,16 @@ class ResourceManager:
     def _list_databricks(self, **_: str) -> Response:
         found = [resource for key, resource in self._resources.items() if _DATABRICKS.lower() in key]
         return json_answer({"value": found})
+
+    def _list_databricks_in_pages(self, **_: str) -> Response:
+        """Give one workspace a page, so that a client has to follow ``nextLink``."""
+        found = [resource for key, resource in self._resources.items() if _DATABRICKS.lower() in key]
+        skipped = int(request.args.get("$skiptoken", 0))
+        page: dict[str, Any] = {"value": found[skipped : skipped + 1]}
+        if skipped + 1 < len(found):
+            version = request.args["api-version"]
+            page["nextLink"] = f"{self._url}{request.path}?api-version={version}&%24skiptoken={skipped + 1}"
+        return json_answer(page)
 
     def _put_databricks(self, **_: str) -> Response:
         """Replace a workspace, as the portal's button does to set ``amlWorkspaceId``.
@@ -113,11 +128,11 @@ def _links(resource: dict[str, Any]) -> bool:
     return bool(resource["properties"].get("parameters", {}).get("amlWorkspaceId", {}).get("value"))
 
 
-def _aml_workspace(url: str, host: str) -> dict[str, Any]:
-    workspace = names.workspace_resource_id()
+def _aml_workspace(url: str, host: str, name: str, private: bool) -> dict[str, Any]:
+    workspace = names.workspace_resource_id(name)
     return {
         "id": workspace,
-        "name": names.WORKSPACE,
+        "name": name,
         "type": "Microsoft.MachineLearningServices/workspaces",
         "location": names.REGION,
         "tags": {},
@@ -125,18 +140,17 @@ def _aml_workspace(url: str, host: str) -> dict[str, Any]:
         "sku": {"name": "Basic", "tier": "Basic"},
         "identity": {"type": "SystemAssigned"},
         "properties": {
-            "friendlyName": names.WORKSPACE,
+            "friendlyName": name,
             "workspaceId": "33333333-cccc-4ccc-8ccc-000000000001",
             "provisioningState": "Succeeded",
-            "publicNetworkAccess": "Enabled",
+            "publicNetworkAccess": "Disabled" if private else "Enabled",
             "discoveryUrl": f"{url}/discovery",
             "mlFlowTrackingUri": f"azureml://{host}/mlflow/v1.0{workspace}",
         },
     }
 
 
-def _databricks_workspace(name: str, private: bool) -> dict[str, Any]:
-    number = 7405600000000001 + private
+def _databricks_workspace(name: str, address: str, private: bool) -> dict[str, Any]:
     group = f"/subscriptions/{names.SUBSCRIPTION_ID}/resourceGroups/databricks-rg-{name}"
     return {
         "id": names.databricks_resource_id(name),
@@ -151,7 +165,7 @@ def _databricks_workspace(name: str, private: bool) -> dict[str, Any]:
             "provisioningState": "Succeeded",
             "publicNetworkAccess": "Disabled" if private else "Enabled",
             "requiredNsgRules": "NoAzureDatabricksRules" if private else "AllRules",
-            "workspaceId": str(number),
-            "workspaceUrl": f"adb-{number}.{number % 20}.azuredatabricks.net",
+            "workspaceId": str(7405600000000001 + private),
+            "workspaceUrl": address,
         },
     }

@@ -1,0 +1,73 @@
+"""A laptop on which notebooks and jobs are run, in a folder of its own, and what they left there."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+ROOT = Path(__file__).parents[2]
+
+
+class Machine:
+    """A laptop.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Its local state.
+    java_options : str
+        For Spark's JVM.
+    variables : dict of str to str
+        Environment beside this process's.
+    """
+
+    def __init__(self, folder: Path, java_options: str, variables: dict[str, str] | None = None) -> None:
+        self.folder = folder
+        self._variables = {
+            "BUNDLE_LOCAL_DIR": str(folder),
+            "PYSPARK_SUBMIT_ARGS": f'--driver-java-options "{java_options}" pyspark-shell',
+        } | (variables or {})
+
+    def environment(self, **values: object) -> dict[str, str]:
+        """Return the environment of a process here, with parameters."""
+        parameters = {f"BUNDLE_PARAM_{name.upper()}": str(value) for name, value in values.items()}
+        return os.environ | self._variables | parameters
+
+    def run(self, *arguments: str, **values: object) -> str:
+        """Run Python here and return what it printed; it has to succeed."""
+        done = subprocess.run(
+            [sys.executable, *arguments], env=self.environment(**values), cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+        return done.stdout + done.stderr
+
+    def nbmake(self, *names: str, **values: object) -> None:
+        """Run notebooks through nbmake, as `pytest --nbmake` on a command line does."""
+        paths = [str(ROOT / "notebooks" / f"{name}.ipynb") for name in names]
+        printed = self.run("-m", "pytest", "--nbmake", "--nbmake-timeout=300", "-p", "no:cacheprovider", *paths, **values)
+        assert f"{len(names)} passed" in printed
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Read a table of the warehouse without Spark."""
+        folder = self.folder / "warehouse" / "azureml_mlflow.db" / name
+        batches = ds.partitioning(pa.schema([("batch_id", pa.string())]), flavor="hive")
+        partitions = batches if any(folder.glob("batch_id=*")) else None
+        return ds.dataset(folder, format="parquet", partitioning=partitions).to_table().to_pandas()
+
+    @functools.cached_property
+    def client(self) -> mlflow.MlflowClient:
+        """A plain client of the local store."""
+        return mlflow.MlflowClient(tracking_uri=f"sqlite:///{self.folder / 'mlflow.db'}")
+
+    def newest_run(self, experiment_name: str) -> mlflow.entities.Run:
+        """Return the newest run of the local store."""
+        experiment = self.client.get_experiment_by_name(experiment_name)
+        return self.client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])[0]

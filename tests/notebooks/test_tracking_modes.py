@@ -1,0 +1,181 @@
+"""The notebooks against Azure Machine Learning and Databricks stand-ins, read back with plain clients."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import mlflow
+import pytest
+
+from tests.azureml.databricks_stand_in import DatabricksStandIn
+from tests.azureml.stand_in import AzureMLStandIn
+from tests.notebooks.machine import ROOT, Machine
+
+NOTEBOOKS = ("01_setup", "02_train", "03_register", "04_batch_score")
+PLOTS = ["confusion_matrix", "feature_importance", "loss_curve", "roc_curve"]
+# What any user of the AML workspace sees, without the bundle.
+READ_AML = """
+import json, sys
+from pathlib import Path
+import mlflow
+
+uri, experiment_name, model_name = sys.argv[1:]
+mlflow.set_tracking_uri(uri)
+client = mlflow.MlflowClient(uri, uri)
+found = {"runs": [], "versions": {}}
+experiment = client.get_experiment_by_name(experiment_name)
+for run in client.search_runs([experiment.experiment_id], order_by=["start_time ASC"]) if experiment else []:
+    run_id = run.info.run_id
+    files = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=""))
+    model = mlflow.pyfunc.load_model(f"runs:/{run_id}/model")
+    found["runs"].append({
+        "run_id": run_id, "status": run.info.status, "params": run.data.params, "tags": run.data.tags,
+        "history": {
+            name: [[point.step, point.value] for point in client.get_metric_history(run_id, name)]
+            for name in run.data.metrics
+        },
+        "files": {str(path.relative_to(files)): path.stat().st_size for path in files.rglob("*") if path.is_file()},
+        "signature": model.metadata.signature.outputs.to_dict(), "flavors": sorted(model.metadata.flavors),
+        "model_run_id": model.metadata.run_id,
+    })
+for version in client.search_model_versions(f"name = '{model_name}'"):
+    loaded = mlflow.pyfunc.load_model(f"models:/{model_name}/{version.version}")
+    found["versions"][str(version.version)] = {
+        "run_id": version.run_id, "tags": version.tags, "inputs": len(loaded.metadata.signature.inputs.inputs),
+    }
+Path("answer.json").write_text(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def aml(tmp_path_factory):
+    with AzureMLStandIn.start(tmp_path_factory.mktemp("aml")) as stand_in:
+        yield stand_in
+
+
+@pytest.fixture(scope="module")
+def databricks(tmp_path_factory):
+    with DatabricksStandIn.start(tmp_path_factory.mktemp("databricks")) as stand_in:
+        yield stand_in
+
+
+@pytest.fixture(scope="module")
+def workspace(aml):
+    """The parameters that name the AML workspace."""
+    return {
+        "azureml_subscription_id": aml.subscription_id,
+        "azureml_resource_group": aml.resource_group,
+        "azureml_workspace": aml.workspace,
+    }
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory, quick_jvm, aml, databricks):
+    """A laptop that is signed in to both."""
+    return Machine(tmp_path_factory.mktemp("machine"), quick_jvm, aml.environment() | databricks.environment())
+
+
+@pytest.fixture
+def read_aml(aml, machine, tmp_path):
+    """Read the AML workspace with a plain client, in another process, since it has another cloud."""
+
+    def read(experiment_name, model_name):
+        command = [sys.executable, "-c", READ_AML, aml.tracking_uri, experiment_name, model_name]
+        subprocess.run(command, env=os.environ | aml.environment(), cwd=tmp_path, check=True, capture_output=True)
+        return json.loads((tmp_path / "answer.json").read_text())
+
+    return read
+
+
+@pytest.fixture(scope="module")
+def in_azureml(machine, workspace, tmp_path_factory):
+    """All four notebooks with a scikit-learn model, then the two jobs with a Spark ML model; the jobs' output folder."""
+    mode = {"tracking_mode": "azureml", "experiment_name": "/Shared/churn"} | workspace
+    machine.nbmake(*NOTEBOOKS, **mode, batch_id="one")
+    output = tmp_path_factory.mktemp("jobs")
+    jobs = ["train_and_register", "batch_score", "--output", str(output), "--param", "batch_id=two"]
+    printed = machine.run("-m", "helpers.local_job", *jobs, **mode, model_flavor="spark", validation_threshold=0.5)
+    (output / "printed.txt").write_text(printed)
+    return output
+
+
+def test_runs_in_azure_ml_have_parameters_histories_plots_and_a_model_of_either_flavor(in_azureml, read_aml):
+    runs = read_aml("churn", "breast_cancer")["runs"]
+    assert [run["flavors"] for run in runs] == [["python_function", "sklearn"], ["python_function", "spark"]]
+    for run in runs:
+        assert run["status"] == "FINISHED"
+        assert run["params"]["training_table"] == "azureml_mlflow.training" and run["params"]["epochs"] == "20"
+        losses = run["history"]["epoch_loss"]
+        assert [step for step, _ in losses] == list(range(1, 21)) and losses[-1][1] < losses[0][1]
+        assert run["model_run_id"] == run["run_id"]
+        assert run["files"].keys() > {"model/MLmodel", *(f"plots/{name}.png" for name in PLOTS)}
+        assert all(run["files"][f"plots/{name}.png"] > 5_000 for name in PLOTS)
+    assert len(runs[0]["history"]["val_roc_auc"]) == 20
+
+
+def test_models_in_azure_ml_are_version_1_and_2_of_their_runs_with_one_champion(in_azureml, read_aml):
+    found = read_aml("churn", "breast_cancer")
+    first, second = (found["versions"][number] for number in ("1", "2"))
+    assert [first["run_id"], second["run_id"]] == [run["run_id"] for run in found["runs"]]
+    assert first["tags"]["check.threshold"].startswith("passed") and first["inputs"] == second["inputs"] == 30
+    won = second["tags"]["check.champion"].startswith("passed")
+    assert ["champion" in version["tags"] for version in (first, second)] == [not won, won]
+
+
+def test_batches_are_scored_with_the_champion_of_azure_ml(in_azureml, machine, read_aml):
+    predictions = machine.table("breast_cancer_predictions")
+    versions = read_aml("none", "breast_cancer")["versions"]
+    champion = next(int(number) for number, version in versions.items() if "champion" in version["tags"])
+    for batch, version in (("one", 1), ("two", champion)):
+        rows = predictions[predictions["batch_id"] == batch]
+        assert sorted(rows["id"]) == list(range(569)) and set(rows["model_version"]) == {version}
+    right = predictions.merge(machine.table("training"), on="id").eval("prediction == diagnosis")
+    assert right.mean() > 0.95
+
+
+def test_nothing_that_a_run_leaves_behind_holds_a_secret(in_azureml, aml, machine):
+    secrets = re.compile(rb"|".join([re.escape(aml.client_secret.encode()), rb"eyJ[\w-]{10,}\.eyJ[\w-]{10,}"]))
+    left = [path for folder in (machine.folder, in_azureml, aml.folder) for path in folder.rglob("*") if path.is_file()]
+    assert {"summary.json", "train.html", "train.log", "printed.txt", "spark.log"} <= {path.name for path in left}
+    assert [path for path in left if secrets.search(path.read_bytes())] == []
+
+
+def test_with_the_registry_in_azure_ml_a_run_in_databricks_is_named_by_its_version(
+    machine, workspace, databricks, read_aml
+):
+    mode = {"tracking_mode": "databricks", "model_registry": "azureml", "experiment_name": "/Shared/both"} | workspace
+    machine.nbmake(*NOTEBOOKS, **mode, model_name="both")
+    run = databricks_run(databricks, "/Shared/both")
+    found = read_aml("both", "both")
+    assert found["runs"] == []
+    version = found["versions"]["1"]
+    assert version["tags"]["run_id"] == run.info.run_id and version["tags"]["tracking_server"] == databricks.url
+    assert version["tags"]["check.threshold"].startswith("passed") and "champion" in version["tags"]
+    predictions = machine.table("both_predictions")
+    assert sorted(predictions["id"]) == list(range(569)) and set(predictions["model_version"]) == {1}
+
+
+def test_runs_in_databricks_have_parameters_histories_plots_and_a_model_that_is_registered_and_scores(
+    machine, databricks
+):
+    # The stand-in's own registry has no aliases and loads no registered model.
+    machine.nbmake(*NOTEBOOKS, tracking_mode="databricks", model_registry="local", experiment_name="/Shared/plain", model_name="plain")
+    run = databricks_run(databricks, "/Shared/plain")
+    client = mlflow.MlflowClient(tracking_uri=databricks.url)
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "epoch_loss")] == list(range(1, 21))
+    assert sorted(item.path for item in client.list_artifacts(run.info.run_id, "plots")) == [f"plots/{p}.png" for p in PLOTS]
+    version = machine.client.get_model_version_by_alias("plain", "champion")
+    assert version.tags["run_id"] == run.info.run_id and version.tags["tracking_server"] == databricks.url
+    assert len(machine.table("plain_predictions")) == 569
+
+
+def databricks_run(databricks, experiment_name):
+    client = mlflow.MlflowClient(tracking_uri=databricks.url)
+    experiment = client.get_experiment_by_name(experiment_name)
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED" and run.data.params["training_table"] == "azureml_mlflow.training"
+    (model,) = run.outputs.model_outputs
+    assert client.get_logged_model(model.model_id).source_run_id == run.info.run_id
+    return run
