@@ -16,9 +16,15 @@ if TYPE_CHECKING:
 
 # MLflow's own defaults, 7 retries that wait twice as long each time from 2 s on, keep one call for
 # about four minutes: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.environment_variables.html
-# These wait for 1 + 2 + 4 + 8 + 16 s, each up to 1 s longer.
-RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
+# These wait for 0 + 2 + 4 + 8 + 16 s, each up to 1 s longer, whatever Retry-After says, which may be hours.
+RETRIES = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+}
 
+# Where `make ui` serves the local store.
+LOCAL_UI = "http://127.0.0.1:5000"
 # Stands for the workspace as long as its address is not known.
 AZUREML = "azureml"
 
@@ -96,7 +102,7 @@ class Tracking(Servers):
             pages = {"": "ml/experiments", "models": "ml/models", "experiment": f"ml/experiments/{self.experiment_id}"}
             return f"{runtime.workspace_url()}/{pages[page]}"
         pages = {"": "", "models": "models", "experiment": f"experiments/{self.experiment_id}"}
-        return f"http://127.0.0.1:5000/#/{pages[page]} (after `make ui`)"
+        return f"{LOCAL_UI}/#/{pages[page]}"
 
 
 def servers(tracking_mode: str, model_registry: str, azureml_uri: str) -> Servers:

@@ -1,0 +1,155 @@
+"""`helpers.tracking` against Azure ML and Databricks: runs, models, versions, the champion, and lost servers."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.azureml.client import Client
+from tests.azureml.databricks_stand_in import DatabricksStandIn
+from tests.azureml.stand_in import AzureMLStandIn
+
+ROOT = Path(__file__).parents[2]
+HELPERS = f"""
+sys.path.insert(0, {str(ROOT)!r})
+import mlflow
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from helpers import parameters, registry, tracking
+from helpers.training import TrainedModel
+
+def configure(**changes):
+    names = ("azureml_subscription_id", "azureml_resource_group", "azureml_workspace")
+    workspace = {{name: os.environ[name.upper()] for name in names}}
+    defaults = {{name: parameters.FIELDS[name].default for name in parameters.TRACKING}}
+    return tracking.configure(parameters.parse(defaults | workspace | changes))
+
+rows = pd.DataFrame({{"x": [0.0, 1.0, 2.0, 3.0]}})
+model = LogisticRegression().fit(rows, ["a", "a", "b", "b"])
+signature = mlflow.models.infer_signature(rows, pd.Series(model.predict(rows), name="prediction"))
+trained = TrainedModel(model, "sklearn", ["a", "b"], signature, rows, {{}}, {{}})
+
+def train():
+    with mlflow.start_run(tags={{tracking.MODEL_NAME_TAG: "small"}}) as run:
+        mlflow.log_metric("loss", 0.5, step=1)
+        tracking.log_model(trained)
+    return mlflow.get_run(run.info.run_id)
+"""
+
+
+@pytest.fixture(scope="module")
+def aml(tmp_path_factory):
+    with AzureMLStandIn.start(tmp_path_factory.mktemp("aml")) as stand_in:
+        yield stand_in
+
+
+@pytest.fixture(scope="module")
+def databricks(tmp_path_factory):
+    with DatabricksStandIn.start(tmp_path_factory.mktemp("databricks")) as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def run(aml, databricks, tmp_path):
+    """Run a script that uses the helpers, in a process of its own, signed in to both."""
+    variables = databricks.environment() | {
+        "AZUREML_SUBSCRIPTION_ID": aml.subscription_id,
+        "AZUREML_RESOURCE_GROUP": aml.resource_group,
+        "AZUREML_WORKSPACE": aml.workspace,
+        "BUNDLE_LOCAL_DIR": str(tmp_path / "local"),
+    }
+    yield lambda *code, **more: Client(aml, tmp_path).run(HELPERS, *code, **variables, **more)
+    aml.faults.clear()
+
+
+REGISTER_TWO = """
+runs = [train(), train()]
+made = [registry.register(run, tracking.logged_model_uri(run), os.environ["NAME"], {"n": str(i)}) for i, run in enumerate([*runs, runs[0]])]
+name = os.environ["NAME"]
+champions = [tracking.champion(name), tracking.champion("nobody")]
+for number in ("1", "2", "1", "1"):
+    tracking.promote(name, number)
+    champions.append(str(registry.resolve_version(name, "").version))
+scored = mlflow.pyfunc.load_model(str(tracking.download_model(f"models:/{name}/2", Path("downloaded")))).predict(rows)
+answer(
+    runs=[run.info.run_id for run in runs],
+    made=[[str(version.version), tracking.run_id(version), new] for version, new in made],
+    tags={str(version.version): version.tags for version in tracking.versions(name)},
+    champions=champions,
+    scored=list(scored),
+    missing=[error(registry.resolve_version, name, "3"), error(registry.resolve_version, "nobody", "")],
+    found=tracking.find_run(servers, "", "small").info.run_id,
+    table=servers.table().to_dict("records"),
+)
+"""
+
+
+@pytest.mark.parametrize("tracking_mode", ["azureml", "databricks"])
+def test_in_azure_mls_registry_a_run_is_registered_once_and_the_champion_moves(aml, databricks, run, tracking_mode):
+    found = run(
+        f"servers = configure(tracking_mode={tracking_mode!r}, model_registry='azureml', experiment_name='/Shared/moves')",
+        REGISTER_TWO,
+        NAME=f"moves_{tracking_mode}",
+    )
+    first, second = found["runs"]
+    assert found["made"] == [["1", first, True], ["2", second, True], ["1", first, False]]
+    assert found["champions"] == [None, None, "1", "2", "1", "1"]
+    server = {"azureml": aml.tracking_uri, "databricks": databricks.url}[tracking_mode]
+    assert {name: found["tags"]["1"][name] for name in ("n", "run_id", "tracking_server")} == {
+        "n": "2", "run_id": first, "tracking_server": server
+    }  # fmt: skip
+    assert "champion" in found["tags"]["1"] and "champion" not in found["tags"]["2"]
+    assert found["scored"] == ["a", "a", "b", "b"]
+    assert "model_version='3'" in found["missing"][0] and "it has: 1, 2" in found["missing"][0]
+    assert "model_name='nobody'" in found["missing"][1] and "Run 03_register first" in found["missing"][1]
+    assert found["found"] == second
+    links = {row["what"]: row["open"] for row in found["table"]}
+    assert links["model registry"].startswith("https://ml.azure.com/model/list?wsid=/subscriptions/")
+    assert links["experiment"].startswith("https://ml.azure.com/experiments/" if tracking_mode == "azureml" else databricks.url)
+
+
+def test_autolog_leaves_a_finished_run_with_its_metrics_in_azure_ml(run):
+    found = run(
+        """
+        servers = configure(tracking_mode="azureml", experiment_name="autolog")
+        tracking.autolog(silent=True)
+        with mlflow.start_run() as run:
+            LogisticRegression(C=0.5).fit(rows, ["a", "a", "b", "b"])
+        run = mlflow.get_run(run.info.run_id)
+        answer(status=run.info.status, c=run.data.params["C"], metrics=sorted(run.data.metrics))
+        """
+    )
+    assert found["status"] == "FINISHED" and found["c"] == "0.5"
+    assert "training_accuracy_score" in found["metrics"]
+
+
+def test_a_run_whose_server_goes_away_is_never_taken_for_a_finished_one(aml, run):
+    found = run(
+        """
+        from tests.azureml.stand_in import AzureMLStandIn
+
+        faults = AzureMLStandIn(Path(os.environ["STAND_IN"]), os.environ["AZURE_AUTHORITY_HOST"]).faults
+        servers = configure(tracking_mode="azureml", experiment_name="lost")
+        complete = train()
+
+        def lose_the_server():
+            with mlflow.start_run(tags={tracking.MODEL_NAME_TAG: "small"}):
+                mlflow.log_metric("loss", 0.5, step=1)
+                faults.add("/mlflow/", 503)
+                mlflow.log_metric("loss", 0.4, step=2)
+
+        refused = error(lose_the_server)
+        faults.clear()
+        lost = mlflow.last_active_run()
+        answer(
+            refused=refused, complete=complete.info.run_id, lost=lost.info.run_id,
+            status=mlflow.get_run(lost.info.run_id).info.status,
+            newest=tracking.find_run(servers, "", "small").info.run_id,
+            named=error(tracking.find_run, servers, lost.info.run_id, "small"),
+        )
+        """,
+        STAND_IN=str(aml.folder),
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="1",
+    )
+    assert "503" in found["refused"]
+    assert found["newest"] == found["complete"] != found["lost"]
+    assert f"run_id='{found['lost']}': this run is {found['status']}, not FINISHED" in found["named"]
