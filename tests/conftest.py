@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.azureml.databricks_stand_in import DatabricksStandIn
+from tests.azureml.stand_in import AzureMLStandIn
+
 # Less compilation by the JVM: tests run each query once.
 LITTLE_COMPILATION = "-XX:TieredStopAtLevel=1"
 # Loads what most notebooks do, then waits for the JVM to write its archive of classes.
@@ -78,6 +81,20 @@ def schema(spark) -> str:
     name = f"schema_{next(_numbers)}"
     spark.sql(f"CREATE SCHEMA {name}")
     return name
+
+
+@pytest.fixture(scope="session")
+def aml(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureMLStandIn]:
+    """An Azure with one AML workspace. Tests that change more than runs and models of their own start another."""
+    with AzureMLStandIn.start(tmp_path_factory.mktemp("aml")) as stand_in:
+        yield stand_in
+
+
+@pytest.fixture(scope="session")
+def databricks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabricksStandIn]:
+    """A Databricks tracking server."""
+    with DatabricksStandIn.start(tmp_path_factory.mktemp("databricks")) as stand_in:
+        yield stand_in
 
 
 @pytest.fixture(scope="session")

@@ -28,12 +28,6 @@ ROLES = "https://learn.microsoft.com/azure/machine-learning/how-to-assign-roles"
 
 
 @pytest.fixture(scope="module")
-def aml(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureMLStandIn]:
-    with AzureMLStandIn.start(tmp_path_factory.mktemp("aml")) as stand_in:
-        yield stand_in
-
-
-@pytest.fixture(scope="module")
 def notebook(aml: AzureMLStandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PythonProcess]:
     with PythonProcess.start(tmp_path_factory.mktemp("notebook"), os.environ | aml.environment()) as process:
         yield process

@@ -7,7 +7,6 @@ import os
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from ssl import create_default_context
 
 import pytest
@@ -176,7 +175,6 @@ InteractiveShell.instance().user_ns["dbutils"] = dbutils
 """
 RUN = """
 import json, os
-from pathlib import Path
 
 import mlflow
 

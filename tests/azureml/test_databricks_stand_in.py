@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 
-from tests.azureml.databricks_stand_in import DatabricksStandIn
 from tests.azureml.stand_in import ROOT
 
 SCRIPT = """
@@ -36,12 +33,6 @@ try:
 except parameters.ParameterError as error:
     print(error)
 """
-
-
-@pytest.fixture(scope="module")
-def databricks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabricksStandIn]:
-    with DatabricksStandIn.start(tmp_path_factory.mktemp("databricks")) as stand_in:
-        yield stand_in
 
 
 def test_a_run_is_logged_to_databricks_and_read_back(databricks, tmp_path):

@@ -41,11 +41,14 @@ class Machine:
         parameters = {f"BUNDLE_PARAM_{name.upper()}": str(value) for name, value in values.items()}
         return os.environ | self._variables | parameters
 
+    def process(self, *arguments: str, **values: object) -> subprocess.CompletedProcess[str]:
+        """Run Python here, with parameters."""
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, env=self.environment(**values), cwd=ROOT, capture_output=True, text=True)
+
     def run(self, *arguments: str, **values: object) -> str:
         """Run Python here and return what it printed; it has to succeed."""
-        done = subprocess.run(
-            [sys.executable, *arguments], env=self.environment(**values), cwd=ROOT, capture_output=True, text=True
-        )
+        done = self.process(*arguments, **values)
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
         return done.stdout + done.stderr
 

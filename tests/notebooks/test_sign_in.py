@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
-from tests.azureml.stand_in import ROOT, AzureMLStandIn
+from tests.notebooks.machine import Machine
 
 
-def test_a_job_with_a_wrong_secret_ends_before_any_table_with_one_line_that_says_why(tmp_path):
-    with AzureMLStandIn.start(tmp_path / "aml") as aml:
-        wrong = "wrong~Secret.in-a-job"
-        environment = os.environ | aml.environment() | {"AZURE_CLIENT_SECRET": wrong}
-        environment |= {"BUNDLE_LOCAL_DIR": str(tmp_path / "local")}
-        environment |= {"PYSPARK_SUBMIT_ARGS": "--driver-java-options -XX:TieredStopAtLevel=1 pyspark-shell"}
-        command = [sys.executable, "-m", "helpers.local_job", "train_and_register"]
-        command += ["--output", str(tmp_path / "output")]
-        for name in ("subscription_id", "resource_group", "workspace"):
-            command += ["--param", f"azureml_{name}={getattr(aml, name)}"]
-        command += ["--param", "tracking_mode=azureml"]
-        job = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
-        assert aml.requests("/mlflow/") == []
+def test_a_job_with_a_wrong_secret_ends_before_any_table_with_one_line_that_says_why(tmp_path, quick_jvm, aml):
+    wrong = "wrong~Secret.in-a-job"
+    machine = Machine(tmp_path / "local", quick_jvm, aml.environment() | {"AZURE_CLIENT_SECRET": wrong})
+    workspace = {f"azureml_{name}": getattr(aml, name) for name in ("subscription_id", "resource_group", "workspace")}
+    command = ["-m", "helpers.local_job", "train_and_register", "--output", str(tmp_path / "output")]
+    asked_before = len(aml.requests("/mlflow/"))
+    job = machine.process(*command, tracking_mode="azureml", **workspace)
+    assert len(aml.requests("/mlflow/")) == asked_before
     assert job.returncode == 1
     told = [line for line in job.stdout.splitlines() if "AADSTS7000215" in line]
     # The first attempt, and the one that databricks.yml asks for.
