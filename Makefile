@@ -10,9 +10,10 @@ RUNTIMES := 16.4 17.3 18
 RUNTIME_TESTS := $(patsubst %,tests/unit/test_%.py,environment java local_catalog metrics registry runtime scoring split \
 	tables tracking training) $(patsubst %,tests/azureml/test_%.py,connect credentials link tracking_in_azureml) \
 	$(patsubst %,tests/notebooks/test_%.py,end_to_end tracking_modes)
-# Python 3.12, as the runtimes have, or another that their packages allow.
+# Python 3.12, as the runtimes have, or another that their packages allow; or the one that is given as PYTHON.
 PYTHONS := python3.12 python3.13 python3.11 python3.10
 PYTHONS_16.4 := python3.11 python3.10
+CANDIDATES = $(if $(filter file,$(origin PYTHON)),$(or $(PYTHONS_$*),$(PYTHONS)),$(PYTHON))
 
 .PHONY: run test test-runtimes $(RUNTIMES:%=test-runtime-%) ui help
 
@@ -47,9 +48,9 @@ $(INSTALLED): requirements.txt
 
 # PySpark has no wheel, and the setuptools that pip would fetch to build one is too new for Spark 3.
 $(RUNTIMES:%=$(VENV)-runtimes/%/installed): $(VENV)-runtimes/%/installed: tests/runtimes/%.txt
-	@for python in $(if $(filter file,$(origin PYTHON)),$(or $(PYTHONS_$*),$(PYTHONS)),$(PYTHON)); do \
-	  $$python -c '' 2>/dev/null && exec $$python -m venv $(@D); \
-	done; echo "No $(or $(PYTHONS_$*),$(PYTHONS)) here. Try: make $(MAKECMDGOALS) PYTHON=<path of one>"; exit 1
+	@for python in $(CANDIDATES); do $$python -c '' 2>/dev/null && exec $$python -m venv $(@D); done; \
+	  echo "Not here: $(CANDIDATES). Try: make $(MAKECMDGOALS) PYTHON=<path of $(or $(firstword $(PYTHONS_$*)),python3.12)>"; \
+	  exit 1
 	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet $$(grep -E '^(setuptools|wheel)==' $<)
 	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --no-build-isolation --requirement $<
 	@touch $@
