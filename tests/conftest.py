@@ -117,3 +117,18 @@ def tracking_servers(tracking_parameters):
 def model_name() -> str:
     """A model name that nobody else uses."""
     return f"model_{next(_numbers)}"
+
+
+@pytest.fixture
+def register_estimator(tracking_servers, model_name):
+    """Log a scikit-learn estimator of somebody's own and register it; returns its version."""
+    import mlflow
+
+    from helpers import tracking, training
+
+    def register(estimator, signature):
+        trained = training.TrainedModel(estimator, "sklearn", [], signature, None, {}, {})
+        with mlflow.start_run():
+            return mlflow.register_model(tracking.log_model(trained), model_name)
+
+    return register

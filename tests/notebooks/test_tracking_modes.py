@@ -167,6 +167,10 @@ def databricks_run(databricks, experiment_name):
     experiment = client.get_experiment_by_name(experiment_name)
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED" and run.data.params["training_table"] == "azureml_mlflow.training"
-    (model,) = run.outputs.model_outputs
-    assert client.get_logged_model(model.model_id).source_run_id == run.info.run_id
+    if mlflow.__version__.startswith("2."):
+        # Models are artifacts of their run, not entities of their own.
+        assert "model/MLmodel" in [item.path for item in client.list_artifacts(run.info.run_id, "model")]
+    else:
+        (model,) = run.outputs.model_outputs
+        assert client.get_logged_model(model.model_id).source_run_id == run.info.run_id
     return run

@@ -101,15 +101,11 @@ def test_a_metric_that_could_not_be_computed_fails_the_check_by_name():
     ]
 
 
-def test_a_champion_that_cannot_score_these_rows_is_named_and_fails_the_check(data, train, model_name, tracking_servers):
-    with mlflow.start_run():
-        signature = mlflow.models.ModelSignature.from_dict(
-            {"inputs": '[{"name": "gone", "type": "double"}]', "outputs": '[{"name": "prediction", "type": "string"}]'}
-        )
-        model = DummyClassifier().fit([[0.0], [1.0]], ["a", "b"])
-        mlflow.sklearn.log_model(
-            model, name="model", signature=signature, pip_requirements=[], registered_model_name=model_name
-        )
+def test_a_champion_that_cannot_score_these_rows_is_named_and_fails_the_check(data, model_name, register_estimator):
+    signature = mlflow.models.ModelSignature.from_dict(
+        {"inputs": '[{"name": "gone", "type": "double"}]', "outputs": '[{"name": "prediction", "type": "string"}]'}
+    )
+    register_estimator(DummyClassifier().fit([[0.0], [1.0]], ["a", "b"]), signature)
     tracking.promote(model_name, "1")
     metrics, note = registry.evaluate_champion(model_name, data)
     assert metrics == {} and "version 1, cannot score these rows" in note and "'gone' is missing" in note
