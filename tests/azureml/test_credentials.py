@@ -175,6 +175,7 @@ InteractiveShell.instance().user_ns["dbutils"] = dbutils
 """
 RUN = """
 import json, os
+from pathlib import Path
 
 import mlflow
 

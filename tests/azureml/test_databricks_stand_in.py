@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-
 from tests.azureml.stand_in import ROOT
 
 SCRIPT = """
