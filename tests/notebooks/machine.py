@@ -68,7 +68,9 @@ class Machine:
     @functools.cached_property
     def client(self) -> mlflow.MlflowClient:
         """A plain client of the local store."""
-        return mlflow.MlflowClient(tracking_uri=f"sqlite:///{self.folder / 'mlflow.db'}")
+        store = f"sqlite:///{self.folder / 'mlflow.db'}"
+        # Both, since another test may have set a registry for this process.
+        return mlflow.MlflowClient(store, store)
 
     def newest_run(self, experiment_name: str) -> mlflow.entities.Run:
         """Return the newest run of the local store."""

@@ -117,7 +117,9 @@ def test_the_newest_finished_run_of_a_model_is_found_and_a_missing_one_is_named(
     newest = [train(epochs=1)[0] for _ in range(2)][1]
     with mlflow.start_run(tags={tracking.MODEL_NAME_TAG: "another"}) as other:
         pass
-    assert tracking.find_run(tracking_servers, "", model_name).info.run_id == newest.info.run_id
+    found = tracking.find_run(tracking_servers, "", model_name)
+    assert found.info.run_id == newest.info.run_id
+    assert tracking.logged_model_uri(found) == tracking.logged_model_uri(newest)
     assert tracking.find_run(tracking_servers, other.info.run_id, model_name).info.run_id == other.info.run_id
     with pytest.raises(ParameterError, match="run_id='0123': no such run"):
         tracking.find_run(tracking_servers, "0123", model_name)
