@@ -156,7 +156,8 @@ def unreachable(url: str, error: Exception) -> str:
             "REQUESTS_CA_BUNDLE to a file with its authority's certificate"
         )
     through = ""
-    if reason.startswith("('Unable to connect to proxy'"):
+    # The words of urllib3 2 and 1.
+    if re.match(r"\('(Unable to|Cannot) connect to proxy", reason):
         through, reason = " through the proxy of HTTPS_PROXY", reason.rstrip("\"')")
     # urllib3 puts host, port and path before the operating system's words.
     reason = re.sub(r".*: (?=\[Errno|Failed to resolve|Read timed out)", "", reason)
