@@ -76,3 +76,12 @@ class Machine:
         """Return the newest run of the local store."""
         experiment = self.client.get_experiment_by_name(experiment_name)
         return self.client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])[0]
+
+
+def artifacts(run: mlflow.entities.Run, folder: str) -> set[str]:
+    """Return the paths below a folder of a run's artifacts.
+
+    By their address, since MLflow 3.0's client looks for a run's artifacts on the server that is
+    set for the process, not on its own.
+    """
+    return {item.path for item in mlflow.artifacts.list_artifacts(f"{run.info.artifact_uri}/{folder}")}
