@@ -1,0 +1,86 @@
+"""``tracking_mode=dual``: runs are logged to Databricks, and mirrored to Azure Machine Learning."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+
+from helpers import azureml, runtime
+from helpers.azureml.rest import first_line
+from helpers.tracking import experiment_names, mirror
+from helpers.tracking.modes import RETRIES
+
+COMMAND = "python -m helpers.mirror"
+
+
+def experiments(p: SimpleNamespace, azureml_name: str = "") -> mirror.Pair:
+    """Find the experiment that `p` names in Databricks, and the one that mirrors it.
+
+    What MLflow is pointed at in this process stays as it is.
+
+    Parameters
+    ----------
+    p : types.SimpleNamespace
+        With `helpers.parameters.TRACKING`.
+    azureml_name : str, default ""
+        The experiment in Azure Machine Learning. Empty: the last part of the name in Databricks.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter is missing, or if an experiment cannot have that name.
+    LookupError
+        If there is no such experiment in Databricks.
+    helpers.azureml.rest.AzureError
+        If the Azure Machine Learning workspace cannot be used.
+    mlflow.exceptions.MlflowException
+        If a server cannot be reached.
+    """
+    for name, value in RETRIES.items():
+        os.environ.setdefault(name, value)
+    # A bar for each of thousands of files tells nothing.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    source_name = experiment_names.on_databricks(p.experiment_name, runtime.workspace_user)
+    target_name = experiment_names.on_azureml(azureml_name or p.experiment_name)
+    workspace = azureml.connect(p)
+    return mirror.pair("databricks", source_name, runtime.workspace_url(), workspace.tracking_uri, target_name)
+
+
+def mirror_pending(p: SimpleNamespace) -> str:
+    """Mirror the runs of the experiment that have ended and are not mirrored yet.
+
+    Whatever goes wrong is said in the text, and the runs stay pending: a model that is trained is
+    not lost because a second server is away.
+
+    Parameters
+    ----------
+    p : types.SimpleNamespace
+        With `helpers.parameters.TRACKING`.
+
+    Returns
+    -------
+    str
+        What was mirrored, what is left out, and what is pending, a line each.
+    """
+    if p.tracking_mode != "dual":
+        return "Runs are mirrored to Azure ML with tracking_mode=dual only."
+    again = f"the next job or `{COMMAND} {p.experiment_name}` goes on"
+    try:
+        pair = experiments(p)
+        chosen = mirror.pending(pair)
+        outcomes = list(mirror.mirror_runs(pair, chosen))
+    # Any error at all: this is the boundary that keeps a finished training from failing.
+    except Exception as error:
+        return f"Mirroring to Azure ML is pending; {again}. {first_line(error)}"
+    return "\n".join([describe(outcome) for outcome in outcomes] or ["All runs that have ended are mirrored to Azure ML."])
+
+
+def describe(outcome: mirror.Mirrored | mirror.Failure) -> str:
+    """Return in words what was done for a run."""
+    if isinstance(outcome, mirror.Failure):
+        return f"run {outcome.source_id}: pending, {outcome.reason}"
+    text = (
+        f"run {outcome.source_id} ({outcome.status}) is run {outcome.copy_id} in Azure ML: "
+        f"{outcome.points} metric points and {outcome.files} files sent"
+    )
+    return "".join([text, *(f"\n  not as in Databricks: {item}" for item in outcome.left_out)])
