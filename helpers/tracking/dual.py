@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 from helpers import azureml, runtime
 from helpers.azureml.rest import first_line
 from helpers.tracking import experiment_names, mirror
 from helpers.tracking.modes import RETRIES
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 COMMAND = "python -m helpers.mirror"
 
@@ -73,6 +77,33 @@ def mirror_pending(p: SimpleNamespace) -> str:
     except Exception as error:
         return f"Mirroring to Azure ML is pending; {again}. {first_line(error)}"
     return "\n".join([describe(outcome) for outcome in outcomes] or ["All runs that have ended are mirrored to Azure ML."])
+
+
+def mirror_for_registry(p: SimpleNamespace, run: Run) -> str:
+    """Mirror a run before its model is registered, if the registry is Azure Machine Learning's.
+
+    Registered from the copy, the version keeps its lineage there.
+
+    Parameters
+    ----------
+    p : types.SimpleNamespace
+        With `helpers.parameters.TRACKING`.
+    run : mlflow.entities.Run
+        In Databricks.
+
+    Returns
+    -------
+    str
+        What was done.
+
+    Raises
+    ------
+    helpers.azureml.rest.AzureError, mlflow.exceptions.MlflowException, azure.core.exceptions.AzureError
+        If a server cannot be reached, or refuses.
+    """
+    if p.tracking_mode != "dual" or p.model_registry != "azureml":
+        return "The model is registered from this run itself."
+    return describe(mirror.mirror_run(experiments(p), run.info.run_id))
 
 
 def describe(outcome: mirror.Mirrored | mirror.Failure) -> str:

@@ -5,7 +5,7 @@ So nothing is lost if either is away or the process dies: the next call goes on 
 """
 
 from helpers.tracking.mirror.experiment import Failure, Pair, mirror_runs, pair, pending, runs
-from helpers.tracking.mirror.files import model_folders
+from helpers.tracking.mirror.registration import model_in_copy
 from helpers.tracking.mirror.limits import LeftOut
 from helpers.tracking.mirror.run import Mirrored, MirrorError, mirror_run
 
@@ -17,7 +17,7 @@ __all__ = [
     "Pair",
     "mirror_run",
     "mirror_runs",
-    "model_folders",
+    "model_in_copy",
     "pair",
     "pending",
     "runs",
