@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 COMMAND = "python -m helpers.mirror"
+MOST_SECONDS = 600
 
 
 def experiments(p: SimpleNamespace, azureml_name: str = "") -> mirror.Pair:
@@ -51,9 +53,9 @@ def experiments(p: SimpleNamespace, azureml_name: str = "") -> mirror.Pair:
 
 
 def mirror_pending(p: SimpleNamespace) -> str:
-    """Mirror the runs of the experiment that have ended and are not mirrored yet.
+    """Mirror the runs of the experiment that have ended and are not mirrored yet, the newest first.
 
-    Whatever goes wrong is said in the text, and the runs stay pending: a model that is trained is
+    After ten minutes no further run is begun, since an experiment may have a long history. Whatever goes wrong is said in the text, and the runs stay pending: a model that is trained is
     not lost because a second server is away.
 
     Parameters
@@ -71,12 +73,18 @@ def mirror_pending(p: SimpleNamespace) -> str:
     again = f"the next job or `{COMMAND} {p.experiment_name}` goes on"
     try:
         pair = experiments(p)
-        chosen = mirror.pending(pair)
-        outcomes = list(mirror.mirror_runs(pair, chosen))
+        chosen = mirror.pending(pair)[::-1]
+        end = time.monotonic() + MOST_SECONDS
+        lines = []
+        for outcome in mirror.mirror_runs(pair, chosen):
+            lines.append(describe(outcome))
+            if time.monotonic() > end and len(lines) < len(chosen):
+                lines.append(f"{len(chosen) - len(lines)} older runs are pending; {again}")
+                break
     # Any error at all: this is the boundary that keeps a finished training from failing.
     except Exception as error:
         return f"Mirroring to Azure ML is pending; {again}. {first_line(error)}"
-    return "\n".join([describe(outcome) for outcome in outcomes] or ["All runs that have ended are mirrored to Azure ML."])
+    return "\n".join(lines or ["All runs that have ended are mirrored to Azure ML."])
 
 
 def mirror_for_registry(p: SimpleNamespace, run: Run) -> str:

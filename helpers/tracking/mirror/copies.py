@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from helpers.tracking.mirror.experiment import Pair
 
 PARENT = "mlflow.parentRunId"
+# How servers answer for a run that is not there, or is deleted; the last is a 404 without a body.
+_GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "ENDPOINT_NOT_FOUND")
 
 
 def find_or_make(pair: Pair, source: Run, children: tuple[str, ...] = ()) -> Run:
@@ -75,7 +77,7 @@ def copy_of_parent(pair: Pair, source: Run, children: tuple[str, ...] = ()) -> s
     try:
         parent = pair.source.get_run(parent_id)
     except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if error.error_code not in _GONE:
             raise
         return ""
     named = parent.data.tags.get(names.COPY_RUN, "")
@@ -119,7 +121,7 @@ def _active(pair: Pair, source_id: str, copy_id: str) -> Run | None:
         run = pair.target.get_run(copy_id)
     except MlflowException as error:
         # Of another workspace, which was used before, or deleted for good.
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if error.error_code not in _GONE:
             raise
         return None
     is_copy = run.data.tags.get(names.SOURCE_RUN) == source_id
@@ -137,5 +139,5 @@ def _delete(pair: Pair, run: Run) -> None:
         pair.target.delete_run(run.info.run_id)
     except MlflowException as error:
         # Somebody else has deleted it in the meantime.
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if error.error_code not in _GONE:
             raise

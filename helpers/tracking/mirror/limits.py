@@ -61,7 +61,8 @@ def tags(source: Mapping[str, str], there: Mapping[str, str]) -> tuple[dict[str,
             wanted[key] = items[key][:TAG_VALUE]
             if len(items[key]) > TAG_VALUE:
                 left_out.append(LeftOut("tag", key, f"cut from {len(items[key])} to {TAG_VALUE} characters"))
-    return wanted, left_out
+    # Always in the same order, so that the copy's note is written once.
+    return wanted, sorted(left_out, key=str)
 
 
 def parameters(source: Mapping[str, str], there: Mapping[str, str]) -> tuple[dict[str, str], list[LeftOut]]:
@@ -70,10 +71,15 @@ def parameters(source: Mapping[str, str], there: Mapping[str, str]) -> tuple[dic
     room = PARAMETERS - len(there.keys() - source.keys())
     wanted = {key: source[key] for key in keys[:room]}
     left_out = [LeftOut("parameter", key, f"a run takes {PARAMETERS} parameters") for key in keys[room:]]
-    return wanted, left_out
+    return wanted, sorted(left_out, key=str)
 
 
-def send(items: list[Any], log: Callable[[list[Any]], None]) -> list[tuple[Any, str]]:
+REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
+
+
+def send(
+    items: list[Any], log: Callable[[list[Any]], None], refusals: tuple[str, ...] = REFUSALS
+) -> list[tuple[Any, str]]:
     """Log items together; if they are refused, all but those that are to blame.
 
     Parameters
@@ -81,6 +87,8 @@ def send(items: list[Any], log: Callable[[list[Any]], None]) -> list[tuple[Any, 
     items : list
     log : callable
         Takes a list of items, and may be called with parts of it.
+    refusals : tuple of str
+        MLflow's codes of errors that the items are to blame for.
 
     Returns
     -------
@@ -99,10 +107,10 @@ def send(items: list[Any], log: Callable[[list[Any]], None]) -> list[tuple[Any, 
     try:
         log(items)
     except MlflowException as error:
-        if error.error_code not in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
+        if error.error_code not in refusals:
             raise
         if len(items) == 1:
             return [(items[0], str(error).strip().splitlines()[0][:300])]
         middle = len(items) // 2
-        return send(items[:middle], log) + send(items[middle:], log)
+        return send(items[:middle], log, refusals) + send(items[middle:], log, refusals)
     return []

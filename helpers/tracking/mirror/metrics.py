@@ -70,15 +70,15 @@ def batches(histories: Iterable[Iterator[Metric]]) -> Iterator[list[Metric]]:
     while True:
         batch, names, unfinished = [], 0, []
         while len(batch) < ROWS and names < NAMES:
-            history = begun.popleft() if begun else next(waiting, None)
-            if history is None:
+            points = begun.popleft() if begun else next(waiting, None)
+            if points is None:
                 break
             room = min(ROWS_OF_ONE, ROWS - len(batch))
-            rows = list(itertools.islice(history, room))
+            rows = list(itertools.islice(points, room))
             batch += rows
             names += bool(rows)
             if len(rows) == room:
-                unfinished.append(history)
+                unfinished.append(points)
         if not batch:
             return
         begun.extend(unfinished)

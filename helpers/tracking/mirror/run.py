@@ -117,6 +117,9 @@ def _copy_tags(pair: Pair, source: Run, copy: Run, so_far: list[limits.LeftOut])
         lambda part: pair.target.log_batch(copy.info.run_id, tags=part),
     )
     left_out += [limits.LeftOut("tag", item.key, why) for item, why in refused]
+    name = source.info.run_name or ""
+    if len(name) > limits.RUN_NAME:
+        left_out.append(limits.LeftOut("run name", f"{name[:40]}…", f"cut from {len(name)} to {limits.RUN_NAME} characters"))
     note = _note([*so_far, *left_out])
     if note != copy.data.tags.get(names.LEFT_OUT, ""):
         pair.target.set_tag(copy.info.run_id, names.LEFT_OUT, note)
