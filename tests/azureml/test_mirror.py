@@ -106,10 +106,20 @@ def test_what_azure_ml_does_not_take_is_cut_or_left_out_and_each_item_is_named(r
         source.set_terminated(run_id)
         pair = dual.experiments(p(experiment_name="/Shared/limits"))
         first, second = (mirror.mirror_run(pair, run_id) for _ in range(2))
+        # The command, as somebody types it.
+        import contextlib, io
+        from helpers import mirror as command
+        workspace = ("azureml_subscription_id", "azureml_resource_group", "azureml_workspace")
+        given = [f"--param={name}={os.environ[name.upper()]}" for name in workspace]
+        printed, refused = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(refused):
+            statuses = [command.main(["/Shared/limits", *given]), command.main(["/Shared/limits", "--pending", *given])]
+            statuses += [command.main(["/Shared/no_such", *given]), command.main(["/Shared/limits"])]
         copy = target.get_run(first.copy_id)
         answer(
             items=[str(item) for item in first.left_out], same=first.left_out == second.left_out,
             tags=len(copy.data.tags), long=len(copy.data.tags["long"]), name=len(copy.info.run_name),
+            statuses=statuses, printed=printed.getvalue(), refused=refused.getvalue(),
             params=len(copy.data.params), note=copy.data.tags["mirrored_without"], pending=len(mirror.pending(pair)),
         )
         """
@@ -122,6 +132,9 @@ def test_what_azure_ml_does_not_take_is_cut_or_left_out_and_each_item_is_named(r
     copied = found["tags"] - 3
     assert len([item for item in found["items"] if item.endswith("a run takes 50 tags")]) >= 61 - copied
     assert "run name nnn" in " ".join(found["items"])
+    assert found["statuses"] == [0, 0, 2, 2]
+    assert "not as in Databricks: tag long: cut from" in found["printed"] and "1 runs mirrored, 0 pending" in found["printed"]
+    assert "no experiment '/Shared/no_such'" in found["refused"] and "azureml_subscription_id" in found["refused"]
     assert found["note"].startswith(f"{len(found['items'])} items: ") and len(found["note"]) <= 1000
 
 

@@ -1,11 +1,11 @@
 """How long it takes to bring a run to Azure ML: mirrored, logged again call by call, or copied with mlflow-export-import.
 
-    python -m tests.benchmarks.mirror [--points 1000] [--calls 2000] [--export-import PYTHON]
+    python -m tests.benchmarks.mirror [--points 1000] [--calls 2000] [--export-import BIN]
 
 Both servers run on this machine, so that the numbers say how many requests and how much work each way
 takes; with a network between, each request costs more. ``--calls`` measures only so many of the plain
-API's metric calls and scales the time to all of them. ``--export-import`` is an interpreter that has
-mlflow-export-import beside MLflow and azureml-mlflow.
+API's metric calls and scales the time to all of them. ``--export-import`` is the ``bin`` of a virtual environment
+that has mlflow-export-import beside the packages of requirements.txt.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.mirror", description=__doc__)
     parser.add_argument("--points", type=int, nargs="+", default=[1000], help="steps of each of the 50 metrics")
     parser.add_argument("--calls", type=int, help="metric calls of the plain API to measure (default: all)")
-    parser.add_argument("--export-import", metavar="PYTHON")
+    parser.add_argument("--export-import", type=Path, metavar="BIN", help="folder of its commands")
     parser.add_argument("--step", choices=["log", "mirror", "plain"], help=argparse.SUPPRESS)
     parser.add_argument("--run", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -82,17 +82,26 @@ def measure(points: int, options: argparse.Namespace, aml: AzureMLStandIn, envir
         show("plain MLflow API, call by call", by_call)
         print(f"  {by_call['seconds'] / mirrored['seconds']:.1f} times the mirror's")
     if options.export_import:
-        code = "from mlflow_export_import.copy.copy_run import copy; import sys; copy(*sys.argv[1:])"
-        start = time.perf_counter()
+        export_import(options.export_import, run_id, environment, folder / str(points), mirrored["seconds"])
+
+
+def export_import(commands: Path, run_id: str, environment: dict[str, str], folder: Path, mirrored: float) -> None:
+    """Copy the run with mlflow-export-import, and print the time or why it fails."""
+    start = time.perf_counter()
+    for name, uri, arguments in (
+        ("export-run", "databricks", ["--run-id", run_id, "--output-dir", str(folder)]),
+        ("import-run", environment["TRACKING_URI"], ["--input-dir", str(folder), "--experiment-name", "export_import"]),
+    ):
+        command = [commands / name, *arguments]
         done = subprocess.run(
-            [options.export_import, "-c", code, run_id, "export_import", "databricks", environment["TRACKING_URI"]],
-            env=environment, cwd=folder, capture_output=True, text=True,
-        )  # fmt: skip
-        seconds = time.perf_counter() - start
+            command, env=environment | {"MLFLOW_TRACKING_URI": uri}, cwd=folder.parent, capture_output=True, text=True
+        )
         if done.returncode:
-            print(f"  mlflow-export-import fails after {seconds:.1f} s: {done.stderr.strip().splitlines()[-1][:200]}")
-        else:
-            print(f"  mlflow-export-import: {seconds:.1f} s, {seconds / mirrored['seconds']:.1f} times the mirror's")
+            said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+            print(f"  mlflow-export-import: {name} fails: {said[-1][:300] if said else done.returncode}", flush=True)
+            return
+    seconds = time.perf_counter() - start
+    print(f"  mlflow-export-import: {seconds:.1f} s, {seconds / mirrored:.1f} times the mirror's", flush=True)
 
 
 def show(what: str, measured: dict[str, Any]) -> None:
