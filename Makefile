@@ -5,12 +5,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: run test ui bench help
+# The tests that mean something under the packages of a Databricks runtime, not only under the pinned ones.
+RUNTIMES := 16.4 17.3 18
+RUNTIME_TESTS := $(patsubst %,tests/unit/test_%.py,environment java local_catalog metrics registry runtime scoring split \
+	tables tracking training) $(patsubst %,tests/azureml/test_%.py,connect credentials link tracking_in_azureml) \
+	$(patsubst %,tests/notebooks/test_%.py,end_to_end tracking_modes)
+# Python 3.12, as the runtimes have, or another that their packages allow; or the one that is given as PYTHON.
+PYTHONS := python3.12 python3.13 python3.11 python3.10
+PYTHONS_16.4 := python3.11 python3.10
+CANDIDATES = $(if $(filter file,$(origin PYTHON)),$(or $(PYTHONS_$*),$(PYTHONS)),$(PYTHON))
+
+.PHONY: run test test-runtimes $(RUNTIMES:%=test-runtime-%) ui bench help
 
 help:
 	@echo "make run    run the jobs train_and_register and batch_score here"
 	@echo "make test   run the tests"
 	@echo "make bench  measure what is claimed about speed"
+	@echo "make test-runtimes   run what depends on Spark and MLflow with the packages of Databricks $(RUNTIMES)"
 	@echo "make ui     open MLflow's UI on what was run here"
 
 run: $(INSTALLED)
@@ -20,6 +31,12 @@ run: $(INSTALLED)
 test: $(INSTALLED)
 	@$(BIN)/python -m helpers.java
 	$(BIN)/python -m pytest
+
+test-runtimes: $(RUNTIMES:%=test-runtime-%)
+
+$(RUNTIMES:%=test-runtime-%): test-runtime-%: $(VENV)-runtimes/%/installed
+	@$(VENV)-runtimes/$*/bin/python -m helpers.java
+	$(VENV)-runtimes/$*/bin/python -m pytest -rA --show-capture=no --disable-warnings $(RUNTIME_TESTS)
 
 ui: $(INSTALLED)
 	$(BIN)/python -m helpers.local_ui
@@ -31,4 +48,13 @@ $(INSTALLED): requirements.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 13) or sys.exit("Python %d.%d cannot be used: 3.10 to 3.13 can. Try: make $(MAKECMDGOALS) PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement requirements.txt
+	@touch $@
+
+# PySpark has no wheel, and the setuptools that pip would fetch to build one is too new for Spark 3.
+$(RUNTIMES:%=$(VENV)-runtimes/%/installed): $(VENV)-runtimes/%/installed: tests/runtimes/%.txt
+	@for python in $(CANDIDATES); do $$python -c '' 2>/dev/null && exec $$python -m venv $(@D); done; \
+	  echo "Not here: $(CANDIDATES). Try: make $(MAKECMDGOALS) PYTHON=<path of $(or $(firstword $(PYTHONS_$*)),python3.12)>"; \
+	  exit 1
+	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet $$(grep -E '^(setuptools|wheel)==' $<)
+	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --no-build-isolation --requirement $<
 	@touch $@

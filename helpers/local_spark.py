@@ -44,6 +44,8 @@ def start(local_dir: Path) -> SparkSession:
         .config("spark.sql.warehouse.dir", str(local_dir / "warehouse"))
         # As on Databricks.
         .config("spark.sql.session.timeZone", "UTC")
+        # `CREATE TABLE` makes no Hive table; Spark 3 would.
+        .config("spark.sql.legacy.createHiveTableByDefault", "false")
         .config("spark.sql.execution.arrow.pyspark.enabled", "true")
         # Folders are the truth about partitions, so that tables written by another session are
         # seen whole; and a batch called 2026-01-31 is a name, not a date.

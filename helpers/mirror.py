@@ -25,11 +25,14 @@ from helpers.parameters import ParameterError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Mirror the experiment's runs; return 0, or 1 if some are pending, or 2 if nothing could be tried."""
     options = _parse_arguments(arguments)
+    import mlflow
     from mlflow.exceptions import MlflowException
     from tqdm import tqdm
 
     from helpers.tracking import dual, mirror
 
+    # For the artifacts on older MLflow, which finds their server through this. It is this process's only one.
+    mlflow.set_tracking_uri("databricks")
     try:
         pair = dual.experiments(_parameters(options), options.to)
         chosen = mirror.pending(pair) if options.pending else mirror.runs(pair)

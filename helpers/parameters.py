@@ -65,35 +65,38 @@ ColumnName = Annotated[str, Field(min_length=1)]
 BatchId = Annotated[str, _matching(r"[\w.:+-]*", "letters, digits and _ . : + - only")]
 Version = Annotated[str, _matching(r"([1-9]\d*)?", "empty (the champion), or a version number: 1, 2, …")]
 # https://learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules
+_SUBSCRIPTION = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_GROUP = r"[\w.()-]{0,89}[\w()-]"
+_WORKSPACE = r"[A-Za-z0-9][A-Za-z0-9_-]{2,32}"
+_IN_GROUP = rf"/subscriptions/{_SUBSCRIPTION}/resourceGroups/{_GROUP}/providers"
 SubscriptionId = Annotated[
     str,
     _matching(
-        r"([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})?",
+        f"({_SUBSCRIPTION})?",
         "a subscription id such as 00000000-0000-0000-0000-000000000000 (Azure portal, Subscriptions)",
     ),
 ]
 ResourceGroup = Annotated[
-    str,
-    _matching(r"([\w.()-]{0,89}[\w()-])?", "up to 90 letters, digits and _ . ( ) -, not ending in a period"),
+    str, _matching(f"({_GROUP})?", "up to 90 letters, digits and _ . ( ) -, not ending in a period")
 ]
 WorkspaceName = Annotated[
-    str, _matching(r"([A-Za-z0-9][\w-]{2,32})?", "3 to 33 letters, digits, _ and -, starting with a letter or digit")
+    str, _matching(f"({_WORKSPACE})?", "3 to 33 of a-z, A-Z, 0-9, _ and -, starting with a letter or digit")
 ]
-Region = Annotated[str, _matching(r"[a-z0-9]*", "a region's short name such as westeurope")]
+Region = Annotated[str, _matching("[a-z0-9]*", "a region's short name such as westeurope")]
 AzureMLTrackingUri = Annotated[
     str,
     _matching(
-        r"(azureml://[^/?]+/mlflow/v[12]\.0/subscriptions/[^/]+/resourceGroups/[^/]+"
-        r"/providers/Microsoft\.MachineLearningServices/workspaces/[^/?]+)?",
-        "azureml://<host>/mlflow/v1.0/subscriptions/…/resourceGroups/…/providers/"
-        "Microsoft.MachineLearningServices/workspaces/… (`az ml workspace show --query mlflow_tracking_uri`)",
+        rf"(azureml://[^/?]+/mlflow/v[12]\.0{_IN_GROUP}/Microsoft\.MachineLearningServices/workspaces/{_WORKSPACE})?",
+        "azureml://<host>/mlflow/v1.0/subscriptions/<id>/resourceGroups/<name>/providers/"
+        "Microsoft.MachineLearningServices/workspaces/<name> (`az ml workspace show --query mlflow_tracking_uri`)",
     ),
 ]
 DatabricksResourceId = Annotated[
     str,
     _matching(
-        r"(/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.Databricks/workspaces/[^/]+)?",
-        "/subscriptions/…/resourceGroups/…/providers/Microsoft.Databricks/workspaces/… (portal, JSON view)",
+        rf"({_IN_GROUP}/Microsoft\.Databricks/workspaces/[^/]+)?",
+        "/subscriptions/<id>/resourceGroups/<name>/providers/Microsoft.Databricks/workspaces/<name> "
+        "(Azure portal, the workspace's JSON view)",
     ),
 ]
 RunId = Annotated[str, _matching(r"[\w-]*", "empty (the newest finished run), or a run id")]

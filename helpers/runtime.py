@@ -122,13 +122,22 @@ def secret(scope: str, key: str, parameter: str) -> str:
     Raises
     ------
     helpers.parameters.ParameterError
-        If this is not Databricks. (An unknown scope or key is named by dbutils' own error.)
+        If this is not Databricks, or if there is no such scope or key, or no permission to read it.
     """
     if not _in_databricks():
         raise declared.ParameterError(
             parameter, scope, "secret scopes exist in a Databricks workspace only; here, set environment variables"
         )
-    return dbutils().secrets.get(scope=scope, key=key)
+    try:
+        return dbutils().secrets.get(scope=scope, key=key)
+    except Exception as error:  # py4j's, Spark Connect's or dbutils' own, depending on the compute
+        reason = " ".join(" ".join(str(error).splitlines()[:2]).split())[:200]
+        raise declared.ParameterError(
+            parameter,
+            scope,
+            f"its key {key!r} cannot be read ({reason}); it takes READ permission on the scope, and "
+            f"`databricks secrets list-secrets {scope}` shows the keys",
+        ) from None
 
 
 def in_job() -> bool:
@@ -136,7 +145,7 @@ def in_job() -> bool:
     if not _in_databricks():
         return TASK_VALUES_FILE in os.environ
     context = json.loads(dbutils().notebook.entry_point.getDbutils().notebook().getContext().safeToJson())
-    return "jobId" in context.get("attributes", {})
+    return bool(context.get("attributes", {}).get("jobId"))
 
 
 def workspace_url() -> str:
@@ -209,7 +218,7 @@ def workspace_user() -> str:
 
     try:
         return _databricks_client().current_user.me().user_name
-    except DatabricksError as error:
+    except (DatabricksError, TimeoutError) as error:
         raise LookupError(f"{workspace_url()} does not say who you are ({error})") from None
 
 

@@ -90,7 +90,8 @@ def fit(
         SQLTransformer(statement=f"SELECT *, CAST({_PREFIX}class AS {label_type}) AS prediction FROM __THIS__"),
     ]
     classes = F.array(*map(F.lit, split.classes))
-    label = F.array_position(classes, F.col(quoted(split.label_column))) - 1
+    # By name, because Spark 3's F.array_position takes no column as its second argument.
+    label = F.call_function("array_position", classes, F.col(quoted(split.label_column))) - 1
     train = split.train.withColumn(f"{_PREFIX}label", label.cast("double")).cache()
     model = Pipeline(stages=stages).fit(train)
     train.unpersist()

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.azureml.databricks_stand_in import DatabricksStandIn
+from tests.azureml.stand_in import AzureMLStandIn
+
 # Less compilation by the JVM: tests run each query once.
 LITTLE_COMPILATION = "-XX:TieredStopAtLevel=1"
 # Loads what most notebooks do, then waits for the JVM to write its archive of classes.
@@ -81,6 +84,20 @@ def schema(spark) -> str:
 
 
 @pytest.fixture(scope="session")
+def aml(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureMLStandIn]:
+    """An Azure with one AML workspace. Tests that change more than runs and models of their own start another."""
+    with AzureMLStandIn.start(tmp_path_factory.mktemp("aml")) as stand_in:
+        yield stand_in
+
+
+@pytest.fixture(scope="session")
+def databricks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabricksStandIn]:
+    """A Databricks tracking server."""
+    with DatabricksStandIn.start(tmp_path_factory.mktemp("databricks")) as stand_in:
+        yield stand_in
+
+
+@pytest.fixture(scope="session")
 def tracking_parameters(local_dir: Path):
     """Make what `helpers.tracking.configure` takes: the defaults of a laptop, with changes."""
     from helpers import parameters
@@ -100,3 +117,18 @@ def tracking_servers(tracking_parameters):
 def model_name() -> str:
     """A model name that nobody else uses."""
     return f"model_{next(_numbers)}"
+
+
+@pytest.fixture
+def register_estimator(tracking_servers, model_name):
+    """Log a scikit-learn estimator of somebody's own and register it; returns its version."""
+    import mlflow
+
+    from helpers import tracking, training
+
+    def register(estimator, signature):
+        trained = training.TrainedModel(estimator, "sklearn", [], signature, None, {}, {})
+        with mlflow.start_run():
+            return mlflow.register_model(tracking.log_model(trained), model_name)
+
+    return register

@@ -4,107 +4,190 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from helpers import runtime
-from helpers.azureml.rest import AzureError, first_line
+from helpers.azureml.rest import LIMITS, AzureError, first_line, retry_policy, unreachable
 from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
+    from azure.identity import ClientSecretCredential
 
 # https://learn.microsoft.com/python/api/azure-identity/azure.identity.environmentcredential
 VARIABLES = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")
-DOCUMENTATION = "https://learn.microsoft.com/azure/machine-learning/how-to-use-mlflow-configure-tracking#configure-authentication"
+DOCUMENTATION = (
+    "https://learn.microsoft.com/azure/machine-learning/how-to-use-mlflow-configure-tracking#configure-authentication"
+)
 # https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 CAUSES = {
-    "AADSTS7000215": "the client secret is wrong (it is the secret's value, not its id)",
-    "AADSTS7000222": "the client secret has expired; make a new one in Microsoft Entra ID, App registrations",
-    "AADSTS700016": "the tenant has no application with this client id",
-    "AADSTS90002": "there is no such tenant",
-    "AADSTS53003": "a Conditional Access policy of the tenant does not allow it from here",
+    "AADSTS7000215": "the client secret is wrong; take the secret's value, not its id",
+    "AADSTS7000222": "the client secret has expired; make a new one (Microsoft Entra ID, App registrations, "
+    "Certificates & secrets) and put it where the old one is",
+    "AADSTS700016": "the tenant has no application with this client id; compare both with the application's overview",
+    "AADSTS90002": "there is no such tenant; copy its id from Microsoft Entra ID, Overview",
+    "AADSTS900023": "there is no such tenant; copy its id from Microsoft Entra ID, Overview",
+    "AADSTS53003": "a Conditional Access policy of the tenant does not allow it from here; ask who administers it",
+    "AADSTS700082": "the sign-in has expired; run `az login` again",
+    "AADSTS50173": "the sign-in has expired; run `az login` again",
+    "AADSTS90033": "Microsoft Entra ID is unavailable for the moment; run this again later",
 }
 
 
-def credential(secret_scope: str, sign_in: str, authority: str) -> TokenCredential:
-    """Return a credential that has not been tried yet.
+def sign_in(secret_scope: str, how: str, authority: str, scope: str) -> tuple[TokenCredential, str]:
+    """Return a credential that has just got a token, so that a missing or refused one is known now.
 
     Parameters
     ----------
     secret_scope : str
         Databricks secret scope with ``azure-tenant-id``, ``azure-client-id`` and
-        ``azure-client-secret``. Empty: what azure-identity finds (environment variables,
-        workload identity, managed identity, Azure CLI), but never a browser.
-    sign_in : {"unattended", "device_code"}
-        With ``device_code`` somebody at the notebook is asked, last of all.
+        ``azure-client-secret``. Empty: the environment variables of a service principal, or else what
+        azure-identity's ``DefaultAzureCredential`` finds (workload identity, managed identity, Azure
+        CLI and other tools' sign-ins), but never a browser.
+        https://learn.microsoft.com/python/api/azure-identity/azure.identity.defaultazurecredential
+    how : {"unattended", "device_code"}
+        With ``device_code`` somebody at the notebook is asked, if nothing else is there to sign in with.
     authority : str
         Host of the cloud's Microsoft Entra ID.
+    scope : str
+        What the token is for.
+
+    Returns
+    -------
+    credential : azure.core.credentials.TokenCredential
+    who : str
+        Who signed in, for errors about what they may not do: ``user <name>`` or
+        ``application <client id>``.
 
     Raises
     ------
     ParameterError
         If the secret scope cannot be read, or if a job is to wait for somebody's sign-in.
-    """
-    from azure.identity import (
-        ChainedTokenCredential,
-        ClientSecretCredential,
-        DefaultAzureCredential,
-        DeviceCodeCredential,
-    )
-
-    if sign_in == "device_code" and runtime.in_job():
-        raise ParameterError(
-            "azureml_sign_in", sign_in, f"nobody is there to sign in during a job. Use {_service_principal()}"
-        )
-    if secret_scope:
-        tenant, client, secret = (
-            runtime.secret(secret_scope, name.lower().replace("_", "-"), "azureml_secret_scope") for name in VARIABLES
-        )
-        return ClientSecretCredential(tenant, client, secret, authority=authority)
-    unattended = DefaultAzureCredential(authority=authority)
-    if sign_in == "unattended":
-        return unattended
-    tenant = os.environ.get("AZURE_TENANT_ID", "organizations")
-    return ChainedTokenCredential(unattended, DeviceCodeCredential(authority=authority, tenant_id=tenant))
-
-
-def check(candidate: TokenCredential, scope: str) -> None:
-    """Get a token, so that a missing or refused credential is known now.
-
-    Parameters
-    ----------
-    candidate : azure.core.credentials.TokenCredential
-    scope : str
-        What the token is for.
-
-    Raises
-    ------
     helpers.azureml.rest.AzureError
         One line with the cause and what to do; no secret is in it.
     """
     from azure.core.exceptions import ClientAuthenticationError
+    from azure.identity import ClientSecretCredential, DeviceCodeCredential
 
+    if how == "device_code" and runtime.in_job():
+        raise ParameterError(
+            "azureml_sign_in", how, f"nobody is there to sign in during a job. Use {_service_principal_help()}"
+        )
+    unattended = _unattended(secret_scope, authority)
     try:
-        candidate.get_token(scope)
+        return unattended, _who(unattended, scope)
     except ClientAuthenticationError as error:
-        # One line stands for what each credential of a chain said; Entra ID's own codes say most.
-        code = re.search(r"AADSTS\d+", str(error))
-        if code:
-            cause = CAUSES.get(code[0], "Microsoft Entra ID refused it")
-            raise AzureError(f"Azure: sign-in failed ({code[0]}): {cause}. {DOCUMENTATION}", code=code[0]) from None
-        missing = [name for name in VARIABLES if not os.environ.get(name)]
-        if missing and "Attempted credentials" in str(error):
-            raise AzureError(
-                f"Azure: no credentials ({', '.join(missing)} not set, and neither a managed identity nor an "
-                f"Azure CLI login here). Use {_service_principal()}"
-            ) from None
-        attempt = re.search(r"EnvironmentCredential: (.+)", str(error))
-        reason = attempt[1] if attempt else first_line(error)
-        raise AzureError(f"Azure: sign-in failed: {reason[:300]}. {DOCUMENTATION}") from None
+        with_secret = isinstance(unattended, ClientSecretCredential)
+        if how == "unattended" or with_secret:
+            origin = f"secret scope {secret_scope!r}" if secret_scope else ", ".join(VARIABLES)
+            raise _in_one_line(error, f" with the service principal of {origin}" if with_secret else "") from None
+    tenant = os.environ.get("AZURE_TENANT_ID") or "organizations"
+    person = DeviceCodeCredential(authority=authority, tenant_id=tenant)
+    try:
+        return person, _who(person, scope)
+    except ClientAuthenticationError as error:
+        raise _in_one_line(error) from None
 
 
-def _service_principal() -> str:
+def _unattended(secret_scope: str, authority: str) -> TokenCredential:
+    from azure.identity import DefaultAzureCredential
+
+    if secret_scope:
+        keys = {name: name.lower().replace("_", "-") for name in VARIABLES}
+        secrets = {name: runtime.secret(secret_scope, key, "azureml_secret_scope") for name, key in keys.items()}
+        return _service_principal(secrets, authority, f"the secret scope {secret_scope!r}")
+    variables = {name: os.environ.get(name, "") for name in VARIABLES}
+    # It is what the default credential tries first, unless this variable picks another.
+    if all(variables.values()) and not os.environ.get("AZURE_TOKEN_CREDENTIALS"):
+        return _service_principal(variables, authority, "the environment")
+    try:
+        # AZURE_TOKEN_CREDENTIALS could ask for a browser otherwise.
+        return DefaultAzureCredential(
+            authority=authority, exclude_interactive_browser_credential=True, retry_total=LIMITS["retry_total"]
+        )
+    except ValueError as error:
+        raise AzureError(
+            f"Azure: {', '.join(VARIABLES)} and AZURE_TOKEN_CREDENTIALS cannot be used as they are in the "
+            f"environment: {first_line(error)} {DOCUMENTATION}"
+        ) from None
+
+
+def _service_principal(values: dict[str, str], authority: str, origin: str) -> ClientSecretCredential:
+    from azure.identity import ClientSecretCredential
+
+    # A secret that was put into a scope from a file ends with the file's newline.
+    tenant, client, secret = (values[name].strip() for name in VARIABLES)
+    try:
+        return ClientSecretCredential(
+            tenant, client, secret, authority=authority, retry_policy_class=retry_policy, **LIMITS
+        )
+    except ValueError as error:
+        raise AzureError(
+            f"Azure: tenant id, client id or client secret of {origin} cannot be one: {first_line(error)}"
+        ) from None
+
+
+def _in_one_line(error: Exception, tried: str = "") -> AzureError:
+    from azure.core.exceptions import ServiceRequestError, ServiceResponseError
+
+    # What Entra ID said is where it was said: in the error, or in one that it was raised from.
+    causes = list(_causes(error))
+    code = re.search(r"AADSTS\d+", " ".join(map(str, causes)))
+    if code:
+        cause = CAUSES.get(
+            code[0], f"see https://login.microsoftonline.com/error?code={code[0].removeprefix('AADSTS')}"
+        )
+        return AzureError(f"Azure: sign-in{tried} refused ({code[0]}): {cause}. {DOCUMENTATION}", code=code[0])
+    for cause in causes:
+        if isinstance(cause, (ServiceRequestError, ServiceResponseError)):
+            return AzureError(f"Azure: {unreachable('Microsoft Entra ID', cause)}")
+    attempts = re.findall(r"^\t(\w+): (.+)", str(error), re.MULTILINE)
+    if not attempts:
+        reason = first_line(error).removeprefix("Authentication failed: ")
+        # A path has the tenant in it, which is a secret if somebody mixed up the two.
+        reason = re.sub(r"(https?://[^/\s]+)/\S*", r"\1", reason)
+        return AzureError(
+            f"Azure: sign-in{tried} failed ({reason[:200]}); if that is not about your settings, run this again later. "
+            f"{DOCUMENTATION}"
+        )
+    missing = ", ".join(name for name in VARIABLES if not os.environ.get(name))
+    # The chain ends at the first that fails otherwise than for want of something.
+    told = {"ManagedIdentityCredential", "AzureCliCredential", attempts[-1][0]} - {"BrokerCredential"}
+    said = "; ".join(
+        f"{name}: {text.removeprefix(f'{name} authentication unavailable, ').rstrip('.')[:150]}"
+        for name, text in attempts
+        if name in told
+    )
+    return AzureError(
+        f"Azure: no usable credentials ({missing + ' not set; ' if missing else ''}{said}). "
+        f"Use {_service_principal_help()}"
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _who(credential: TokenCredential, scope: str) -> str:
+    """Get a token, and return whom it was given to: Azure's business, read for an error's sake only."""
+    import jwt
+
+    # It logs what each member of a chain said, a page that the error has in one line.
+    with runtime.quiet("azure.identity"):
+        token = credential.get_token(scope).token
+    try:
+        claims = jwt.decode(token, options={"verify_signature": False})
+    except jwt.InvalidTokenError:
+        return "who signed in"
+    user = claims.get("upn") or claims.get("unique_name")
+    return f"user {user}" if user else f"application {claims.get('appid', '')}".strip()
+
+
+def _service_principal_help() -> str:
     return (
         f"a service principal in {', '.join(VARIABLES)} (on a job cluster: spark_env_vars from a secret scope), "
-        f"or azureml_secret_scope, or `az login`: {DOCUMENTATION}"
+        f"or azureml_secret_scope, or `az login` on a laptop: {DOCUMENTATION}"
     )

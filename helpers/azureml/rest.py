@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
+    from azure.core.pipeline.policies import RetryPolicy
 
-# At most 1 + 2 + 4 s of waiting beside the calls themselves; a job is better told than kept.
-RETRIES = 3
-CONNECT_SECONDS, READ_SECONDS = 10, 60
+# The bound of every request, sign-in included: four attempts with 0, 1 and 2 s between them, or what
+# Retry-After says if that is no more than LONGEST_WAIT; 10 s to connect and 30 s to answer each, and none
+# begins after a minute. A job is better told than kept.
+LONGEST_WAIT = 20
+LIMITS = {
+    "retry_total": 3,
+    "retry_backoff_factor": 0.5,
+    "timeout": 60,
+    "connection_timeout": 10,
+    "read_timeout": 30,
+}
 
 
 class AzureError(RuntimeError):
@@ -32,6 +42,26 @@ class AzureError(RuntimeError):
         super().__init__(message)
 
 
+def retry_policy(**limits: Any) -> RetryPolicy:
+    """Return azure-core's retry policy, less waits that would keep a job for longer than it is worth.
+
+    azure-core sleeps for as long as ``Retry-After`` says, be it hours, whatever its own ``timeout`` is;
+    here such an answer is final. azure-identity takes this as its ``retry_policy_class``.
+
+    Parameters
+    ----------
+    **limits
+        Of ``azure.core.pipeline.policies.RetryPolicy``; `LIMITS` as a rule.
+    """
+    from azure.core.pipeline.policies import RetryPolicy
+
+    class BoundedRetryPolicy(RetryPolicy):
+        def is_retry(self, settings: dict[str, Any], response: Any) -> bool:
+            return (self.get_retry_after(response) or 0) <= LONGEST_WAIT and super().is_retry(settings, response)
+
+    return BoundedRetryPolicy(**limits)
+
+
 class AzureRest:
     """A REST API of Azure.
 
@@ -46,16 +76,13 @@ class AzureRest:
 
     def __init__(self, credential: TokenCredential, base_url: str, scope: str) -> None:
         from azure.core import PipelineClient
-        from azure.core.pipeline.policies import BearerTokenCredentialPolicy, HeadersPolicy, RetryPolicy
+        from azure.core.pipeline.policies import BearerTokenCredentialPolicy, HeadersPolicy
 
         self.base_url = base_url.rstrip("/")
         self._client = PipelineClient(
             self.base_url,
-            policies=[
-                HeadersPolicy(),
-                RetryPolicy(retry_total=RETRIES, retry_backoff_factor=0.5),
-                BearerTokenCredentialPolicy(credential, scope),
-            ],
+            policies=[HeadersPolicy(), retry_policy(**LIMITS), BearerTokenCredentialPolicy(credential, scope)],
+            **LIMITS,
         )
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
@@ -92,17 +119,49 @@ class AzureRest:
         parameters = {name.replace("_", "-"): value for name, value in query.items()}
         request = HttpRequest(method, self.base_url + path, params=parameters, json=body)
         try:
-            response = self._client.send_request(
-                request, connection_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS
-            )
+            # None of these calls does more when it is done twice, a POST neither.
+            response = self._client.send_request(request, retry_on_methods=[method])
         except RequestFailed as error:
-            raise AzureError(f"{self.base_url} cannot be reached: {first_line(error)}") from None
+            raise AzureError(unreachable(self.base_url, error)) from None
         if response.status_code >= 400:
-            code, message = _error(response)
+            raise self._refused(response)
+        try:
+            return response.json() if response.content else {}
+        except ValueError:
             raise AzureError(
-                f"{self.base_url} answered {response.status_code} {code}: {message}", response.status_code, code
-            )
-        return response.json() if response.content else {}
+                f"{self.base_url} answered {response.status_code}, but not in JSON: {response.text()[:80]!r}; "
+                "is there a proxy that asks for a sign-in?",
+                response.status_code,
+            ) from None
+
+    def _refused(self, response: Any) -> AzureError:
+        code, message = _error(response)
+        answer, hint = f"{self.base_url} answered {response.status_code} {code}".strip(), ""
+        if response.status_code == 401:
+            hint = "sign in to the tenant of the workspace's subscription (AZURE_TENANT_ID)"
+        elif response.status_code == 429 or response.status_code >= 500:
+            wait = response.headers.get("Retry-After")
+            answer += f" and asks to wait {wait} s" if wait else f" after {LIMITS['retry_total'] + 1} attempts"
+            hint = "run this again later; https://azure.status.microsoft tells of outages"
+        text = ": ".join(part for part in (answer, message.rstrip(".")) if part)
+        return AzureError("; ".join(part for part in (text, hint) if part), response.status_code, code)
+
+
+def unreachable(url: str, error: Exception) -> str:
+    """Return one line for a request that got no answer: the cause beneath the wrapping, and what to do."""
+    reason = first_line(error)
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        return (
+            f"{url} has a certificate that is not trusted here; if a proxy of yours inspects traffic, set "
+            "REQUESTS_CA_BUNDLE to a file with its authority's certificate"
+        )
+    through = ""
+    # The words of urllib3 2 and 1.
+    if re.match(r"\('(Unable to|Cannot) connect to proxy", reason):
+        through, reason = " through the proxy of HTTPS_PROXY", reason.rstrip("\"')")
+    # urllib3 puts host, port and path before the operating system's words.
+    reason = re.sub(r".*: (?=\[Errno|Failed to resolve|Read timed out)", "", reason)
+    return f"{url} cannot be reached{through} ({reason[:200]}); check network and firewall between here and there"
 
 
 def first_line(error: Exception) -> str:
@@ -115,8 +174,15 @@ def _error(response: Any) -> tuple[str, str]:
     try:
         content = response.json()
     except ValueError:
-        return "", (response.text() or response.reason or "").strip()[:200]
+        return "", _line(response.text() or response.reason or "")
     details = content.get("error", content) if isinstance(content, dict) else {}
     if not isinstance(details, dict):
-        return "", str(details)[:200]
-    return str(details.get("code") or details.get("error_code") or ""), str(details.get("message", ""))[:300]
+        return "", _line(details)
+    code = details.get("code") or details.get("error_code") or ""
+    # AML's MLflow API writes its keys with capitals, https://github.com/mlflow/mlflow/issues/15329
+    message = details.get("message") or (details.get("Error") or {}).get("Message") or ""
+    return str(code), _line(message)
+
+
+def _line(text: Any) -> str:
+    return " ".join(str(text).split())[:300]

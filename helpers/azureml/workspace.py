@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -21,6 +22,8 @@ ROLES = "https://learn.microsoft.com/azure/machine-learning/how-to-assign-roles"
 # https://learn.microsoft.com/azure/machine-learning/reference-machine-learning-cloud-parity
 STUDIO = {"AzureChinaCloud": "https://studio.ml.azure.cn", "AzureUSGovernment": "https://ml.azure.us"}
 REGIONAL_SUFFIX = {"AzureChinaCloud": "api.ml.azure.cn", "AzureUSGovernment": "api.ml.azure.us"}
+# https://learn.microsoft.com/azure/machine-learning/how-to-access-azureml-behind-firewall
+CLOUD_VARIABLE = "AZUREML_CURRENT_CLOUD"
 _IN_URI = re.compile(r"/subscriptions/([^/]+)/resourceGroups/([^/]+)/providers/[^/]+/workspaces/([^/?]+)")
 
 
@@ -82,17 +85,16 @@ def connect(p: SimpleNamespace) -> Workspace:
     resource_id = _resource_id(p)
     cloud = _cloud()
     scope = cloud._get_default_scope()
-    credential = credentials.credential(p.azureml_secret_scope, p.azureml_sign_in, cloud._get_authority())
-    credentials.check(credential, scope)
+    credential, who = credentials.sign_in(p.azureml_secret_scope, p.azureml_sign_in, cloud._get_authority(), scope)
     manager = AzureRest(credential, cloud.endpoints.resource_manager, scope)
     uri = p.azureml_tracking_uri
     if not uri and p.azureml_region:
         suffix = REGIONAL_SUFFIX.get(cloud.name, "api.azureml.ms")
         uri = f"azureml://{p.azureml_region}.{suffix}/mlflow/v1.0{resource_id}"
     if not uri:
-        uri = _ask_for_uri(manager, resource_id, p)
+        uri = _ask_for_uri(manager, resource_id, who, p)
     workspace = Workspace(resource_id, uri, cloud.name, STUDIO.get(cloud.name, "https://ml.azure.com"), manager)
-    _check_access(workspace, credential, scope, p)
+    _check_access(workspace, credential, scope, who, p)
     _hand_to_mlflow(workspace, credential, cloud)
     return workspace
 
@@ -104,23 +106,31 @@ def _resource_id(p: SimpleNamespace) -> str:
         for parameter in ("azureml_subscription_id", "azureml_resource_group", "azureml_workspace"):
             if not getattr(p, parameter):
                 raise ParameterError(
-                    parameter, "", "is needed for Azure Machine Learning; the workspace's overview in the portal shows it"
+                    parameter, "", "is needed for Azure Machine Learning; the workspace's overview in the portal has it"
                 )
         subscription, group, name = p.azureml_subscription_id, p.azureml_resource_group, p.azureml_workspace
     return f"/subscriptions/{subscription}/resourceGroups/{group}/providers/{PROVIDER}/{name}"
 
 
 def _cloud() -> Any:
-    """Return the Azure cloud that the plugin talks to: the public one, or what AZUREML_CURRENT_CLOUD names."""
-    from azureml.mlflow._common._cloud.cloud import _get_cloud_or_default
+    """Return the Azure cloud that the plugin talks to: the public one, or what AZUREML_CURRENT_CLOUD names.
 
-    return _get_cloud_or_default()
+    Without that variable the plugin asks the public cloud's Resource Manager for a list of clouds, and again
+    for each file of a model; behind a firewall that takes half a minute each time. It is set here for the
+    plugin, to what such a list begins with.
+    """
+    from azureml.mlflow._common._cloud.cloud import KNOWN_CLOUDS
+
+    name = os.environ[CLOUD_VARIABLE] = os.environ.get(CLOUD_VARIABLE) or next(iter(KNOWN_CLOUDS))
+    if name not in KNOWN_CLOUDS:
+        raise AzureError(f"{CLOUD_VARIABLE}={name!r} is no cloud of Azure's; there are: {', '.join(KNOWN_CLOUDS)}")
+    return KNOWN_CLOUDS[name]
 
 
-def _ask_for_uri(manager: AzureRest, resource_id: str, p: SimpleNamespace) -> str:
+def _ask_for_uri(manager: AzureRest, resource_id: str, who: str, p: SimpleNamespace) -> str:
     # https://learn.microsoft.com/rest/api/azureml/workspaces/get
     try:
-        return manager.get(resource_id, api_version=API_VERSION)["properties"]["mlFlowTrackingUri"]
+        properties = manager.get(resource_id, api_version=API_VERSION)["properties"]
     except AzureError as error:
         parameter = {
             "SubscriptionNotFound": "azureml_subscription_id",
@@ -129,40 +139,55 @@ def _ask_for_uri(manager: AzureRest, resource_id: str, p: SimpleNamespace) -> st
             "ResourceNotFound": "azureml_workspace",
         }.get(error.code)
         if parameter:
+            tenant = " in the tenant that was signed in to" if parameter == "azureml_subscription_id" else ""
             raise ParameterError(
-                parameter, getattr(p, parameter), f"Azure does not know it ({error.code}), or not in {resource_id}"
+                parameter,
+                getattr(p, parameter),
+                f"Azure has none of that name{tenant} ({error.code} for {resource_id}); compare it with the "
+                "workspace's overview in the portal",
             ) from None
         if error.status == 403:
             raise AzureError(
-                f"No permission to read {resource_id}: assign the role Reader or AzureML Data Scientist, {ROLES}; "
-                "or give azureml_region, so that it need not be read",
+                f"No permission to read {resource_id} (403 {error.code}): give {who} the role AzureML Data "
+                f"Scientist on the workspace, {ROLES} (a new role takes some minutes)",
                 403,
                 error.code,
             ) from None
         raise
+    if not properties.get("mlFlowTrackingUri"):
+        raise AzureError(
+            f"{resource_id} has no MLflow tracking URI (provisioning state: {properties.get('provisioningState')}); "
+            "wait until the workspace is ready"
+        )
+    return properties["mlFlowTrackingUri"]
 
 
-def _check_access(workspace: Workspace, credential: TokenCredential, scope: str, p: SimpleNamespace) -> None:
+def _check_access(
+    workspace: Workspace, credential: TokenCredential, scope: str, who: str, p: SimpleNamespace
+) -> None:
     """Ask the workspace's MLflow server something cheap, before MLflow's own client retries for minutes."""
     host = workspace.tracking_uri.split("/")[2]
     server = AzureRest(credential, f"https://{host}", scope)
     try:
         server.post(f"/mlflow/v2.0{workspace.resource_id}/api/2.0/mlflow/experiments/search", {"max_results": 1})
     except AzureError as error:
-        address = "azureml_region" if p.azureml_region and not p.azureml_tracking_uri else "azureml_tracking_uri"
-        hint = f"; check {address}={getattr(p, address)!r}, or leave it empty and Azure Resource Manager is asked"
-        hint = hint if getattr(p, address) else ""
-        if error.status in (401, 403):
+        if error.status == 403:
             raise AzureError(
-                f"No permission to track runs in the Azure Machine Learning workspace {workspace.name} "
-                f"({error.status} {error.code}): assign the role AzureML Data Scientist, {ROLES}",
-                error.status,
+                f"No permission to track runs in the Azure Machine Learning workspace {workspace.name} (403): give "
+                f"{who} the role AzureML Data Scientist on the workspace, {ROLES} (a new role takes some minutes)",
+                403,
                 error.code,
             ) from None
+        hint = ""
+        if p.azureml_tracking_uri:
+            hint = "; check azureml_tracking_uri, or give subscription, resource group and workspace instead"
+        elif p.azureml_region:
+            hint = f"; check azureml_region={p.azureml_region!r}, or leave it empty and Azure Resource Manager is asked"
         if error.status == 404:
             raise AzureError(f"{host} knows no workspace {workspace.name}{hint}", 404, error.code) from None
         if error.status is None:
-            raise AzureError(f"{error}{hint}. A workspace with a private endpoint answers in its own network only") from None
+            private = ". A workspace with a private endpoint answers in its own network only"
+            raise AzureError(f"{error}{hint}{private}") from None
         raise
 
 

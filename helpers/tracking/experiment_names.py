@@ -25,7 +25,7 @@ def on_databricks(experiment_name: str, user: Callable[[], str]) -> str:
     ParameterError
         If it is neither an absolute path nor a plain name of a user who is known.
     """
-    path = experiment_name.removeprefix("/Workspace")
+    path = re.sub("^/Workspace(?=/)", "", experiment_name)
     reason = ""
     if "/" not in path:
         try:
@@ -47,7 +47,8 @@ def on_azureml(experiment_name: str) -> str:
 
     ``/Users/<user>/churn`` and ``/Shared/churn`` are called ``churn`` there. A name with a slash
     would be created, but not found again by its name
-    (https://github.com/Azure/azure-sdk-for-python/issues/45209).
+    (https://github.com/Azure/azure-sdk-for-python/issues/45209). Which characters a name may have:
+    https://learn.microsoft.com/python/api/azureml-core/azureml.core.experiment(class)
 
     Raises
     ------
@@ -56,11 +57,12 @@ def on_azureml(experiment_name: str) -> str:
         of the same name in two folders would become one.
     """
     name = re.sub(r"^(/Workspace)?(/Users/[^/]+|/Shared)/", "", experiment_name)
-    if not re.fullmatch(r"[A-Za-z0-9][\w-]{0,254}", name):
+    if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_-]{0,254}", name):
         raise ParameterError(
             "experiment_name",
             experiment_name,
-            "Azure Machine Learning has no folders: a name of letters, digits, _ and -, starting with a letter or "
-            "digit, is accepted, with /Users/<user>/ or /Shared/ before it, which is left out there",
+            "Azure Machine Learning has no folders, and takes a name of a-z, A-Z, 0-9, _ and - that starts with a "
+            "letter or digit, such as churn; /Users/<you>/churn and /Shared/churn are churn there, deeper folders are "
+            "not mapped",
         )
     return name

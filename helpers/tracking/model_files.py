@@ -7,6 +7,7 @@ import inspect
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from helpers import runtime
@@ -41,16 +42,16 @@ def log_model(trained: TrainedModel) -> str:
     """
     import mlflow
 
+    flavor = getattr(mlflow, trained.flavor)
     arguments: dict[str, Any] = {
         "signature": trained.signature,
         "input_example": trained.input_example,
         # The order of the probabilities, which neither flavor's MLmodel file records.
         "metadata": {"classes": trained.classes},
         # Named here, because finding them out means loading the model in another process.
-        "pip_requirements": _requirements(trained.flavor),
+        "pip_requirements": _requirements(flavor),
     }
-    flavor = getattr(mlflow, trained.flavor)
-    if trained.flavor == "sklearn" and "skops_trusted_types" in inspect.signature(flavor.save_model).parameters:
+    if trained.flavor == "sklearn" and _uses_skops(flavor):
         arguments["skops_trusted_types"] = _trusted_types(trained.model)
     with runtime.quiet(f"mlflow.{trained.flavor}"):
         if mlflow.get_tracking_uri().startswith("azureml"):
@@ -73,9 +74,18 @@ def _log_as_artifacts(save_model: Callable, model: Any, arguments: dict[str, Any
     return f"runs:/{run_id}/{MODEL}"
 
 
-def _requirements(flavor: str) -> list[str]:
-    packages = {"sklearn": ["mlflow", "scikit-learn", "skops", "numpy", "pandas"], "spark": ["mlflow", "pyspark"]}
-    return [f"{package}=={importlib.metadata.version(package)}" for package in packages[flavor]]
+def _uses_skops(flavor: ModuleType) -> bool:
+    """Return whether this MLflow saves scikit-learn models with skops; older ones use cloudpickle."""
+    return "skops_trusted_types" in inspect.signature(flavor.save_model).parameters
+
+
+def _requirements(flavor: ModuleType) -> list[str]:
+    """Return what a model of the flavor needs, as installed here; MLflow adds itself."""
+    if flavor.FLAVOR_NAME != "sklearn":
+        return flavor.get_default_pip_requirements()
+    serializer = "include_skops" if _uses_skops(flavor) else "include_cloudpickle"
+    inputs = [f"{package}=={importlib.metadata.version(package)}" for package in ("numpy", "pandas")]
+    return flavor.get_default_pip_requirements(**{serializer: True}) + inputs
 
 
 def _trusted_types(model: Any) -> list[str]:

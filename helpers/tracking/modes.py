@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 
 # MLflow's own defaults, 7 retries that wait twice as long each time from 2 s on, keep one call for
 # about four minutes: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.environment_variables.html
-# These wait for 1 + 2 + 4 + 8 + 16 s, each up to 1 s longer.
-RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
+# These wait for 0 + 2 + 4 + 8 + 16 s, each up to 1 s longer, whatever Retry-After says, which may be hours.
+RETRIES = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+}
 
 # Where `make ui` serves the local store.
 LOCAL_UI = "http://127.0.0.1:5000"
@@ -112,17 +116,20 @@ class Tracking(Servers):
             }
         )
 
-    def _page(self, uri: str, page: str) -> str:
+    def run_page(self, run_id: str) -> str:
+        """Return the address of a run's page in the browser."""
+        return self._page(self.tracking_uri, "run", run_id)
+
+    def _page(self, uri: str, page: str, run_id: str = "") -> str:
         if uri in ("", AZUREML):
             return ""
+        experiment = self.experiment_id
         if uri.startswith("azureml"):
-            pages = {"": "home", "models": "model/list", "experiment": f"experiments/id/{self.experiment_id}"}
-            return self.workspace.studio_url(pages[page])
-        if uri.startswith("databricks"):
-            pages = {"": "ml/experiments", "models": "ml/models", "experiment": f"ml/experiments/{self.experiment_id}"}
-            return f"{runtime.workspace_url()}/{pages[page]}"
-        pages = {"": "", "models": "models", "experiment": f"experiments/{self.experiment_id}"}
-        return f"{LOCAL_UI}/#/{pages[page]}"
+            pages = {"": "home", "models": "model/list", "experiment": f"experiments/id/{experiment}"}
+            return self.workspace.studio_url((pages | {"run": f"runs/{run_id}"})[page])
+        address = f"{runtime.workspace_url()}/ml" if uri.startswith("databricks") else f"{LOCAL_UI}/#"
+        pages = {"": "experiments", "models": "models", "experiment": f"experiments/{experiment}"}
+        return f"{address}/{(pages | {'run': f'experiments/{experiment}/runs/{run_id}'})[page]}"
 
 
 def servers(tracking_mode: str, model_registry: str, azureml_uri: str) -> Servers:
@@ -192,6 +199,9 @@ def configure(p: SimpleNamespace) -> Tracking:
     mlflow.set_tracking_uri(chosen.tracking_uri)
     if chosen.registry_uri != AZUREML:
         mlflow.set_registry_uri(chosen.registry_uri)
+    if chosen.tracking_uri.startswith("azureml"):
+        # MLflow would print addresses of the API as if they were pages.
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     if chosen.tracking_uri.startswith("sqlite"):
         _prepare_local_store(experiment_name)
     experiment = mlflow.set_experiment(experiment_name)

@@ -6,6 +6,8 @@ It plays runs, artifacts, ``log_model`` and the registry ``databricks``; not ali
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -66,7 +68,9 @@ class DatabricksStandIn:
                     yield cls(folder, url)
                     return
             finally:
-                process.terminate()
+                # The server's own workers, too: MLflow 2's command leaves them behind.
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGTERM)
                 process.wait()
         raise RuntimeError(f"mlflow server did not start: {(folder / 'server.log').read_text()[-2000:]}")
 
@@ -88,7 +92,9 @@ def _start(folder: Path, port: int, python: str) -> subprocess.Popen[bytes]:
     # The queue of background jobs is not played, and would take ten seconds to end.
     environment = plain_environment() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (folder / "server.log").open("ab") as log:
-        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+        return subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
 
 
 def _answers(url: str, process: subprocess.Popen[bytes]) -> bool:

@@ -7,6 +7,9 @@ TENANT = "adfs"
 CLIENT_ID = "11111111-aaaa-4aaa-8aaa-000000000001"
 # Signs in, and may do nothing.
 CLIENT_ID_WITHOUT_ROLE = "11111111-aaaa-4aaa-8aaa-000000000002"
+# Of the machine, as its metadata service knows it.
+MANAGED_IDENTITY_CLIENT_ID = "11111111-aaaa-4aaa-8aaa-000000000003"
+USER = "ada@stand-in.example"
 # Looks like one of Entra ID's, whose secrets hold dots and tildes.
 CLIENT_SECRET = "8Q~stand.in-client_secret~Zk3vPq"
 EXPIRED_SECRET = "expired-secret"

@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 
 from tests.azureml.client import Client
-from tests.azureml.databricks_stand_in import DatabricksStandIn
-from tests.azureml.stand_in import AzureMLStandIn
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = f"""
@@ -28,18 +26,6 @@ def p(**changes):
     defaults = {{name: parameters.FIELDS[name].default for name in parameters.TRACKING}}
     return parameters.parse(defaults | workspace | changes)
 """
-
-
-@pytest.fixture(scope="module")
-def aml(tmp_path_factory):
-    with AzureMLStandIn.start(tmp_path_factory.mktemp("aml")) as stand_in:
-        yield stand_in
-
-
-@pytest.fixture(scope="module")
-def databricks(tmp_path_factory):
-    with DatabricksStandIn.start(tmp_path_factory.mktemp("databricks")) as stand_in:
-        yield stand_in
 
 
 @pytest.fixture

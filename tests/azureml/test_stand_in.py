@@ -27,12 +27,6 @@ model = LinearRegression().fit(x, 2 * x.ravel())
 """
 
 
-@pytest.fixture(scope="module")
-def aml(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureMLStandIn]:
-    with AzureMLStandIn.start(tmp_path_factory.mktemp("aml")) as stand_in:
-        yield stand_in
-
-
 @pytest.fixture
 def client(aml: AzureMLStandIn, tmp_path: Path) -> Iterator[Client]:
     yield Client(aml, tmp_path)

@@ -41,11 +41,14 @@ class Machine:
         parameters = {f"BUNDLE_PARAM_{name.upper()}": str(value) for name, value in values.items()}
         return os.environ | self._variables | parameters
 
+    def process(self, *arguments: str, **values: object) -> subprocess.CompletedProcess[str]:
+        """Run Python here, with parameters."""
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, env=self.environment(**values), cwd=ROOT, capture_output=True, text=True)
+
     def run(self, *arguments: str, **values: object) -> str:
         """Run Python here and return what it printed; it has to succeed."""
-        done = subprocess.run(
-            [sys.executable, *arguments], env=self.environment(**values), cwd=ROOT, capture_output=True, text=True
-        )
+        done = self.process(*arguments, **values)
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
         return done.stdout + done.stderr
 
@@ -65,7 +68,9 @@ class Machine:
     @functools.cached_property
     def client(self) -> mlflow.MlflowClient:
         """A plain client of the local store."""
-        return mlflow.MlflowClient(tracking_uri=f"sqlite:///{self.folder / 'mlflow.db'}")
+        store = f"sqlite:///{self.folder / 'mlflow.db'}"
+        # Both, since another test may have set a registry for this process.
+        return mlflow.MlflowClient(store, store)
 
     def newest_run(self, experiment_name: str) -> mlflow.entities.Run:
         """Return the newest run of the local store."""

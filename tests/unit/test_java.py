@@ -1,5 +1,6 @@
 """Which Java is used, with stand-ins that answer as `java` does."""
 
+import importlib.metadata
 import importlib.util
 import os
 
@@ -26,7 +27,16 @@ def make_java(home, version, exit_status=0):
 
 
 @pytest.fixture
-def machine(monkeypatch, no_wheel):
+def spark_version(monkeypatch):
+    def use(version):
+        monkeypatch.setattr(importlib.metadata, "version", lambda package: {"pyspark": version}[package])
+
+    use("4.1.4")
+    return use
+
+
+@pytest.fixture
+def machine(monkeypatch, no_wheel, spark_version):
     def prepare(java_home=None, path=None):
         monkeypatch.setenv("JAVA_HOME", str(java_home or ""))
         monkeypatch.setenv("PATH", f"{path}/bin" if path else os.devnull)
@@ -64,3 +74,12 @@ def test_where_there_is_none_the_error_says_so(machine):
     machine()
     with pytest.raises(java.JavaNotFound, match="no java in JAVA_HOME or on PATH"):
         java.java_home()
+
+
+def test_spark_3_takes_java_17_only_and_is_not_given_the_wheel(tmp_path, machine, monkeypatch, spark_version):
+    spark_version("3.5.2")
+    machine(make_java(tmp_path / "a", 25), make_java(tmp_path / "b", 17))
+    assert java.java_home() == tmp_path / "b"
+    machine(make_java(tmp_path / "c", 11), tmp_path / "a")
+    with pytest.raises(SystemExit, match=r"Spark 3 needs Java 17, .*JAVA_HOME has Java 11; PATH has Java 25.*set JAVA_HOME"):
+        java.main()

@@ -7,10 +7,30 @@ import pytest
 from helpers import parameters
 from helpers.parameters import FIELDS, ParameterError, parse
 
+AML = (
+    "azureml://westeurope.api.azureml.ms/mlflow/v1.0/subscriptions/22222222-bbbb-4bbb-8bbb-000000000001"
+    "/resourceGroups/ml-group/providers/Microsoft.MachineLearningServices/workspaces/ml-workspace"
+)
+
 
 def test_text_becomes_the_declared_type():
     parsed = parse({"epochs": "7", "learning_rate": "0.5", "schema": "ml", "model_version": "3"})
     assert (parsed.epochs, parsed.learning_rate, parsed.schema, parsed.model_version) == (7, 0.5, "ml", "3")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("azureml_subscription_id", "22222222-BBBB-4bbb-8bbb-000000000001"),
+        ("azureml_resource_group", "Größe_(1).x-"),
+        ("azureml_workspace", "ml-workspace_1"),
+        ("azureml_tracking_uri", AML),
+        ("azureml_tracking_uri", AML.replace("westeurope.api.azureml.ms", "1a2b.workspace.westeurope.api.azureml.ms")),
+        ("databricks_resource_id", AML.partition("/mlflow/v1.0")[2].replace("MachineLearningServices", "Databricks")),
+    ],
+)
+def test_what_azure_accepts_is_accepted(name, value):
+    assert getattr(parse({name: f" {value}\n"}), name) == value
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -35,6 +55,18 @@ def test_each_default_is_accepted_and_described(name):
         ("model_name", "a/b", "slashes"),
         ("batch_id", "x' OR '1", "letters, digits"),
         ("label_column", "", "at least 1"),
+        ("azureml_subscription_id", "my-subscription", "00000000-0000-0000-0000-000000000000"),
+        ("azureml_resource_group", "group.", "not ending in a period"),
+        ("azureml_resource_group", "a/b", "letters, digits and _ . ( ) -"),
+        ("azureml_workspace", "wörkspace", "3 to 33 of a-z"),
+        ("azureml_workspace", "x" * 34, "3 to 33 of a-z"),
+        ("azureml_region", "West Europe", "such as westeurope"),
+        ("azureml_tracking_uri", "https://ml.azure.com", "azureml://<host>/mlflow/v1.0/subscriptions/<id>"),
+        ("azureml_tracking_uri", AML.replace("ml-group", "a/b"), "mlflow_tracking_uri"),
+        ("azureml_tracking_uri", AML + "?token=x", "mlflow_tracking_uri"),
+        ("databricks_resource_id", AML.partition("/mlflow/v1.0")[2], "Microsoft.Databricks/workspaces/<name>"),
+        ("azureml_sign_in", "browser", "'unattended' or 'device_code'"),
+        ("tracking_mode", "Azureml", "'azureml'"),
     ],
 )
 def test_a_bad_value_is_refused_with_name_value_source_and_what_is_accepted(name, value, accepted):

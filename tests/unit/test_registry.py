@@ -101,15 +101,11 @@ def test_a_metric_that_could_not_be_computed_fails_the_check_by_name():
     ]
 
 
-def test_a_champion_that_cannot_score_these_rows_is_named_and_fails_the_check(data, train, model_name, tracking_servers):
-    with mlflow.start_run():
-        signature = mlflow.models.ModelSignature.from_dict(
-            {"inputs": '[{"name": "gone", "type": "double"}]', "outputs": '[{"name": "prediction", "type": "string"}]'}
-        )
-        model = DummyClassifier().fit([[0.0], [1.0]], ["a", "b"])
-        mlflow.sklearn.log_model(
-            model, name="model", signature=signature, pip_requirements=[], registered_model_name=model_name
-        )
+def test_a_champion_that_cannot_score_these_rows_is_named_and_fails_the_check(data, model_name, register_estimator):
+    signature = mlflow.models.ModelSignature.from_dict(
+        {"inputs": '[{"name": "gone", "type": "double"}]', "outputs": '[{"name": "prediction", "type": "string"}]'}
+    )
+    register_estimator(DummyClassifier().fit([[0.0], [1.0]], ["a", "b"]), signature)
     tracking.promote(model_name, "1")
     metrics, note = registry.evaluate_champion(model_name, data)
     assert metrics == {} and "version 1, cannot score these rows" in note and "'gone' is missing" in note
@@ -121,7 +117,9 @@ def test_the_newest_finished_run_of_a_model_is_found_and_a_missing_one_is_named(
     newest = [train(epochs=1)[0] for _ in range(2)][1]
     with mlflow.start_run(tags={tracking.MODEL_NAME_TAG: "another"}) as other:
         pass
-    assert tracking.find_run(tracking_servers, "", model_name).info.run_id == newest.info.run_id
+    found = tracking.find_run(tracking_servers, "", model_name)
+    assert found.info.run_id == newest.info.run_id
+    assert tracking.logged_model_uri(found) == tracking.logged_model_uri(newest)
     assert tracking.find_run(tracking_servers, other.info.run_id, model_name).info.run_id == other.info.run_id
     with pytest.raises(ParameterError, match="run_id='0123': no such run"):
         tracking.find_run(tracking_servers, "0123", model_name)

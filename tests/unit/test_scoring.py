@@ -1,32 +1,26 @@
 """Batches: which rows are scored, what is written, and what is refused before anything is."""
 
-import mlflow
 import pandas as pd
 import pytest
 from mlflow.models import infer_signature
 from sklearn.linear_model import LinearRegression
 from sklearn.tree import DecisionTreeClassifier
 
-from helpers import registry, scoring
+from helpers import scoring
 from helpers.parameters import ParameterError
 
 FEATURES = pd.DataFrame({"Size in cm": [1.0, 2.0, 3.0, 4.0], "weight.kg": [4, 3, 2, 1]})
 
 
 @pytest.fixture
-def register(tracking_servers, model_name):
+def register(register_estimator):
     """Register a model fitted to `FEATURES`, with the given answers, and return its version."""
 
     def register_model(estimator, answers, output=pd.Series):
         fitted = estimator.fit(FEATURES, answers)
-        signature = infer_signature(FEATURES, output(fitted.predict(FEATURES), name="prediction"))
-        with mlflow.start_run():
-            mlflow.sklearn.log_model(
-                fitted, name="model", signature=signature, pip_requirements=[], registered_model_name=model_name,
-                skops_trusted_types=["sklearn.tree._tree.Tree"],
-            )  # fmt: skip
-        versions = mlflow.MlflowClient().search_model_versions(f"name = '{model_name}'")
-        return max(versions, key=lambda version: int(version.version))
+        return register_estimator(
+            fitted, infer_signature(FEATURES, output(fitted.predict(FEATURES), name="prediction"))
+        )
 
     return register_model
 
@@ -152,12 +146,10 @@ def test_a_narrower_number_fits(spark, schema, score, to_score, tree):
     assert score(tree, table=f"{schema}.narrow").rows_scored == 4
 
 
-def test_a_model_without_a_signature_is_refused(score, tracking_servers, model_name):
-    with mlflow.start_run():
-        fitted = LinearRegression().fit(FEATURES, [1, 2, 3, 4])
-        mlflow.sklearn.log_model(fitted, name="model", pip_requirements=[], registered_model_name=model_name)
+def test_a_model_without_a_signature_is_refused(score, register_estimator):
+    version = register_estimator(LinearRegression().fit(FEATURES, [1, 2, 3, 4]), None)
     with pytest.raises(ParameterError, match="has no signature with named columns"):
-        score(registry.resolve_version(model_name, "1"))
+        score(version)
 
 
 def test_each_model_has_a_table_of_its_own():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import itertools
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -134,8 +135,10 @@ def model_folders(client: MlflowClient, run: Run) -> dict[str, LoggedModel]:
 def _repository(pair: Pair, uri: str) -> Any:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    # With its server named, because the one that is set for the process may be another.
-    return get_artifact_repository(uri, tracking_uri=pair.source.tracking_uri)
+    # With its server named, because the one that is set for the process may be another. Older MLflow takes
+    # no name; there it has to be the one that is set.
+    takes_server = "tracking_uri" in inspect.signature(get_artifact_repository).parameters
+    return get_artifact_repository(uri, **({"tracking_uri": pair.source.tracking_uri} if takes_server else {}))
 
 
 def _walk(repository: Any, folder: str | None = None) -> Iterable[FileInfo]:

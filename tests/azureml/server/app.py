@@ -40,7 +40,8 @@ def create(url: str, folder: Path, token_lifetime: int) -> Gate:
 
     app = Flask("stand_in", static_folder=None)
     app.json.sort_keys = False
-    for public in (cloud_metadata.blueprint(url), entra.blueprint, storage.blueprint, _control(entra, faults)):
+    sign_in = (cloud_metadata.blueprint(url), entra.blueprint, entra.machine)
+    for public in (*sign_in, storage.blueprint, _control(entra, faults)):
         app.register_blueprint(public)
     protected = Blueprint("protected", __name__)
     protected.before_request(entra.refusal)

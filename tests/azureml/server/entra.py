@@ -32,6 +32,9 @@ class Entra:
         self.blueprint = Blueprint("entra", __name__, url_prefix=PREFIX)
         self.blueprint.get("/.well-known/openid-configuration")(self._configuration)
         self.blueprint.post("/oauth2/token")(self._token)
+        self.blueprint.post("/devicecode")(self._device_code)
+        self.machine = Blueprint("instance_metadata", __name__)
+        self.machine.get("/metadata/identity/oauth2/token")(self._machine_token)
 
     def expire_tokens(self) -> None:
         """Refuse from now on the tokens that were given out so far."""
@@ -71,6 +74,8 @@ class Entra:
 
     def _token(self) -> Response:
         client_id, secret = request.form.get("client_id", ""), request.form.get("client_secret", "")
+        if request.form.get("device_code") or request.form.get("refresh_token"):
+            return self._user_token(client_id)
         if client_id not in (names.CLIENT_ID, names.CLIENT_ID_WITHOUT_ROLE):
             message = f"Application with identifier '{client_id}' was not found in the directory 'stand-in'."
             return entra_error(400, "unauthorized_client", 700016, message)
@@ -81,10 +86,44 @@ class Entra:
             message = "Invalid client secret provided. Ensure the secret being sent in the request is the client"
             message += f" secret value, not the client secret ID, for a secret added to app '{client_id}'."
             return entra_error(401, "invalid_client", 7000215, message)
+        return json_answer(self._access_token(appid=client_id))
+
+    def _device_code(self) -> Response:
+        """Say what to show to the user, who is done as soon as the client asks.
+
+        https://learn.microsoft.com/entra/identity-platform/v2-oauth2-device-code
+        """
+        page = f"{self._url}/device"
+        message = f"To sign in, open {page} in a browser and enter the code STANDIN1."
+        content = {"device_code": "device-code", "user_code": "STANDIN1", "verification_uri": page, "message": message}
+        return json_answer(content | {"expires_in": 900, "interval": 1})
+
+    def _user_token(self, client_id: str) -> Response:
+        answer = self._access_token(appid=client_id, upn=names.USER)
+        claims = {"aud": client_id, "sub": names.USER, "upn": names.USER, "iss": self._url + PREFIX}
+        id_token = jwt.encode(claims | {"iat": time.time(), "exp": time.time() + 3600}, self._key, "HS256")
+        return json_answer(answer | {"id_token": id_token, "refresh_token": "refresh-token", "scope": "openid"})
+
+    def _machine_token(self) -> Response:
+        """Give a token to whatever runs on the machine, as the Azure Instance Metadata Service does.
+
+        https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token
+        """
+        problem = ""
+        if request.headers.get("Metadata") != "true":
+            problem = "Required metadata header not specified"
+        elif request.args.get("client_id", names.MANAGED_IDENTITY_CLIENT_ID) != names.MANAGED_IDENTITY_CLIENT_ID:
+            problem = "Identity not found"
+        if problem:
+            return json_answer({"error": "invalid_request", "error_description": problem}, 400)
+        answer = self._access_token(appid=names.MANAGED_IDENTITY_CLIENT_ID)
+        return json_answer({key: str(value) for key, value in answer.items()} | {"resource": request.args["resource"]})
+
+    def _access_token(self, **claims: str) -> dict[str, str | int]:
         now = int(time.time())
-        claims = {"appid": client_id, "aud": self._url, "iat": now, "exp": now + self._token_lifetime}
-        token = jwt.encode(claims, self._key, "HS256")
-        return json_answer({"token_type": "Bearer", "expires_in": self._token_lifetime, "access_token": token})
+        times = {"aud": self._url, "iat": now, "exp": now + self._token_lifetime}
+        token = jwt.encode(claims | times, self._key, "HS256")
+        return {"token_type": "Bearer", "expires_in": self._token_lifetime, "access_token": token}
 
 
 def _unauthorized(code: str, message: str) -> Response:

@@ -74,6 +74,9 @@ def service_error(path: str, status: int) -> Response:
     """Return an error that the service behind ``path`` gives for reasons of its own."""
     name = HTTPStatus(status).phrase.replace(" ", "")
     message = f"The stand-in was told to answer {status}."
+    if path.endswith("/.well-known/openid-configuration") and status == 400:
+        # What a tenant answers that is none.
+        return entra_error(status, "invalid_tenant", 90002, "Tenant 'stand-in' not found.")
     if path.startswith("/adfs/"):
         return entra_error(status, "temporarily_unavailable", 90033, message)
     if path.startswith("/mlflow/"):

@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 
 from tests.azureml.client import Client
-from tests.azureml.databricks_stand_in import DatabricksStandIn
-from tests.azureml.stand_in import AzureMLStandIn
 
 ROOT = Path(__file__).parents[2]
 HELPERS = f"""
@@ -34,18 +32,6 @@ def train():
         tracking.log_model(trained)
     return mlflow.get_run(run.info.run_id)
 """
-
-
-@pytest.fixture(scope="module")
-def aml(tmp_path_factory):
-    with AzureMLStandIn.start(tmp_path_factory.mktemp("aml")) as stand_in:
-        yield stand_in
-
-
-@pytest.fixture(scope="module")
-def databricks(tmp_path_factory):
-    with DatabricksStandIn.start(tmp_path_factory.mktemp("databricks")) as stand_in:
-        yield stand_in
 
 
 @pytest.fixture
@@ -79,6 +65,7 @@ answer(
     missing=[error(registry.resolve_version, name, "3"), error(registry.resolve_version, "nobody", "")],
     found=tracking.find_run(servers, "", "small").info.run_id,
     table=servers.table().to_dict("records"),
+    page=servers.run_page(runs[0].info.run_id),
 )
 """
 
@@ -104,7 +91,9 @@ def test_in_azure_mls_registry_a_run_is_registered_once_and_the_champion_moves(a
     assert found["found"] == second
     links = {row["what"]: row["open"] for row in found["table"]}
     assert links["model registry"].startswith("https://ml.azure.com/model/list?wsid=/subscriptions/")
-    assert links["experiment"].startswith("https://ml.azure.com/experiments/" if tracking_mode == "azureml" else databricks.url)
+    studio = "https://ml.azure.com"
+    assert links["experiment"].startswith(f"{studio}/experiments/" if tracking_mode == "azureml" else databricks.url)
+    assert found["page"].startswith(f"{studio}/runs/{first}?" if tracking_mode == "azureml" else databricks.url)
 
 
 def test_autolog_leaves_a_finished_run_with_its_metrics_in_azure_ml(run):

@@ -1,0 +1,31 @@
+"""A job whose sign-in is refused: what it says, and that it wrote nothing."""
+
+from __future__ import annotations
+
+import json
+
+from tests.notebooks.machine import Machine
+
+
+def test_a_job_with_a_wrong_secret_ends_before_any_table_with_one_line_that_says_why(tmp_path, quick_jvm, aml):
+    wrong = "wrong~Secret.in-a-job"
+    machine = Machine(tmp_path / "local", quick_jvm, aml.environment() | {"AZURE_CLIENT_SECRET": wrong})
+    workspace = {f"azureml_{name}": getattr(aml, name) for name in ("subscription_id", "resource_group", "workspace")}
+    command = ["-m", "helpers.local_job", "train_and_register", "--output", str(tmp_path / "output")]
+    asked_before = len(aml.requests("/mlflow/"))
+    job = machine.process(*command, tracking_mode="azureml", **workspace)
+    assert len(aml.requests("/mlflow/")) == asked_before
+    assert job.returncode == 1
+    told = [line for line in job.stdout.splitlines() if "AADSTS7000215" in line]
+    # The first attempt, and the one that databricks.yml asks for.
+    assert len(told) == 2 and all("AzureError: Azure: sign-in with" in line for line in told)
+    assert "MLflow: tracking server" in told[0]
+    executed = json.loads((tmp_path / "output" / "train_and_register" / "setup.ipynb").read_text())
+    outputs = [output for cell in executed["cells"] for output in cell.get("outputs", [])]
+    errors = [output for output in outputs if output["output_type"] == "error"]
+    assert [error["ename"] for error in errors] == ["AzureError"] and "\n" not in errors[0]["evalue"]
+    warehouse = tmp_path / "local" / "warehouse"
+    assert [path for path in warehouse.rglob("*.parquet")] == [] and not (tmp_path / "local" / "mlflow.db").exists()
+    left = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert [str(file) for file in left if wrong.encode() in file.read_bytes()] == []
+    assert wrong not in job.stdout + job.stderr
