@@ -15,11 +15,12 @@ PYTHONS := python3.12 python3.13 python3.11 python3.10
 PYTHONS_16.4 := python3.11 python3.10
 CANDIDATES = $(if $(filter file,$(origin PYTHON)),$(or $(PYTHONS_$*),$(PYTHONS)),$(PYTHON))
 
-.PHONY: run test test-runtimes $(RUNTIMES:%=test-runtime-%) ui help
+.PHONY: run test test-runtimes $(RUNTIMES:%=test-runtime-%) ui bench help
 
 help:
 	@echo "make run    run the jobs train_and_register and batch_score here"
 	@echo "make test   run the tests"
+	@echo "make bench  measure what is claimed about speed"
 	@echo "make test-runtimes   run what depends on Spark and MLflow with the packages of Databricks $(RUNTIMES)"
 	@echo "make ui     open MLflow's UI on what was run here"
 
@@ -39,6 +40,9 @@ $(RUNTIMES:%=test-runtime-%): test-runtime-%: $(VENV)-runtimes/%/installed
 
 ui: $(INSTALLED)
 	$(BIN)/python -m helpers.local_ui
+
+bench: $(INSTALLED)
+	$(BIN)/python -m tests.benchmarks.mirror --calls 2000
 
 $(INSTALLED): requirements.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 13) or sys.exit("Python %d.%d cannot be used: 3.10 to 3.13 can. Try: make $(MAKECMDGOALS) PYTHON=python3.12" % v)'

@@ -384,7 +384,8 @@ def _bundle_root() -> Path:
     return next((folder for folder in [here, *here.parents] if (folder / FILE).is_file()), runtime.BUNDLE_ROOT)
 
 
-def _assignment(text: str) -> tuple[str, str]:
+def assignment(text: str) -> tuple[str, str]:
+    """Split ``NAME=VALUE`` of a command line."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
@@ -398,10 +399,10 @@ def _parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("jobs", nargs="+", metavar="JOB", help="keys of the jobs, in the order to run them")
     parser.add_argument("--target", help="target of the bundle (default: the one that databricks.yml marks)")
     parser.add_argument(
-        "--param", action="append", default=[], type=_assignment, metavar="NAME=VALUE", help="a job parameter"
+        "--param", action="append", default=[], type=assignment, metavar="NAME=VALUE", help="a job parameter"
     )
     parser.add_argument(
-        "--var", action="append", default=[], type=_assignment, metavar="NAME=VALUE", help="a variable of the bundle"
+        "--var", action="append", default=[], type=assignment, metavar="NAME=VALUE", help="a variable of the bundle"
     )
     parser.add_argument("--output", type=lambda path: Path(path).resolve(), metavar="DIR", help="default: .local/jobs/<time>")
     return parser.parse_args(arguments)

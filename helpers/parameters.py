@@ -107,9 +107,10 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, protected_namespaces=())
 
-    tracking_mode: Literal["auto", "local", "databricks", "azureml"] = Field(
+    tracking_mode: Literal["auto", "local", "databricks", "azureml", "dual"] = Field(
         "auto",
-        description="Where runs are tracked. auto: Databricks in a Databricks workspace, a local SQLite file elsewhere",
+        description="Where runs are tracked. auto: Databricks in a Databricks workspace, a local SQLite file elsewhere. "
+        "dual: Databricks, and every run is copied to Azure ML after it has ended",
     )
     model_registry: Literal["auto", "local", "databricks", "databricks-uc", "azureml"] = Field(
         "auto", description="Where models are registered. auto: the registry that goes with tracking_mode"

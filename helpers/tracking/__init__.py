@@ -4,6 +4,7 @@ Databricks, Azure Machine Learning and MLflow's own server differ as MLflow serv
 the bundle knows how.
 """
 
+from helpers.tracking.dual import mirror_for_registry, mirror_pending
 from helpers.tracking.model_files import download_model, log_model, logged_model_uri
 from helpers.tracking.modes import Servers, Tracking, configure, servers
 from helpers.tracking.runs import MODEL_NAME_TAG, autolog, find_run
@@ -31,6 +32,8 @@ __all__ = [
     "find_run",
     "log_model",
     "logged_model_uri",
+    "mirror_for_registry",
+    "mirror_pending",
     "model_names",
     "promote",
     "run_id",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers import runtime
+from helpers.tracking.mirror import model_in_copy
 from helpers.tracking.model_files import MODEL, download_model
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ def model_names() -> list[str] | None:
 
 def run_id(version: ModelVersion) -> str:
     """Return the id of the run whose model a version is; it may be another server's than the registry's."""
-    # A registry that cannot read the run's server has the id in the tags only.
-    return version.run_id or version.tags.get(RUN_ID_TAG, "")
+    # A registry that cannot read the run's server has the id in the tags only, or its copy's beside it.
+    return version.tags.get(RUN_ID_TAG) or version.run_id or ""
 
 
 def version_of_run(model_name: str, run: Run) -> ModelVersion | None:
@@ -89,6 +90,11 @@ def create_version(run: Run, model_uri: str, model_name: str, tags: dict[str, st
         # `register_model("runs:/…")` asks for a logged model first, which this server answers with 404.
         source = f"{run.info.artifact_uri}/{MODEL}"
         return client.create_model_version(model_name, source, run_id=run.info.run_id, tags=tags)
+    copy = model_in_copy(run, model_uri, registry_uri)
+    if copy is not None:
+        copy_id, source = copy
+        own = mlflow.MlflowClient(tracking_uri=registry_uri, registry_uri=registry_uri)
+        return own.create_model_version(model_name, source, run_id=copy_id, tags=tags)
     # Azure Machine Learning cannot read another server's runs: it gets the files, and the tags say
     # where they come from. It refuses a run_id with them.
     with tempfile.TemporaryDirectory() as scratch:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from helpers import azureml, runtime
+from helpers.azureml.rest import AzureError
 from helpers.parameters import ParameterError
 from helpers.tracking import experiment_names
 
@@ -71,11 +72,28 @@ class Tracking(Servers):
         The experiment, by the name it has on its server.
     workspace : helpers.azureml.Workspace or None
         The Azure Machine Learning workspace, if one is used.
+    azureml_error : helpers.azureml.rest.AzureError or None
+        With ``dual``: why that workspace cannot be used now.
     """
 
     experiment_id: str
     experiment_name: str
     workspace: azureml.Workspace | None = None
+    azureml_error: AzureError | None = None
+
+    def registered_model_name(self, model_name: str, catalog: str, schema: str) -> str:
+        """Return the name of a model in this registry; see `Servers`.
+
+        Raises
+        ------
+        ParameterError
+            If the current catalog is none of Unity Catalog's.
+        helpers.azureml.rest.AzureError
+            If this registry is Azure Machine Learning's and cannot be used now.
+        """
+        if self.registry_uri == AZUREML:
+            raise self.azureml_error
+        return super().registered_model_name(model_name, catalog, schema)
 
     def table(self) -> pd.DataFrame:
         """Return what is where, with an address to open each in the browser."""
@@ -86,6 +104,10 @@ class Tracking(Servers):
             "model registry": (self.registry_uri, self.registry_uri, "models"),
             "experiment": (self.experiment_name, self.tracking_uri, "experiment"),
         }
+        if self.azureml_error:
+            places["mirror"] = (f"pending: {self.azureml_error}", "", "")
+        elif self.tracking_uri == "databricks" and self.workspace:
+            places["Azure ML workspace"] = (self.workspace.tracking_uri, self.workspace.tracking_uri, "")
         return pd.DataFrame(
             {
                 "what": list(places),
@@ -99,6 +121,8 @@ class Tracking(Servers):
         return self._page(self.tracking_uri, "run", run_id)
 
     def _page(self, uri: str, page: str, run_id: str = "") -> str:
+        if uri in ("", AZUREML):
+            return ""
         experiment = self.experiment_id
         if uri.startswith("azureml"):
             pages = {"": "home", "models": "model/list", "experiment": f"experiments/id/{experiment}"}
@@ -113,7 +137,7 @@ def servers(tracking_mode: str, model_registry: str, azureml_uri: str) -> Server
 
     Parameters
     ----------
-    tracking_mode : {"auto", "local", "databricks", "azureml"}
+    tracking_mode : {"auto", "local", "databricks", "azureml", "dual"}
     model_registry : {"auto", "local", "databricks", "databricks-uc", "azureml"}
     azureml_uri : str
         What stands for the Azure Machine Learning workspace.
@@ -123,6 +147,8 @@ def servers(tracking_mode: str, model_registry: str, azureml_uri: str) -> Server
     Servers
     """
     mode = runtime.default_tracking_mode() if tracking_mode == "auto" else tracking_mode
+    # The runs of `dual` are logged to Databricks; helpers.tracking.dual mirrors them.
+    mode = {"dual": "databricks"}.get(mode, mode)
     own_registry = {"databricks": "databricks-uc"}.get(mode, mode)
     registry = own_registry if model_registry == "auto" else model_registry
     uris = {"local": f"sqlite:///{runtime.local_dir() / 'mlflow.db'}", "azureml": azureml_uri}
@@ -148,29 +174,40 @@ def configure(p: SimpleNamespace) -> Tracking:
         If a parameter is missing, or if the experiment cannot have that name there.
     helpers.azureml.rest.AzureError
         If the Azure Machine Learning workspace cannot be used; in seconds, and before anything
-        is written.
+        is written. With ``dual`` it is kept in the result, because training does not need it.
     mlflow.exceptions.MlflowException
         If the tracking server cannot be reached or refuses the experiment.
     """
     # MLflow reads these when a client is made.
     for name, value in RETRIES.items():
         os.environ.setdefault(name, value)
-    chosen, workspace = servers(p.tracking_mode, p.model_registry, AZUREML), None
+    chosen, workspace, azureml_error = servers(p.tracking_mode, p.model_registry, AZUREML), None, None
     experiment_name = _experiment_name(chosen.tracking_uri, p.experiment_name)
-    if AZUREML in (chosen.tracking_uri, chosen.registry_uri):
-        workspace = azureml.connect(p)
-        chosen = servers(p.tracking_mode, p.model_registry, workspace.tracking_uri)
+    if p.tracking_mode == "dual":
+        # A name that could not be mirrored is refused before anything is logged under it.
+        experiment_names.on_azureml(p.experiment_name)
+    if p.tracking_mode == "dual" or AZUREML in (chosen.tracking_uri, chosen.registry_uri):
+        try:
+            workspace = azureml.connect(p)
+            chosen = servers(p.tracking_mode, p.model_registry, workspace.tracking_uri)
+        except AzureError as error:
+            if p.tracking_mode != "dual":
+                raise
+            azureml_error = error
     import mlflow
 
     mlflow.set_tracking_uri(chosen.tracking_uri)
-    mlflow.set_registry_uri(chosen.registry_uri)
+    if chosen.registry_uri != AZUREML:
+        mlflow.set_registry_uri(chosen.registry_uri)
     if chosen.tracking_uri.startswith("azureml"):
         # MLflow would print addresses of the API as if they were pages.
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     if chosen.tracking_uri.startswith("sqlite"):
         _prepare_local_store(experiment_name)
     experiment = mlflow.set_experiment(experiment_name)
-    return Tracking(chosen.tracking_uri, chosen.registry_uri, experiment.experiment_id, experiment.name, workspace)
+    return Tracking(
+        chosen.tracking_uri, chosen.registry_uri, experiment.experiment_id, experiment.name, workspace, azureml_error
+    )
 
 
 def _experiment_name(tracking_uri: str, experiment_name: str) -> str:

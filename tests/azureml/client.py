@@ -51,8 +51,8 @@ class Client:
         self._environment = os.environ | aml.environment() | {"TRACKING_URI": aml.tracking_uri}
         self._folder = folder
 
-    def run(self, *code: str, **environment: str) -> dict[str, Any]:
-        """Return what the script answered."""
+    def run(self, *code: str, timeout: int = 60, **environment: str) -> dict[str, Any]:
+        """Return what the script answered, within so many seconds."""
         script = "\n".join([PRELUDE, *(textwrap.dedent(part) for part in code)])
         file = self._folder / "answer.json"
         file.unlink(missing_ok=True)
@@ -62,7 +62,7 @@ class Client:
             env=self._environment | environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=timeout,
         )
         assert file.exists(), done.stderr
         return json.loads(file.read_text())

@@ -161,9 +161,9 @@ class Faults:
         pattern : str
             Regular expression, searched in ``<method> <path>?<query>``.
         answer : int, str or None
-            Status, ``drop``, ``lose_answer``, or None to answer as usual.
+            Status, ``drop``, ``lose_answer``, ``kill``, ``kill_after``, or None to answer as usual.
         **details
-            ``times``, ``retry_after``, ``delay``: see `tests.azureml.server.faults.Fault`.
+            ``times``, ``skip``, ``pid``, ``retry_after``, ``delay``: see `tests.azureml.server.faults.Fault`.
         """
         self.stand_in.control("POST", "faults", asdict(Fault(pattern, answer, **details)))
 

@@ -10,7 +10,7 @@ from helpers import parameters
 from helpers.bundle import Bundle
 
 ROOT = Path(__file__).parents[2]
-TARGETS = ["dev", "azureml", "staging", "prod"]
+TARGETS = ["dev", "azureml", "dual", "staging", "prod"]
 JOBS = ["train_and_register", "batch_score"]
 
 
@@ -51,7 +51,7 @@ def test_the_targets_are_a_development_default_and_production():
 
 def test_the_schedule_is_paused_except_in_production():
     paused = {target: Bundle(ROOT, target).variables["score_paused"] for target in TARGETS}
-    assert paused == {"dev": "PAUSED", "azureml": "PAUSED", "staging": "PAUSED", "prod": "UNPAUSED"}
+    assert paused == dict.fromkeys(TARGETS, "PAUSED") | {"prod": "UNPAUSED"}
 
 
 def test_the_cluster_libraries_are_pinned_as_in_the_requirements():

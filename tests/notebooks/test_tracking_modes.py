@@ -148,6 +148,25 @@ def test_with_the_registry_in_azure_ml_a_run_in_databricks_is_named_by_its_versi
     assert sorted(predictions["id"]) == list(range(569)) and set(predictions["model_version"]) == {1}
 
 
+def test_in_dual_mode_the_run_in_databricks_has_a_copy_in_azure_ml_of_which_the_version_is_made(
+    machine, workspace, databricks, read_aml
+):
+    mode = {"tracking_mode": "dual", "model_registry": "azureml", "experiment_name": "/Shared/dual"} | workspace
+    machine.nbmake(*NOTEBOOKS, **mode, model_name="dual")
+    run = databricks_run(databricks, "/Shared/dual")
+    found = read_aml("dual", "dual")
+    (copy,) = found["runs"]
+    assert run.data.tags["mirrored_to_run_id"] == copy["run_id"]
+    assert copy["tags"]["mirrored_from_run_id"] == copy["model_run_id"] == run.info.run_id
+    assert copy["status"] == "FINISHED" and copy["params"] == run.data.params
+    assert [step for step, _ in copy["history"]["epoch_loss"]] == list(range(1, 21))
+    assert copy["files"].keys() > {"model/MLmodel", *(f"plots/{name}.png" for name in PLOTS)}
+    version = found["versions"]["1"]
+    assert version["run_id"] == copy["run_id"] and version["tags"]["run_id"] == run.info.run_id
+    assert version["tags"]["tracking_server"] == databricks.url and "champion" in version["tags"]
+    assert set(machine.table("dual_predictions")["model_version"]) == {1}
+
+
 def test_runs_in_databricks_have_parameters_histories_plots_and_a_model_that_is_registered_and_scores(
     machine, databricks
 ):

@@ -1,7 +1,9 @@
 """AML's artifact service: write-once artifacts of runs, and of uploads from a folder.
 
-Only the three calls are there that azureml-mlflow makes (its ``_restclient/run_artifact`` and
-``_restclient/artifact``): create empty, list, and where the content is.
+The three calls are there that azureml-mlflow makes (its ``_restclient/run_artifact`` and
+``_restclient/artifact``): create empty, list, and where the content is; and one that it has and does
+not use, where the content of a path that exists may be written (``Artifacts_GetSas`` in
+https://github.com/Azure/azure-rest-api-specs, machinelearningservices/data-plane, artifact.json).
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ class Artifacts:
             routes.get(prefix)(self._list)
             routes.get(f"{prefix}/contentinfo")(self._content)
             routes.post(f"{prefix}/batch/metadata")(self._create)
+        routes.get(f"{_UPLOAD}/write")(self._writable_content)
 
     def exist_under(self, prefix: str) -> bool:
         """Return whether there is an artifact under ``<origin>/<container>/<path>``."""
@@ -79,11 +82,17 @@ class Artifacts:
         return json_answer({"value": [self._description(artifact) for artifact in artifacts]})
 
     def _content(self, **where: str) -> Response:
+        return self._address(where, "r")
+
+    def _writable_content(self, **where: str) -> Response:
+        return self._address(where, "cw")
+
+    def _address(self, where: dict[str, str], permissions: str) -> Response:
         path = request.args.get("path", "")
         artifact = f"{_container(where)}/{path}"
         if artifact not in self._created:
             return aml_error(404, "UserError", f"Artifact {artifact} was not found")
-        return json_answer({"contentUri": self._storage.signed_url(artifact, "r")} | _parts(artifact))
+        return json_answer({"contentUri": self._storage.signed_url(artifact, permissions)} | _parts(artifact))
 
     def _description(self, artifact: str) -> dict[str, Any]:
         data_path = {"dataStoreName": "workspaceartifactstore", "relativePath": artifact}

@@ -48,6 +48,7 @@ class BlobStorage:
         self._folder = folder / CONTAINER
         self._blocks = folder / "uncommitted"
         self._key = secrets.token_bytes(32)
+        self._md5: dict[str, str] = {}
         self.blueprint = Blueprint("blobs", __name__)
         self.blueprint.before_request(self._refusal)
         route = f"{_PREFIX}<path:name>"
@@ -85,7 +86,8 @@ class BlobStorage:
             with self._opened(self._block(name, request.args["blockid"])) as target:
                 shutil.copyfileobj(request.stream, target, _PIECE)
             return _answer(201)
-        temporary = self._block(name, "whole")
+        # Of its own, because two clients may write one blob at the same time.
+        temporary = self._block(name, f"whole {secrets.token_hex(8)}")
         with self._opened(temporary) as target:
             if action == "blocklist":
                 for block in ElementTree.fromstring(request.get_data()):
@@ -95,6 +97,8 @@ class BlobStorage:
                 shutil.copyfileobj(request.stream, target, _PIECE)
         file.parent.mkdir(parents=True, exist_ok=True)
         os.replace(temporary, file)
+        # Kept as the client said it: x-ms-blob-content-md5 of Put Blob and Put Block List.
+        self._md5[name] = request.headers.get("x-ms-blob-content-md5", "")
         return _answer(201, file)
 
     def _get(self, name: str) -> Response:
@@ -112,6 +116,9 @@ class BlobStorage:
                 return blob_error(416, "InvalidRange", "The range specified is invalid for the current size.")
             answer = _answer(206, file)
             answer.headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        if self._md5.get(name):
+            # Of a range it would be the range's, hence another header.
+            answer.headers["Content-MD5" if wanted is None else "x-ms-blob-content-md5"] = self._md5[name]
         if request.method == "GET":
             answer.response = _pieces(file, start, end)
         answer.headers["Content-Length"] = str(end - start)

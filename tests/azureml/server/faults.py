@@ -17,9 +17,14 @@ class Fault:
         Regular expression, searched in ``<method> <path>?<query>``.
     answer : int, str or None
         A status; ``drop`` to close the connection before anything is done; ``lose_answer`` to close it
-        after the request was carried out; None to answer as usual.
+        after the request was carried out; ``kill`` and ``kill_after`` for the same, with the client's
+        process killed first; None to answer as usual.
     times : int or None
         How many requests; None for all until the faults are cleared.
+    skip : int
+        How many requests that fit pass unharmed first.
+    pid : int or None
+        The process to kill.
     retry_after : int or None
         Seconds, the header of a 429 or 503.
     delay : float
@@ -29,6 +34,8 @@ class Fault:
     pattern: str
     answer: int | str | None = None
     times: int | None = None
+    skip: int = 0
+    pid: int | None = None
     retry_after: int | None = None
     delay: float = 0.0
 
@@ -56,6 +63,9 @@ class FaultList:
         with self._lock:
             for fault in self._faults:
                 if fault.times != 0 and re.search(fault.pattern, request_line):
+                    if fault.skip:
+                        fault.skip -= 1
+                        continue
                     if fault.times is not None:
                         fault.times -= 1
                     return fault

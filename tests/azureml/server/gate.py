@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import socket
 import threading
 import time
@@ -59,7 +61,9 @@ class Gate:
             self._log(entry, answer.status_code)
             return answer(environ, start_response)
         time.sleep(fault.delay)
-        if fault.answer == "drop":
+        if fault.answer == "kill":
+            os.kill(fault.pid, signal.SIGKILL)
+        if fault.answer in ("drop", "kill"):
             self._log(entry, None)
             _hang_up(environ)
         if isinstance(fault.answer, int):
@@ -70,9 +74,11 @@ class Gate:
             if fault.retry_after is not None:
                 answer.headers["Retry-After"] = str(fault.retry_after)
         else:
-            answer = Response.from_app(self._app, environ, buffered=fault.answer == "lose_answer")
+            answer = Response.from_app(self._app, environ, buffered=fault.answer in ("lose_answer", "kill_after"))
         self._log(entry, answer.status_code)
-        if fault.answer == "lose_answer":
+        if fault.answer == "kill_after":
+            os.kill(fault.pid, signal.SIGKILL)
+        if fault.answer in ("lose_answer", "kill_after"):
             _hang_up(environ)
         return answer(environ, start_response)
 

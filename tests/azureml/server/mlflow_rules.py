@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 PARAMETERS, TAGS, TAG_KEY, TAG_VALUE, METRIC_ROWS, METRIC_NAMES = 200, 50, 100, 1000, 250, 50
+DISPLAY_NAME = 256
 
 # All others, of MLflow 3 or for aliases, are answered as logged-models is, with 404.
 ENDPOINTS = {
@@ -85,6 +86,8 @@ def _search_of_models(condition: str) -> str | None:
 
 
 def _over_the_limits(endpoint: str, arguments: dict[str, Any], run: Callable[[str], dict[str, Any]]) -> str | None:
+    if endpoint in ("runs/create", "runs/update") and len(arguments.get("run_name") or "") > DISPLAY_NAME:
+        return f"A run's name may have {DISPLAY_NAME} characters."
     metrics = Counter(metric["key"] for metric in arguments.get("metrics") or [])
     if len(metrics) > METRIC_NAMES:
         return f"A request may hold {METRIC_NAMES} metric names; this one has {len(metrics)}."

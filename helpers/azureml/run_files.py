@@ -1,0 +1,137 @@
+"""The files of one run in an Azure Machine Learning workspace: create, overwrite, look at.
+
+A path is created before its content is sent, and only once: whoever dies in between leaves a path
+that is listed, cannot be read, and conflicts with every new try. The artifact service has a way out,
+a writable address for a path that exists already:
+https://github.com/Azure/azure-rest-api-specs (machinelearningservices/data-plane, artifact.json, Artifacts_GetSas)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# The plugin's own clients wait for minutes, each by its own clock; these for about 1 + 2 + 4 + 8 s.
+_REST_RETRIES = {"retry_total": 4, "retry_backoff_factor": 1}
+# A file is read into memory up to the first size and in pieces of the second beyond it.
+_PIECE = 4 * 1024 * 1024
+CREATED_AT_ONCE = 50
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a blob holds.
+
+    Attributes
+    ----------
+    size : int
+        Bytes.
+    md5 : bytes or None
+        Of the whole blob, if whoever wrote it said so.
+    """
+
+    size: int
+    md5: bytes | None
+
+
+class RunFiles:
+    """The files of a run.
+
+    Parameters
+    ----------
+    tracking_uri : str
+        The workspace's, known to MLflow since `helpers.azureml.connect`.
+    artifact_uri : str
+        The run's.
+    """
+
+    def __init__(self, tracking_uri: str, artifact_uri: str) -> None:
+        from azureml.mlflow._client.artifact.local_artifact_client import LocalArtifactClient
+        from azureml.mlflow._client.artifact.run_artifact_client import RunArtifactsClient
+        from azureml.mlflow._internal.service_context_loader import _AzureMLServiceContextLoader
+        from azureml.mlflow._store.artifact.utils import artifact_uri_decomp
+
+        context = _AzureMLServiceContextLoader.load_service_context(tracking_uri)
+        run = artifact_uri_decomp(artifact_uri)
+        workspace = {
+            "subscription_id": context.subscription_id,
+            "resource_group_name": context.resource_group_name,
+            "workspace_name": context.workspace_name,
+        }
+        self._of_run = workspace | {"experiment_name": run["experiment"], "run_id": run["runid"]}
+        # The same files, as the artifact service beneath calls them.
+        self._container = workspace | {"origin": "ExperimentRun", "container": f"dcid.{run['runid']}"}
+        self._runs = RunArtifactsClient(context, run["experiment"], run["runid"], "")._client.run_artifacts
+        self._artifacts = LocalArtifactClient(context, "", "", "")._client.artifacts
+
+    def paths(self) -> set[str]:
+        """Return the paths that exist, whether or not they can be read."""
+        return {artifact.path for artifact in self._runs.list_in_container(**self._of_run, **_REST_RETRIES)}
+
+    def create(self, paths: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+        """Create paths, at most `CREATED_AT_ONCE` of them.
+
+        Returns
+        -------
+        tuple of (dict of str to str, dict of str to str)
+            Where to write each new path's content, and why each other path was refused; a path
+            that exists already is in neither.
+        """
+        from azureml.mlflow._restclient.run_artifact.models import ArtifactPath, ArtifactPathList
+
+        answer = self._runs.batch_create_empty_artifacts(
+            **self._of_run,
+            body=ArtifactPathList(paths=[ArtifactPath(path=path) for path in paths]),
+            # Safe to repeat: what was created by a request whose answer was lost exists.
+            retry_on_methods=frozenset(["POST"]),
+            **_REST_RETRIES,
+        )
+        written = {path: content.content_uri for path, content in (answer.artifact_content_information or {}).items()}
+        errors = {path: item.error.message for path, item in (answer.errors or {}).items()}
+        return written, {path: why for path, why in errors.items() if "Resource Conflict" not in why}
+
+    def content(self, path: str) -> Content | None:
+        """Return what a path that exists holds; None if nothing was ever written."""
+        from azure.core.exceptions import ResourceNotFoundError
+
+        address = self._runs.get_content_information(**self._of_run, path=path, **_REST_RETRIES).content_uri
+        try:
+            properties = _blob(address).get_blob_properties()
+        except ResourceNotFoundError:
+            return None
+        md5 = properties.content_settings.content_md5
+        return Content(properties.size, bytes(md5) if md5 else None)
+
+    def write(self, path: str, file: Path, md5: bytes, address: str | None) -> None:
+        """Write a path's content, whatever was there.
+
+        Parameters
+        ----------
+        path : str
+        file : pathlib.Path
+        md5 : bytes
+            Of the file; kept with it.
+        address : str or None
+            What `create` returned; None if the path existed already.
+        """
+        from azure.storage.blob import ContentSettings
+
+        if address is None:
+            address = self._artifacts.get_sas(**self._container, path=path, **_REST_RETRIES).content_uri
+        settings = ContentSettings(content_md5=bytearray(md5))
+        with file.open("rb") as stream:
+            # Without `overwrite` a repeated request, whose first answer was lost, would conflict with itself.
+            _blob(address).upload_blob(
+                stream, length=file.stat().st_size, overwrite=True, max_concurrency=1, content_settings=settings
+            )
+
+
+def _blob(address: str) -> Any:
+    from azure.storage.blob import BlobClient, ExponentialRetry
+
+    retries = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3, random_jitter_range=0)
+    return BlobClient.from_blob_url(
+        address, retry_policy=retries, max_single_put_size=_PIECE, max_block_size=_PIECE
+    )

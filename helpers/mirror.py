@@ -1,0 +1,81 @@
+"""Mirror an experiment's runs from Databricks to Azure Machine Learning.
+
+    python -m helpers.mirror EXPERIMENT [--pending] [--to NAME] [--param NAME=VALUE …]
+
+Run again after any failure, it goes on from where it was; with nothing new it changes nothing. What
+signs in to both, and which Azure ML workspace it is, comes from the same parameters and environment
+variables as for the notebooks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+from helpers import parameters
+from helpers.azureml.rest import AzureError, first_line
+from helpers.local_dbutils import PARAMETER_PREFIX
+from helpers.local_job import assignment
+from helpers.parameters import ParameterError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Mirror the experiment's runs; return 0, or 1 if some are pending, or 2 if nothing could be tried."""
+    options = _parse_arguments(arguments)
+    import mlflow
+    from mlflow.exceptions import MlflowException
+    from tqdm import tqdm
+
+    from helpers.tracking import dual, mirror
+
+    # For the artifacts on older MLflow, which finds their server through this. It is this process's only one.
+    mlflow.set_tracking_uri("databricks")
+    try:
+        pair = dual.experiments(_parameters(options), options.to)
+        chosen = mirror.pending(pair) if options.pending else mirror.runs(pair)
+    except (ParameterError, AzureError, LookupError, MlflowException) as error:
+        print(f"{type(error).__name__}: {first_line(error)}", file=sys.stderr)
+        return 2
+    failures = 0
+    with tqdm(total=len(chosen), desc="runs", file=sys.stdout) as progress:
+        for outcome in mirror.mirror_runs(pair, chosen):
+            failures += isinstance(outcome, mirror.Failure)
+            progress.write(dual.describe(outcome), file=sys.stdout)
+            progress.update()
+    print(f"{len(chosen) - failures} runs mirrored, {failures} pending")
+    return 1 if failures else 0
+
+
+def _parameters(options: argparse.Namespace) -> SimpleNamespace:
+    """Return the parameters: of the command line, else of the environment, else as declared."""
+    sources = {name: f"environment variable {PARAMETER_PREFIX}{name.upper()}" for name in parameters.TRACKING}
+    values = {
+        name: os.environ.get(f"{PARAMETER_PREFIX}{name.upper()}", parameters.FIELDS[name].default)
+        for name in parameters.TRACKING
+    }
+    given = {"experiment_name": options.experiment} | dict(options.param)
+    parameters.require_declared(given, "--param")
+    values |= {name: value for name, value in given.items() if name in values}
+    return parameters.parse(values, sources | dict.fromkeys(given, "the command line"))
+
+
+def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers.mirror", description="Mirror an experiment's runs from Databricks to Azure ML."
+    )
+    parser.add_argument("experiment", metavar="EXPERIMENT", help="name or path of the experiment in Databricks")
+    parser.add_argument(
+        "--pending", action="store_true", help="only runs that have ended and whose copies have not; otherwise all are compared"
+    )
+    parser.add_argument("--to", default="", metavar="NAME", help="experiment in Azure ML (default: the last part of the name)")
+    parser.add_argument(
+        "--param", action="append", default=[], type=assignment, metavar="NAME=VALUE", help="such as azureml_workspace=ml"
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

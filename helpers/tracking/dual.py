@@ -1,0 +1,125 @@
+"""``tracking_mode=dual``: runs are logged to Databricks, and mirrored to Azure Machine Learning."""
+
+from __future__ import annotations
+
+import os
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+from helpers import azureml, runtime
+from helpers.azureml.rest import first_line
+from helpers.tracking import experiment_names, mirror
+from helpers.tracking.modes import RETRIES
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+COMMAND = "python -m helpers.mirror"
+MOST_SECONDS = 600
+
+
+def experiments(p: SimpleNamespace, azureml_name: str = "") -> mirror.Pair:
+    """Find the experiment that `p` names in Databricks, and the one that mirrors it.
+
+    What MLflow is pointed at in this process stays as it is.
+
+    Parameters
+    ----------
+    p : types.SimpleNamespace
+        With `helpers.parameters.TRACKING`.
+    azureml_name : str, default ""
+        The experiment in Azure Machine Learning. Empty: the last part of the name in Databricks.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter is missing, or if an experiment cannot have that name.
+    LookupError
+        If there is no such experiment in Databricks.
+    helpers.azureml.rest.AzureError
+        If the Azure Machine Learning workspace cannot be used.
+    mlflow.exceptions.MlflowException
+        If a server cannot be reached.
+    """
+    for name, value in RETRIES.items():
+        os.environ.setdefault(name, value)
+    # A bar for each of thousands of files tells nothing.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    source_name = experiment_names.on_databricks(p.experiment_name, runtime.workspace_user)
+    target_name = experiment_names.on_azureml(azureml_name or p.experiment_name)
+    workspace = azureml.connect(p)
+    return mirror.pair("databricks", source_name, runtime.workspace_url(), workspace.tracking_uri, target_name)
+
+
+def mirror_pending(p: SimpleNamespace) -> str:
+    """Mirror the runs of the experiment that have ended and are not mirrored yet, the newest first.
+
+    After ten minutes no further run is begun, since an experiment may have a long history. Whatever goes wrong is said in the text, and the runs stay pending: a model that is trained is
+    not lost because a second server is away.
+
+    Parameters
+    ----------
+    p : types.SimpleNamespace
+        With `helpers.parameters.TRACKING`.
+
+    Returns
+    -------
+    str
+        What was mirrored, what is left out, and what is pending, a line each.
+    """
+    if p.tracking_mode != "dual":
+        return "Runs are mirrored to Azure ML with tracking_mode=dual only."
+    again = f"the next job or `{COMMAND} {p.experiment_name}` goes on"
+    try:
+        pair = experiments(p)
+        chosen = mirror.pending(pair)[::-1]
+        end = time.monotonic() + MOST_SECONDS
+        lines = []
+        for outcome in mirror.mirror_runs(pair, chosen):
+            lines.append(describe(outcome))
+            if time.monotonic() > end and len(lines) < len(chosen):
+                lines.append(f"{len(chosen) - len(lines)} older runs are pending; {again}")
+                break
+    # Any error at all: this is the boundary that keeps a finished training from failing.
+    except Exception as error:
+        return f"Mirroring to Azure ML is pending; {again}. {first_line(error)}"
+    return "\n".join(lines or ["All runs that have ended are mirrored to Azure ML."])
+
+
+def mirror_for_registry(p: SimpleNamespace, run: Run) -> str:
+    """Mirror a run before its model is registered, if the registry is Azure Machine Learning's.
+
+    Registered from the copy, the version keeps its lineage there.
+
+    Parameters
+    ----------
+    p : types.SimpleNamespace
+        With `helpers.parameters.TRACKING`.
+    run : mlflow.entities.Run
+        In Databricks.
+
+    Returns
+    -------
+    str
+        What was done.
+
+    Raises
+    ------
+    helpers.azureml.rest.AzureError, mlflow.exceptions.MlflowException, azure.core.exceptions.AzureError
+        If a server cannot be reached, or refuses.
+    """
+    if p.tracking_mode != "dual" or p.model_registry != "azureml":
+        return "The model is registered from this run itself."
+    return describe(mirror.mirror_run(experiments(p), run.info.run_id))
+
+
+def describe(outcome: mirror.Mirrored | mirror.Failure) -> str:
+    """Return in words what was done for a run."""
+    if isinstance(outcome, mirror.Failure):
+        return f"run {outcome.source_id}: pending, {outcome.reason}"
+    text = (
+        f"run {outcome.source_id} ({outcome.status}) is run {outcome.copy_id} in Azure ML: "
+        f"{outcome.points} metric points and {outcome.files} files sent"
+    )
+    return "".join([text, *(f"\n  not as in Databricks: {item}" for item in outcome.left_out)])

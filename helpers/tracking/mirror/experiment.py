@@ -1,0 +1,152 @@
+"""Mirror an experiment: which of its runs are pending, and all of them in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from helpers.azureml.rest import first_line
+from helpers.tracking.mirror import names
+from helpers.tracking.mirror.run import Mirrored, MirrorError, mirror_run
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_PAGE = 500
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An experiment in Databricks and the one in Azure Machine Learning that mirrors it.
+
+    Both servers are asked through clients of their own; what the process is pointed at does not
+    matter, and is not changed.
+
+    Attributes
+    ----------
+    source, target : mlflow.MlflowClient
+    source_id, target_id : str
+        The experiments' ids.
+    source_server : str
+        Address of the Databricks workspace.
+    target_server : str
+        Tracking URI of the AML workspace.
+    """
+
+    source: MlflowClient
+    target: MlflowClient
+    source_id: str
+    target_id: str
+    source_server: str
+    target_server: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that is not mirrored, and why."""
+
+    source_id: str
+    reason: str
+
+
+def pair(source_uri: str, source_name: str, source_server: str, target_uri: str, target_name: str) -> Pair:
+    """Find the two experiments; the one in Azure Machine Learning is made if it is missing.
+
+    Raises
+    ------
+    LookupError
+        If there is no experiment of the name in Databricks.
+    """
+    from mlflow import MlflowClient
+
+    source, target = MlflowClient(tracking_uri=source_uri), MlflowClient(tracking_uri=target_uri)
+    experiment = source.get_experiment_by_name(source_name)
+    if experiment is None:
+        raise LookupError(f"no experiment {source_name!r} on {source_server}")
+    target_id = _experiment_id(target, target_name)
+    return Pair(source, target, experiment.experiment_id, target_id, source_server, target_uri)
+
+
+def _experiment_id(client: MlflowClient, name: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return found.experiment_id
+    try:
+        return client.create_experiment(name)
+    except MlflowException as error:
+        # Another process, or this one with a lost answer, has made it.
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return client.get_experiment_by_name(name).experiment_id
+
+
+def runs(pair: Pair) -> list[Run]:
+    """Return the runs in Databricks, the oldest first, so that parents come before children."""
+    return list(_search(pair.source, pair.source_id))
+
+
+def pending(pair: Pair) -> list[Run]:
+    """Return the runs that have ended and whose copies have not, the oldest first.
+
+    Known from the two servers: a copy's status is the last that is set, so a copy that has ended as
+    its source did was complete then. What is added to a run after its end is found by mirroring it.
+    """
+    copies = {run.info.run_id: run for run in _search(pair.target, pair.target_id)}
+
+    def is_pending(run: Run) -> bool:
+        if run.info.status in ("RUNNING", "SCHEDULED"):
+            return False
+        copy = copies.get(run.data.tags.get(names.COPY_RUN, ""))
+        return copy is None or (copy.info.status, copy.info.end_time) != (run.info.status, run.info.end_time)
+
+    return [run for run in runs(pair) if is_pending(run)]
+
+
+def mirror_runs(pair: Pair, chosen: list[Run], on_done: Callable[[], None] = lambda: None) -> Iterator[Mirrored | Failure]:
+    """Mirror runs in turn; one that fails does not keep the others, unless Azure ML is gone.
+
+    Parameters
+    ----------
+    pair : Pair
+    chosen : list of mlflow.entities.Run
+    on_done : callable
+        Called after each run.
+    """
+    from azure.core.exceptions import AzureError
+    from mlflow.exceptions import MlflowException
+
+    for number, run in enumerate(chosen):
+        try:
+            yield mirror_run(pair, run.info.run_id)
+        except (MlflowException, AzureError, MirrorError) as error:
+            yield Failure(run.info.run_id, first_line(error)[:300])
+            if not _answers(pair.target):
+                yield from (Failure(other.info.run_id, "Azure Machine Learning does not answer") for other in chosen[number + 1 :])
+                return
+        on_done()
+
+
+def _answers(client: MlflowClient) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.search_experiments(max_results=1)
+    except MlflowException:
+        return False
+    return True
+
+
+def _search(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id], max_results=_PAGE, order_by=["attributes.start_time ASC"], page_token=token
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return

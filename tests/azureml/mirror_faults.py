@@ -1,0 +1,244 @@
+"""Each request of a mirror in turn goes wrong; then the run is mirrored again and compared with its copy.
+
+    python -m tests.azureml.mirror_faults [--every N] [--kind KIND …]
+
+tries all of them (or every N-th), and prints how many there were. The mirror runs in forks of this
+process, which die for each fault that kills them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import logging
+import os
+import random
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
+
+from tests.azureml import mirrored_runs
+from tests.azureml.stand_in import AzureMLStandIn
+
+EXPERIMENT = "/Shared/faults"
+# With the client's own retries, those of one request are survived at once; without, the next call has to.
+KINDS = {
+    "429": {"answer": 429, "retries": 0},
+    "503": {"answer": 503, "retries": 0},
+    "503, then retried": {"answer": 503, "retries": 3},
+    "dropped": {"answer": "drop", "retries": 0},
+    "answer lost": {"answer": "lose_answer", "retries": 0},
+    "answer lost, then retried": {"answer": "lose_answer", "retries": 3},
+    "killed before": {"answer": "kill", "retries": 0},
+    "killed after": {"answer": "kill_after", "retries": 0},
+    # All requests from one on, until the process ends.
+    "gone": {"answer": 503, "retries": 0, "times": None},
+}
+
+
+class Outcome(NamedTuple):
+    """What came of one fault."""
+
+    kind: str
+    request: int
+    # Whether the first try said that the run is pending, or died.
+    first_failed: bool
+    problems: list[str]
+
+
+def mirror(retries: int, *run_ids: str) -> None:
+    """Mirror runs in this process."""
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = str(retries)
+    os.environ["MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR"] = os.environ["MLFLOW_HTTP_REQUEST_BACKOFF_JITTER"] = "0"
+    from helpers import parameters
+    from helpers.azureml import run_files
+    from helpers.tracking import dual
+    from helpers.tracking.mirror import mirror_run
+
+    # Less patience than in earnest, for the sake of the test's time.
+    run_files._REST_RETRIES = {"retry_total": retries, "retry_backoff_factor": 0}
+    values = {name: parameters.FIELDS[name].default for name in parameters.TRACKING}
+    values |= {name: os.environ[name.upper()] for name in ("azureml_subscription_id", "azureml_resource_group", "azureml_workspace")}
+    pair = dual.experiments(parameters.parse(values | {"experiment_name": EXPERIMENT}))
+    for run_id in run_ids:
+        mirror_run(pair, run_id)
+
+
+def log_run() -> tuple[str, str]:
+    """Log a small run that has some of everything; return its id and its parent's."""
+    client = MlflowClient(tracking_uri="databricks")
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+    chance = random.Random(0)
+    parent = client.create_run(experiment_id, tags={"role": "parent"}).info.run_id
+    run = client.create_run(experiment_id, tags={"mlflow.parentRunId": parent, "ä": "漢字"}, run_name="child")
+    run_id = run.info.run_id
+    metrics = [Metric("loss", 1 / (step + 1), 1_700_000_000_000 + step, step) for step in range(300)]
+    metrics += [Metric("odd", value, 1_700_000_000_000, step) for step, value in enumerate([float("nan"), float("inf"), -1.0])]
+    client.log_batch(run_id, metrics=metrics, params=[Param("p", "1"), Param("q", "")], tags=[RunTag("t", "u")])
+    client.log_inputs(run_id, [DatasetInput(Dataset("table", "digest", "local", '{"uri": "x"}'), [])])
+    client.log_text(run_id, "text", "notes/a b.txt")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "large.bin").write_bytes(chance.randbytes(5_000_000))
+        client.log_artifact(run_id, f"{folder}/large.bin")
+    mirrored_runs.log_model(client, experiment_id, run_id, "model", chance)
+    client.set_terminated(run_id, "FINISHED")
+    client.set_terminated(parent, "FINISHED")
+    return run_id, parent
+
+
+class Fork:
+    """Some work in a fork of this process, which begins with `go`.
+
+    Parameters
+    ----------
+    work : callable
+        What it returns, or how it fails, can be read with `end`.
+    """
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        go_read, self._go = os.pipe()
+        self._answer, answer_write = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.read(go_read, 1)
+            status = 1
+            try:
+                os.write(answer_write, json.dumps(work()).encode())
+                status = 0
+            except Exception as error:
+                os.write(answer_write, json.dumps(f"{type(error).__name__}: {error}"[:1000]).encode())
+            finally:
+                os._exit(status)
+        os.close(go_read)
+        os.close(answer_write)
+
+    def go(self) -> None:
+        """Let it begin."""
+        os.write(self._go, b".")
+        os.close(self._go)
+
+    def end(self) -> tuple[int, Any]:
+        """Wait for its end; return its status (minus a signal), and what it said."""
+        with open(self._answer) as answer:
+            text = answer.read()
+        _, status = os.waitpid(self.pid, 0)
+        return os.waitstatus_to_exitcode(status), json.loads(text) if text else None
+
+
+def in_fork(work: Callable[[], Any]) -> tuple[int, Any]:
+    """Do some work in a fork, and wait for its end."""
+    fork = Fork(work)
+    fork.go()
+    return fork.end()
+
+
+def at_once(*works: Callable[[], Any]) -> list[tuple[int, Any]]:
+    """Do works in as many processes, at the same time."""
+    forks = [Fork(work) for work in works]
+    for fork in forks:
+        fork.go()
+    return [fork.end() for fork in forks]
+
+
+def sweep(aml: AzureMLStandIn, kinds: list[str], every: int = 1, first: int = 0) -> Iterator[Outcome]:
+    """Try each kind of fault at every N-th request of a mirror.
+
+    Parameters
+    ----------
+    aml : AzureMLStandIn
+    kinds : list of str
+        Keys of `KINDS`.
+    every, first : int
+        The first request that goes wrong, and how many further on the next one is.
+    """
+    for kind in kinds:
+        number = first
+        while True:
+            # Never in this process, whose connections the forks would share.
+            _, (run_id, parent_id) = in_fork(log_run)
+            fault = dict(KINDS[kind])
+            retries = fault.pop("retries")
+            fault = {"times": 1, "skip": number} | fault
+            before = len(aml.requests())
+            fork = Fork(lambda: mirror(retries, run_id))
+            aml.faults.add(".", fault.pop("answer"), pid=fork.pid, **fault)
+            fork.go()
+            status, said = fork.end()
+            aml.faults.clear()
+            made = len(aml.requests()) - before
+            if made <= number:
+                # The fault came after the last request.
+                break
+            problems = []
+            if kind.startswith("killed") and status != -signal.SIGKILL:
+                problems.append(f"not killed: {status} {said}")
+            elif kind.endswith("retried") and status != 0:
+                problems.append(f"not survived: {said}")
+            again, said = in_fork(lambda: mirror(3, parent_id, run_id))
+            if again != 0:
+                problems.append(f"second time: {said}")
+            _, different = in_fork(lambda: compare(parent_id, run_id))
+            yield Outcome(kind, number, status != 0, problems + different)
+            number += every
+
+
+def race(aml: AzureMLStandIn, processes: int) -> list[str]:
+    """Mirror one run in several processes at once, all of which find no copy at first; return what is wrong."""
+    _, (run_id, parent_id) = in_fork(log_run)
+    aml.faults.add("runs/create", delay=5)
+    outcomes = at_once(*[lambda: mirror(3, parent_id, run_id)] * processes)
+    aml.faults.clear()
+    made = len([request for request in aml.requests("runs/create") if run_id in (request.body or "")])
+    if made < 2:
+        return [f"no race: {made} copies made"]
+    return [str(said) for status, said in outcomes if status] + in_fork(lambda: compare(parent_id, run_id))[1]
+
+
+def compare(*run_ids: str) -> list[str]:
+    """Return what is wrong with the copies of runs."""
+    source, target = MlflowClient(tracking_uri="databricks"), MlflowClient(tracking_uri=os.environ["TRACKING_URI"])
+    experiment, problems = target.get_experiment_by_name("faults"), []
+    for run_id in run_ids:
+        problems += mirrored_runs.differences(source, target, run_id)
+        copies = target.search_runs([experiment.experiment_id], f"tags.mirrored_from_run_id = '{run_id}'")
+        if len(copies) != 1:
+            problems.append(f"{len(copies)} copies of {run_id}")
+    return problems
+
+
+def main() -> int:
+    """Sweep, and print what was found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.azureml.mirror_faults", description=__doc__)
+    parser.add_argument("--every", type=int, default=1, metavar="N")
+    parser.add_argument("--kind", action="append", choices=KINDS)
+    parser.add_argument("--races", type=int, default=0, metavar="N", help="mirror a run in two or three processes at once")
+    options = parser.parse_args()
+    aml = AzureMLStandIn(Path(os.environ["AML_FOLDER"]), os.environ["AML_URL"])
+    logging.disable(logging.WARNING)
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "1"
+    # Once, and not in every fork.
+    importlib.import_module("helpers.tracking.dual")
+    tried, failed = {}, 0
+    for outcome in sweep(aml, options.kind or list(KINDS), options.every):
+        tried[outcome.kind] = tried.get(outcome.kind, 0) + 1
+        failed += bool(outcome.problems)
+        if outcome.problems:
+            print(outcome, flush=True)
+    for number in range(options.races):
+        problems = race(aml, 2 + number % 2)
+        failed += bool(problems)
+        print(f"race {number}: {problems or 'one copy, equal'}", flush=True)
+    print(f"{sum(tried.values())} faults tried {tried}, {failed} with a copy that differs")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
