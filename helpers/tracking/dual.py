@@ -55,8 +55,9 @@ def experiments(p: SimpleNamespace, azureml_name: str = "") -> mirror.Pair:
 def mirror_pending(p: SimpleNamespace) -> str:
     """Mirror the runs of the experiment that have ended and are not mirrored yet, the newest first.
 
-    After ten minutes no further run is begun, since an experiment may have a long history. Whatever goes wrong is said in the text, and the runs stay pending: a model that is trained is
-    not lost because a second server is away.
+    After ten minutes no further run is begun, since an experiment may have a long history. Whatever
+    goes wrong is said in the text, and the runs stay pending: a model that is trained is not lost
+    because a second server is away.
 
     Parameters
     ----------
