@@ -70,7 +70,10 @@ def read_aml(aml, tmp_path_factory):
     def read(experiment_name, model_name):
         folder = tmp_path_factory.mktemp("read")
         command = [sys.executable, "-c", READ_AML, aml.tracking_uri, experiment_name, model_name]
-        subprocess.run(command, env=os.environ | aml.environment(), cwd=folder, check=True, capture_output=True)
+        done = subprocess.run(
+            command, env=os.environ | aml.environment(), cwd=folder, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
         return json.loads((folder / "answer.json").read_text())
 
     return read
