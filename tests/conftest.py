@@ -58,7 +58,8 @@ def quick_jvm(tmp_path_factory: pytest.TempPathFactory) -> str:
     options = f"{LITTLE_COMPILATION} -XX:ArchiveClassesAtExit={archive}"
     subprocess.run(
         [sys.executable, "-c", USE_SPARK, str(folder / "local")],
-        env=os.environ | {"PYSPARK_SUBMIT_ARGS": _submit_arguments(options), "PYTHONPATH": str(Path(__file__).parents[1])},
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {"PYSPARK_SUBMIT_ARGS": _submit_arguments(options)},
         check=True,
         capture_output=True,
     )
@@ -102,7 +103,8 @@ def tracking_parameters(local_dir: Path):
     """Make what `helpers.tracking.configure` takes: the defaults of a laptop, with changes."""
     from helpers import parameters
 
-    return lambda **changes: parameters.parse({name: parameters.FIELDS[name].default for name in parameters.TRACKING} | changes)
+    defaults = {name: parameters.FIELDS[name].default for name in parameters.TRACKING}
+    return lambda **changes: parameters.parse(defaults | changes)
 
 
 @pytest.fixture

@@ -76,7 +76,8 @@ def find_run(tracking: Tracking, run_id: str, model_name: str) -> Run:
         raise ParameterError(
             "model_name",
             model_name,
-            f"no finished run of it in experiment {tracking.experiment_name!r}; train one with 02_train, or give run_id",
+            f"no finished run of it in experiment {tracking.experiment_name!r}; train one with 02_train, or give "
+            "run_id",
         )
     # Searching does not say which models a run logged on every MLflow: 3.0.1 leaves its outputs empty.
     return client.get_run(runs[0].info.run_id)

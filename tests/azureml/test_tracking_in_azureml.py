@@ -49,8 +49,11 @@ def run(aml, databricks, tmp_path):
 
 REGISTER_TWO = """
 runs = [train(), train()]
-made = [registry.register(run, tracking.logged_model_uri(run), os.environ["NAME"], {"n": str(i)}) for i, run in enumerate([*runs, runs[0]])]
 name = os.environ["NAME"]
+made = [
+    registry.register(run, tracking.logged_model_uri(run), name, {"n": str(i)})
+    for i, run in enumerate([*runs, runs[0]])
+]
 champions = [tracking.champion(name), tracking.champion("nobody")]
 for number in ("1", "2", "1", "1"):
     tracking.promote(name, number)
@@ -73,7 +76,11 @@ answer(
 @pytest.mark.parametrize("tracking_mode", ["azureml", "databricks"])
 def test_in_azure_mls_registry_a_run_is_registered_once_and_the_champion_moves(aml, databricks, run, tracking_mode):
     found = run(
-        f"servers = configure(tracking_mode={tracking_mode!r}, model_registry='azureml', experiment_name='/Shared/moves')",
+        f"""
+        servers = configure(
+            tracking_mode={tracking_mode!r}, model_registry="azureml", experiment_name="/Shared/moves"
+        )
+        """,
         REGISTER_TWO,
         NAME=f"moves_{tracking_mode}",
     )
