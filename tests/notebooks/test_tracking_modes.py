@@ -27,7 +27,9 @@ experiment = client.get_experiment_by_name(experiment_name)
 for run in client.search_runs([experiment.experiment_id], order_by=["start_time ASC"]) if experiment else []:
     run_id = run.info.run_id
     files = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=""))
-    model = mlflow.pyfunc.load_model(f"runs:/{run_id}/model")
+    # For runs:/ MLflow 3.0 insists on an answer about logged models, which AML does not give.
+    root = run.info.artifact_uri if mlflow.__version__.startswith("3.0.") else f"runs:/{run_id}"
+    model = mlflow.pyfunc.load_model(f"{root}/model")
     found["runs"].append({
         "run_id": run_id, "status": run.info.status, "params": run.data.params, "tags": run.data.tags,
         "history": {
