@@ -79,7 +79,13 @@ def read_aml(aml, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def in_azureml(machine, workspace, tmp_path_factory):
+def earlier_requests(aml):
+    """How many requests the stand-in had got before the notebooks: one of its own tests sends a secret."""
+    return len(aml.requests())
+
+
+@pytest.fixture(scope="module")
+def in_azureml(machine, workspace, earlier_requests, tmp_path_factory):
     """All four notebooks with a scikit-learn model, then the two jobs with a Spark ML model; the jobs' output folder."""
     mode = {"tracking_mode": "azureml", "experiment_name": "/Shared/churn"} | workspace
     machine.nbmake(*NOTEBOOKS, **mode, batch_id="one")
@@ -128,11 +134,14 @@ def test_batches_are_scored_with_the_champion_of_azure_ml(found, machine):
     assert right.mean() > 0.95
 
 
-def test_nothing_that_a_run_leaves_behind_holds_a_secret(in_azureml, aml, machine):
+def test_nothing_that_a_run_leaves_behind_holds_a_secret(in_azureml, aml, machine, earlier_requests):
     secrets = re.compile(rb"|".join([re.escape(aml.client_secret.encode()), rb"eyJ[\w-]{10,}\.eyJ[\w-]{10,}"]))
     left = [path for folder in (machine.folder, in_azureml, aml.folder) for path in folder.rglob("*") if path.is_file()]
     assert {"summary.json", "train.html", "train.log", "printed.txt", "spark.log"} <= {path.name for path in left}
-    assert [path for path in left if secrets.search(path.read_bytes())] == []
+    assert [path for path in left if path.name != "requests.jsonl" and secrets.search(path.read_bytes())] == []
+    sent = aml.requests()[earlier_requests:]
+    assert any(request.path.endswith("/runs/create") for request in sent)
+    assert [request.path for request in sent if secrets.search(f"{request.query}{request.body}".encode())] == []
 
 
 def test_with_the_registry_in_azure_ml_a_run_in_databricks_is_named_by_its_version(
