@@ -1,14 +1,10 @@
 """`helpers.tracking` against Azure ML and Databricks: runs, models, versions, the champion, and lost servers."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.azureml.client import Client
 
-ROOT = Path(__file__).parents[2]
-HELPERS = f"""
-sys.path.insert(0, {str(ROOT)!r})
+HELPERS = """
 import mlflow
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
@@ -17,17 +13,17 @@ from helpers.training import TrainedModel
 
 def configure(**changes):
     names = ("azureml_subscription_id", "azureml_resource_group", "azureml_workspace")
-    workspace = {{name: os.environ[name.upper()] for name in names}}
-    defaults = {{name: parameters.FIELDS[name].default for name in parameters.TRACKING}}
+    workspace = {name: os.environ[name.upper()] for name in names}
+    defaults = {name: parameters.FIELDS[name].default for name in parameters.TRACKING}
     return tracking.configure(parameters.parse(defaults | workspace | changes))
 
-rows = pd.DataFrame({{"x": [0.0, 1.0, 2.0, 3.0]}})
+rows = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0]})
 model = LogisticRegression().fit(rows, ["a", "a", "b", "b"])
 signature = mlflow.models.infer_signature(rows, pd.Series(model.predict(rows), name="prediction"))
-trained = TrainedModel(model, "sklearn", ["a", "b"], signature, rows, {{}}, {{}})
+trained = TrainedModel(model, "sklearn", ["a", "b"], signature, rows, {}, {})
 
 def train():
-    with mlflow.start_run(tags={{tracking.MODEL_NAME_TAG: "small"}}) as run:
+    with mlflow.start_run(tags={tracking.MODEL_NAME_TAG: "small"}) as run:
         mlflow.log_metric("loss", 0.5, step=1)
         tracking.log_model(trained)
     return mlflow.get_run(run.info.run_id)
