@@ -5,6 +5,8 @@ import pytest
 from tests.azureml.client import Client
 
 HELPERS = """
+import time
+
 import mlflow
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
@@ -54,6 +56,11 @@ champions = [tracking.champion(name), tracking.champion("nobody")]
 for number in ("1", "2", "1", "1"):
     tracking.promote(name, number)
     champions.append(str(registry.resolve_version(name, "").version))
+# As a promotion leaves it that is killed before it has taken the tag from the champion before.
+mlflow.MlflowClient().set_model_version_tag(name, "2", tracking.CHAMPION, str(time.time_ns()))
+champions.append(str(tracking.champion(name).version))
+tracking.promote(name, "1")
+champions.append(str(tracking.champion(name).version))
 scored = mlflow.pyfunc.load_model(str(tracking.download_model(f"models:/{name}/2", Path("downloaded")))).predict(rows)
 answer(
     runs=[run.info.run_id for run in runs],
@@ -82,7 +89,7 @@ def test_in_azure_mls_registry_a_run_is_registered_once_and_the_champion_moves(a
     )
     first, second = found["runs"]
     assert found["made"] == [["1", first, True], ["2", second, True], ["1", first, False]]
-    assert found["champions"] == [None, None, "1", "2", "1", "1"]
+    assert found["champions"] == [None, None, "1", "2", "1", "1", "2", "1"]
     server = {"azureml": aml.tracking_uri, "databricks": databricks.url}[tracking_mode]
     assert {name: found["tags"]["1"][name] for name in ("n", "run_id", "tracking_server")} == {
         "n": "2", "run_id": first, "tracking_server": server
