@@ -222,7 +222,7 @@ def workspace_user() -> str:
         raise LookupError(f"{workspace_url()} does not say who you are ({error})") from None
 
 
-def display(thing: Any, rows: int = 20) -> None:
+def display(thing: Any, rows: int = 20, links: bool = False) -> None:
     """Show a Spark or pandas DataFrame, or a Matplotlib figure, below the cell.
 
     Parameters
@@ -230,8 +230,11 @@ def display(thing: Any, rows: int = 20) -> None:
     thing : pyspark.sql.DataFrame, pandas.DataFrame or matplotlib.figure.Figure
     rows : int, default 20
         Rows of a Spark DataFrame that are shown on a laptop; Databricks pages by itself.
+    links : bool, default False
+        Make the addresses in a pandas DataFrame links. Not for data from elsewhere: pandas writes
+        an address into the page as it is.
     """
-    from IPython.display import Image
+    from IPython.display import HTML, Image
     from IPython.display import display as show
 
     if hasattr(thing, "savefig"):
@@ -247,9 +250,7 @@ def display(thing: Any, rows: int = 20) -> None:
     import pandas as pd
 
     with pd.option_context("display.max_colwidth", None):
-        # As pandas shows itself in a notebook, but with addresses to click on.
-        page = thing.to_html(render_links=True, notebook=True, max_rows=pd.get_option("display.max_rows"))
-        show({"text/plain": repr(thing), "text/html": page}, raw=True)
+        show(HTML(thing.to_html(render_links=True, notebook=True)) if links else thing)
 
 
 def replace_table(

@@ -100,9 +100,9 @@ class AzureRest:
         while path:
             page = self.get(path, **query)
             yield from page["value"]
+            # Without its host, so that the token never goes to another one.
             following = urlsplit(page.get("nextLink") or "")
-            # Still quoted, as azure-core expects a query.
-            path, query = following.path, dict(part.split("=", 1) for part in following.query.split("&") if part)
+            path, query = following._replace(scheme="", netloc="").geturl(), {}
 
     def put(self, path: str, body: dict[str, Any], **query: str) -> dict[str, Any]:
         """Create or replace a resource."""

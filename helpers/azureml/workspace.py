@@ -39,8 +39,6 @@ class Workspace:
         ``azureml://…``, as MLflow takes it.
     cloud : str
         Name of the Azure cloud that it is in, ``AzureCloud`` for the public one.
-    studio : str
-        Address of Azure Machine Learning studio.
     manager : helpers.azureml.rest.AzureRest
         Azure Resource Manager, signed in.
     """
@@ -48,7 +46,6 @@ class Workspace:
     resource_id: str
     tracking_uri: str
     cloud: str
-    studio: str
     manager: AzureRest
 
     @property
@@ -57,9 +54,10 @@ class Workspace:
         return self.resource_id.rsplit("/", 1)[1]
 
     def studio_url(self, page: str) -> str:
-        """Return the address of a page of studio, e.g. ``home``."""
+        """Return the address of a page of Azure Machine Learning studio, e.g. ``home``."""
+        studio = STUDIO.get(self.cloud, "https://ml.azure.com")
         subscription, group, name = _IN_URI.search(self.resource_id).groups()
-        return f"{self.studio}/{page}?wsid=/subscriptions/{subscription}/resourcegroups/{group}/workspaces/{name}"
+        return f"{studio}/{page}?wsid=/subscriptions/{subscription}/resourcegroups/{group}/workspaces/{name}"
 
 
 def connect(p: SimpleNamespace) -> Workspace:
@@ -93,7 +91,7 @@ def connect(p: SimpleNamespace) -> Workspace:
         uri = f"azureml://{p.azureml_region}.{suffix}/mlflow/v1.0{resource_id}"
     if not uri:
         uri = _ask_for_uri(manager, resource_id, who, p)
-    workspace = Workspace(resource_id, uri, cloud.name, STUDIO.get(cloud.name, "https://ml.azure.com"), manager)
+    workspace = Workspace(resource_id, uri, cloud.name, manager)
     _check_access(workspace, credential, scope, who, p)
     _hand_to_mlflow(workspace, credential, cloud)
     return workspace

@@ -123,13 +123,18 @@ class Tracking(Servers):
     def _page(self, uri: str, page: str, run_id: str = "") -> str:
         if uri in ("", AZUREML):
             return ""
-        experiment = self.experiment_id
         if uri.startswith("azureml"):
-            pages = {"": "home", "models": "model/list", "experiment": f"experiments/id/{experiment}"}
-            return self.workspace.studio_url((pages | {"run": f"runs/{run_id}"})[page])
+            pages = {
+                "": "home",
+                "models": "model/list",
+                "experiment": f"experiments/id/{self.experiment_id}",
+                "run": f"runs/{run_id}",
+            }
+            return self.workspace.studio_url(pages[page])
+        experiment = f"experiments/{self.experiment_id}"
+        pages = {"": "experiments", "models": "models", "experiment": experiment, "run": f"{experiment}/runs/{run_id}"}
         address = f"{runtime.workspace_url()}/ml" if uri.startswith("databricks") else f"{LOCAL_UI}/#"
-        pages = {"": "experiments", "models": "models", "experiment": f"experiments/{experiment}"}
-        return f"{address}/{(pages | {'run': f'experiments/{experiment}/runs/{run_id}'})[page]}"
+        return f"{address}/{pages[page]}"
 
 
 def servers(tracking_mode: str, model_registry: str, azureml_uri: str) -> Servers:

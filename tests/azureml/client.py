@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
 
+from tests.azureml.python_process import PythonProcess
 from tests.azureml.stand_in import AzureMLStandIn
 
 PRELUDE = """
 import json, os, sys
 from pathlib import Path
-
-def answer(**found):
-    Path("answer.json").write_text(json.dumps(found))
 
 def error(function, *arguments, **named):
     # The plugin raises plain Exceptions, too.
@@ -51,18 +46,9 @@ class Client:
         self._environment = os.environ | aml.environment() | {"TRACKING_URI": aml.tracking_uri}
         self._folder = folder
 
-    def run(self, *code: str, timeout: int = 60, **environment: str) -> dict[str, Any]:
-        """Return what the script answered, within so many seconds."""
-        script = "\n".join([PRELUDE, *(textwrap.dedent(part) for part in code)])
-        file = self._folder / "answer.json"
-        file.unlink(missing_ok=True)
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            cwd=self._folder,
-            env=self._environment | environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-        assert file.exists(), done.stderr
-        return json.loads(file.read_text())
+    def run(self, *code: str, **environment: str) -> dict[str, Any]:
+        """Return what the script gave to ``answer(name=value)``; it must not raise."""
+        with PythonProcess.start(self._folder, self._environment | environment) as process:
+            found = process.run("\n".join([PRELUDE, *map(textwrap.dedent, code)]))
+        assert "error" not in found, process.output_file.read_text()
+        return found

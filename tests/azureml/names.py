@@ -17,6 +17,8 @@ EXPIRED_SECRET = "expired-secret"
 SUBSCRIPTION_ID = "22222222-bbbb-4bbb-8bbb-000000000001"
 RESOURCE_GROUP = "ml-group"
 REGION = "westeurope"
+# https://learn.microsoft.com/azure/machine-learning/how-to-use-mlflow-configure-tracking
+REGIONAL_HOST = f"{REGION}.api.azureml.ms"
 WORKSPACE = "ml-workspace"
 # Has a private endpoint. Azure Resource Manager knows it; it keeps no runs.
 PRIVATE_WORKSPACE = "ml-private"

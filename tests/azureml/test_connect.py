@@ -4,9 +4,15 @@ of tries.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
+import socket
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from urllib.parse import urlsplit
 
 import certifi
 import pytest
@@ -53,6 +59,33 @@ def statuses(aml: AzureMLStandIn):
     return lambda path: [request.status for request in aml.requests()[before:] if path in request.path]
 
 
+@pytest.fixture
+def proxy(aml: AzureMLStandIn) -> Iterator[str]:
+    """A proxy for which every host is the stand-in."""
+
+    class Tunnel(BaseHTTPRequestHandler):
+        def do_CONNECT(self) -> None:
+            with socket.create_connection(("127.0.0.1", urlsplit(aml.url).port)) as there:
+                self.send_response(200)
+                self.end_headers()
+                ends = {self.connection: there, there: self.connection}
+                with contextlib.suppress(ConnectionError):
+                    while True:
+                        for end in select.select(list(ends), [], [])[0]:
+                            received = end.recv(65536)
+                            if not received:
+                                return
+                            ends[end].sendall(received)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Tunnel) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 def test_the_workspaces_address_is_asked_for_or_given(aml, connect, statuses):
     expected = {"name": aml.workspace, "uri": aml.tracking_uri}
     page = f"/subscriptions/{aml.subscription_id}/resourcegroups/{aml.resource_group}/workspaces/{aml.workspace}"
@@ -61,6 +94,13 @@ def test_the_workspaces_address_is_asked_for_or_given(aml, connect, statuses):
     assert connect(**outright, azureml_tracking_uri=aml.tracking_uri)["uri"] == aml.tracking_uri
     # Azure Resource Manager once, the workspace's MLflow server each time.
     assert statuses("/providers/") == [200, 200, 200]
+
+
+def test_with_a_region_the_address_is_built_and_nobody_is_asked_for_it(aml, connect, statuses, proxy):
+    found = connect({"HTTPS_PROXY": proxy}, azureml_region=names.REGION)
+    assert found["uri"] == aml.tracking_uri.replace(aml.url.removeprefix("https://"), names.REGIONAL_HOST)
+    # The one request that sees whether the workspace may be used; Azure Resource Manager has none.
+    assert statuses("/providers/") == statuses("/mlflow/") == [200]
 
 
 @pytest.mark.parametrize(

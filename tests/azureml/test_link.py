@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.azureml.client import ARM, Client
-from tests.azureml.stand_in import ROOT, AzureMLStandIn
+from tests.azureml.stand_in import AzureMLStandIn
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,6 @@ class LinkClient(Client):
         super().__init__(aml, folder)
         self._connect = f"""
 import dataclasses
-sys.path.insert(0, {str(ROOT)!r})
 from helpers import azureml, parameters
 from tests.azureml.stand_in import AzureMLStandIn
 faults = AzureMLStandIn(Path({str(aml.folder)!r}), {aml.url!r}).faults

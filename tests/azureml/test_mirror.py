@@ -39,7 +39,7 @@ def run(aml, databricks, tmp_path):
         "STAND_IN": str(aml.folder),
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "1",
     }
-    yield lambda *code, **more: Client(aml, tmp_path).run(SCRIPT, *code, timeout=300, **variables | more)
+    yield lambda *code, **more: Client(aml, tmp_path).run(SCRIPT, *code, **variables | more)
     aml.faults.clear()
 
 

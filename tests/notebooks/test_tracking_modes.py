@@ -1,25 +1,20 @@
 """The notebooks against Azure Machine Learning and Databricks stand-ins, read back with plain clients."""
 
-import json
-import os
 import re
-import subprocess
-import sys
 
 import mlflow
 import pytest
 
+from tests.azureml.client import Client
 from tests.notebooks.machine import Machine, artifacts
 
 NOTEBOOKS = ("01_setup", "02_train", "03_register", "04_batch_score")
 PLOTS = ["confusion_matrix", "feature_importance", "loss_curve", "roc_curve"]
 # What any user of the AML workspace sees, without the bundle.
 READ_AML = """
-import json, sys
-from pathlib import Path
 import mlflow
 
-uri, experiment_name, model_name = sys.argv[1:]
+uri, experiment_name, model_name = (os.environ[name] for name in ("TRACKING_URI", "EXPERIMENT", "MODEL"))
 mlflow.set_tracking_uri(uri)
 client = mlflow.MlflowClient(uri, uri)
 found = {"runs": [], "versions": {}}
@@ -45,7 +40,7 @@ for version in client.search_model_versions(f"name = '{model_name}'"):
     found["versions"][str(version.version)] = {
         "run_id": version.run_id, "tags": version.tags, "inputs": len(loaded.metadata.signature.inputs.inputs),
     }
-Path("answer.json").write_text(json.dumps(found))
+answer(**found)
 """
 
 
@@ -70,13 +65,8 @@ def read_aml(aml, tmp_path_factory):
     """Read the AML workspace with a plain client, in another process, since it has another cloud."""
 
     def read(experiment_name, model_name):
-        folder = tmp_path_factory.mktemp("read")
-        command = [sys.executable, "-c", READ_AML, aml.tracking_uri, experiment_name, model_name]
-        done = subprocess.run(
-            command, env=os.environ | aml.environment(), cwd=folder, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr[-4000:]
-        return json.loads((folder / "answer.json").read_text())
+        client = Client(aml, tmp_path_factory.mktemp("read"))
+        return client.run(READ_AML, EXPERIMENT=experiment_name, MODEL=model_name)
 
     return read
 
@@ -185,7 +175,8 @@ def test_runs_in_databricks_have_parameters_histories_plots_and_a_model_that_is_
     machine, databricks
 ):
     # The stand-in's own registry has no aliases and loads no registered model.
-    machine.nbmake(*NOTEBOOKS, tracking_mode="databricks", model_registry="local", experiment_name="/Shared/plain", model_name="plain")
+    mode = {"tracking_mode": "databricks", "model_registry": "local", "experiment_name": "/Shared/plain"}
+    machine.nbmake(*NOTEBOOKS, **mode, model_name="plain")
     run = databricks_run(databricks, "/Shared/plain")
     client = mlflow.MlflowClient(tracking_uri=databricks.url)
     assert [point.step for point in client.get_metric_history(run.info.run_id, "epoch_loss")] == list(range(1, 21))

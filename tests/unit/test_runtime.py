@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 
 from helpers import runtime
 from helpers.parameters import ParameterError
@@ -49,10 +52,22 @@ def test_a_task_value_that_json_cannot_hold_is_refused_outside_a_job_too(monkeyp
         runtime.set_task_value("table", object())
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_addresses_in_a_table_are_links_only_where_they_are_our_own(monkeypatch, tmp_path, links):
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    monkeypatch.setattr(InteractiveShell, "_instance", InteractiveShell())
+    with capture_output() as shown:
+        runtime.display(pd.DataFrame({"open": ["https://ml.azure.com/home"]}), links=links)
+    (page,) = (output.data["text/html"] for output in shown.outputs)
+    assert ('<a href="https://ml.azure.com/home"' in page) == links and "https://ml.azure.com/home" in page
+
+
 def test_importing_the_helpers_imports_neither_spark_nor_mlflow():
     # The other two are imported where their libraries are needed: by training, and beside a model.
     late = {"sklearn_training", "predict_with_probabilities"}
-    names = [f"helpers.{file.stem}" for file in (ROOT / "helpers").glob("*.py") if file.stem not in late | {"__init__"}]
+    files = [file.relative_to(ROOT) for file in (ROOT / "helpers").rglob("*.py") if file.stem not in late | {"__init__"}]
+    assert Path("helpers/azureml/credentials.py") in files
+    names = [".".join(file.with_suffix("").parts) for file in files]
     program = f"import sys, importlib\nfor n in {names!r}: importlib.import_module(n)\n"
     program += "print(sorted({'pyspark', 'mlflow'} & set(sys.modules)))"
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

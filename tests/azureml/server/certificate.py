@@ -1,4 +1,4 @@
-"""A certificate authority of the stand-in's own, and its certificate for 127.0.0.1."""
+"""A certificate authority of the stand-in's own, and its certificate for 127.0.0.1 and its region's host."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tests.azureml import names
 
 CA_FILE = "ca.pem"
 
@@ -32,10 +34,11 @@ def create(folder: Path) -> Path:
         .add_extension(authority_id, critical=False)
         .sign(authority_key, hashes.SHA256())
     )
-    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
+    hosts = [x509.DNSName("localhost"), x509.DNSName(names.REGIONAL_HOST)]
+    addresses = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), *hosts]
     server = (
         _certificate(_name("127.0.0.1"), authority, server_key)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(digital_signature=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
