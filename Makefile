@@ -15,6 +15,9 @@ PYTHONS := python3.12 python3.13 python3.11 python3.10
 PYTHONS_16.4 := python3.11 python3.10
 CANDIDATES = $(if $(filter file,$(origin PYTHON)),$(or $(PYTHONS_$*),$(PYTHONS)),$(PYTHON))
 
+# Two processes, since a notebook keeps one core busy only; a file's tests share their servers, hence stay together.
+IN_TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 .PHONY: run test test-runtimes $(RUNTIMES:%=test-runtime-%) ui bench help
 
 help:
@@ -30,7 +33,7 @@ run: $(INSTALLED)
 
 test: $(INSTALLED)
 	@$(BIN)/python -m helpers.java
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(IN_TWO)
 
 test-runtimes: $(RUNTIMES:%=test-runtime-%)
 

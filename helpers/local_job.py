@@ -194,6 +194,7 @@ def _run_attempt(
     import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
+    from traitlets.config import Config
 
     notebook = nbformat.read(task.notebook, as_version=4)
     stem = task.key if attempt == 1 else f"{task.key}-attempt-{attempt}"
@@ -224,6 +225,8 @@ def _run_attempt(
             resources={"metadata": {"path": str(task.notebook.parent)}},
             coalesce_streams=True,
             on_cell_start=progress.on_cell_start,
+            # Ports are chosen before the kernel takes them, so that two jobs at once may choose the same.
+            config=Config(KernelManager={"transport": "ipc" if os.name == "posix" else "tcp"}),
         )
         try:
             asyncio.run(_execute(client, seconds, env=environment, stdout=log, stderr=log))

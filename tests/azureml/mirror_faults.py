@@ -53,8 +53,10 @@ class Outcome(NamedTuple):
     problems: list[str]
 
 
-def mirror(retries: int, *run_ids: str) -> None:
-    """Mirror runs in this process."""
+def mirror(retries: int, *run_ids: str, databricks: str = "") -> None:
+    """Mirror runs in this process, with Databricks at another address if one is given."""
+    if databricks:
+        os.environ["DATABRICKS_HOST"] = databricks
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = str(retries)
     os.environ["MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR"] = os.environ["MLFLOW_HTTP_REQUEST_BACKOFF_JITTER"] = "0"
     from helpers import parameters
@@ -159,6 +161,8 @@ def sweep(aml: AzureMLStandIn, kinds: list[str], every: int = 1, first: int = 0)
     every, first : int
         The first request that goes wrong, and how many further on the next one is.
     """
+    # The requests of both servers, in the order in which they come.
+    front = aml.front_of(os.environ["DATABRICKS_HOST"])
     for kind in kinds:
         number = first
         while True:
@@ -168,7 +172,7 @@ def sweep(aml: AzureMLStandIn, kinds: list[str], every: int = 1, first: int = 0)
             retries = fault.pop("retries")
             fault = {"times": 1, "skip": number} | fault
             before = len(aml.requests())
-            fork = Fork(lambda: mirror(retries, run_id))
+            fork = Fork(lambda: mirror(retries, run_id, databricks=front))
             aml.faults.add(".", fault.pop("answer"), pid=fork.pid, **fault)
             fork.go()
             status, said = fork.end()

@@ -137,14 +137,18 @@ class AzureMLStandIn:
         """Have the tokens given out so far refused, which clients still hold to be good."""
         self.control("DELETE", "tokens")
 
-    def control(self, method: str, path: str, content: Any = None) -> None:
-        """Call one of the stand-in's own endpoints."""
+    def front_of(self, url: str) -> str:
+        """Return a second address for a server, where this stand-in's faults and log count for it, too."""
+        return self.control("POST", "databricks", {"url": url})["url"]
+
+    def control(self, method: str, path: str, content: Any = None) -> Any:
+        """Call one of the stand-in's own endpoints; return what it answers."""
         body = None if content is None else json.dumps(content).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.url}/stand-in/{path}", body, headers, method=method)
         handler = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=self.ca_file))
-        with urllib.request.build_opener(urllib.request.ProxyHandler({}), handler).open(request):
-            pass
+        with urllib.request.build_opener(urllib.request.ProxyHandler({}), handler).open(request) as answer:
+            return json.loads(answer.read() or "null")
 
 
 @dataclass(frozen=True)

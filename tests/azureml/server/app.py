@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from flask import Blueprint, Flask, Response, request
+from flask import Blueprint, Flask, Response, jsonify, request
 
-from tests.azureml.server import cloud_metadata
+from tests.azureml.server import cloud_metadata, databricks_front
 from tests.azureml.server.arm import ResourceManager
 from tests.azureml.server.artifacts import Artifacts
 from tests.azureml.server.blobs import BlobStorage
@@ -41,7 +41,8 @@ def create(url: str, folder: Path, token_lifetime: int) -> Gate:
     app = Flask("stand_in", static_folder=None)
     app.json.sort_keys = False
     sign_in = (cloud_metadata.blueprint(url), entra.blueprint, entra.machine)
-    for public in (*sign_in, storage.blueprint, _control(entra, faults)):
+    gate = Gate(app, faults, folder)
+    for public in (*sign_in, storage.blueprint, _control(entra, faults, gate)):
         app.register_blueprint(public)
     protected = Blueprint("protected", __name__)
     protected.before_request(entra.refusal)
@@ -49,7 +50,7 @@ def create(url: str, folder: Path, token_lifetime: int) -> Gate:
         protected.register_blueprint(service)
     app.register_blueprint(protected)
     app.register_error_handler(404, _unknown_address(entra.refusal))
-    return Gate(app, faults, folder)
+    return gate
 
 
 def _unknown_address(refusal: Callable[[], Response | None]) -> Callable[[Exception], Response]:
@@ -59,7 +60,7 @@ def _unknown_address(refusal: Callable[[], Response | None]) -> Callable[[Except
     return answer
 
 
-def _control(entra: Entra, faults: FaultList) -> Blueprint:
+def _control(entra: Entra, faults: FaultList, gate: Gate) -> Blueprint:
     """Return the tests' own endpoints."""
     routes = Blueprint("control", __name__, url_prefix="/stand-in")
 
@@ -77,5 +78,9 @@ def _control(entra: Entra, faults: FaultList) -> Blueprint:
     def expire_tokens() -> Response:
         entra.expire_tokens()
         return Response(status=204)
+
+    @routes.post("/databricks")
+    def open_databricks_front() -> Response:
+        return jsonify(url=databricks_front.open_front(request.get_json()["url"], gate))
 
     return routes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
@@ -45,6 +46,12 @@ class Gate:
         self._log_file = folder / LOG_FILE
         self._log_file.touch()
         self._lock = threading.Lock()
+
+    def before(self, app: WSGIApplication) -> Gate:
+        """Return a gate of another application, with the same faults and log."""
+        gate = copy.copy(self)
+        gate._app = app
+        return gate
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = Request(environ)
