@@ -21,12 +21,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from helpers import job_report, parameters, runtime, tracking
 from helpers.bundle import FILE, Bundle, BundleError, Job, Task
 from helpers.job_references import UnknownReference, condition_holds, resolve, start_time_references
 from helpers.local_dbutils import PARAMETER_PREFIX, TASK_VALUES_FILE
+
+if TYPE_CHECKING:
+    from traitlets.config import Config
 
 SUCCESS, FAILED, TIMEDOUT, CANCELED = "SUCCESS", "FAILED", "TIMEDOUT", "CANCELED"
 EXCLUDED, NOT_RUN = "EXCLUDED", "NOT_RUN"
@@ -194,13 +197,15 @@ def _run_attempt(
     import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
-    from traitlets.config import Config
 
     notebook = nbformat.read(task.notebook, as_version=4)
     stem = task.key if attempt == 1 else f"{task.key}-attempt-{attempt}"
     executed = output / f"{stem}.ipynb"
     result = TaskResult(
-        SUCCESS, executed_notebook=str(executed), html=str(executed.with_suffix(".html")), log=str(executed.with_suffix(".log"))
+        SUCCESS,
+        executed_notebook=str(executed),
+        html=str(executed.with_suffix(".html")),
+        log=str(executed.with_suffix(".log")),
     )
     seconds = task.timeout
     if deadline:
@@ -225,8 +230,7 @@ def _run_attempt(
             resources={"metadata": {"path": str(task.notebook.parent)}},
             coalesce_streams=True,
             on_cell_start=progress.on_cell_start,
-            # Ports are chosen before the kernel takes them, so that two jobs at once may choose the same.
-            config=Config(KernelManager={"transport": "ipc" if os.name == "posix" else "tcp"}),
+            config=kernel_sockets(Path(scratch)),
         )
         try:
             asyncio.run(_execute(client, seconds, env=environment, stdout=log, stderr=log))
@@ -245,6 +249,20 @@ def _run_attempt(
     nbformat.write(notebook, executed)
     Path(result.html).write_text(_html(notebook, task.key), encoding="utf-8")
     return result
+
+
+def kernel_sockets(folder: Path) -> Config:
+    """Return the settings of a kernel that is talked to through sockets in a folder, not through ports.
+
+    Jupyter chooses free ports before the kernel takes them: two kernels that start at once may get
+    the same, and one dies. On Windows, where there are no such sockets, it stays with ports.
+    https://jupyter-client.readthedocs.io/en/stable/kernels.html#connection-files
+    """
+    from traitlets.config import Config
+
+    if os.name != "posix":
+        return Config()
+    return Config(KernelManager={"transport": "ipc", "connection_file": str(folder / "kernel.json")})
 
 
 async def _execute(client: Any, seconds: float | None, **kernel: Any) -> None:

@@ -68,11 +68,20 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("experiment", metavar="EXPERIMENT", help="name or path of the experiment in Databricks")
     parser.add_argument(
-        "--pending", action="store_true", help="only runs that have ended and whose copies have not; otherwise all are compared"
+        "--pending",
+        action="store_true",
+        help="only runs that have ended and whose copies have not; otherwise all are compared",
     )
-    parser.add_argument("--to", default="", metavar="NAME", help="experiment in Azure ML (default: the last part of the name)")
     parser.add_argument(
-        "--param", action="append", default=[], type=assignment, metavar="NAME=VALUE", help="such as azureml_workspace=ml"
+        "--to", default="", metavar="NAME", help="experiment in Azure ML (default: the last part of the name)"
+    )
+    parser.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        type=assignment,
+        metavar="NAME=VALUE",
+        help="such as azureml_workspace=ml",
     )
     return parser.parse_args(arguments)
 

@@ -132,6 +132,4 @@ def _blob(address: str) -> Any:
     from azure.storage.blob import BlobClient, ExponentialRetry
 
     retries = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3, random_jitter_range=0)
-    return BlobClient.from_blob_url(
-        address, retry_policy=retries, max_single_put_size=_PIECE, max_block_size=_PIECE
-    )
+    return BlobClient.from_blob_url(address, retry_policy=retries, max_single_put_size=_PIECE, max_block_size=_PIECE)

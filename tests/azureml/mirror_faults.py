@@ -15,6 +15,7 @@ import logging
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,7 +25,8 @@ from typing import Any, NamedTuple
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
 
-from tests.azureml import mirrored_runs
+from tests.azureml import both_servers, mirrored_runs
+from tests.azureml.databricks_stand_in import DatabricksStandIn
 from tests.azureml.stand_in import AzureMLStandIn
 
 EXPERIMENT = "/Shared/faults"
@@ -59,16 +61,13 @@ def mirror(retries: int, *run_ids: str, databricks: str = "") -> None:
         os.environ["DATABRICKS_HOST"] = databricks
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = str(retries)
     os.environ["MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR"] = os.environ["MLFLOW_HTTP_REQUEST_BACKOFF_JITTER"] = "0"
-    from helpers import parameters
     from helpers.azureml import run_files
     from helpers.tracking import dual
     from helpers.tracking.mirror import mirror_run
 
     # Less patience than in earnest, for the sake of the test's time.
     run_files._REST_RETRIES = {"retry_total": retries, "retry_backoff_factor": 0}
-    values = {name: parameters.FIELDS[name].default for name in parameters.TRACKING}
-    values |= {name: os.environ[name.upper()] for name in ("azureml_subscription_id", "azureml_resource_group", "azureml_workspace")}
-    pair = dual.experiments(parameters.parse(values | {"experiment_name": EXPERIMENT}))
+    pair = dual.experiments(both_servers.parameters(experiment_name=EXPERIMENT))
     for run_id in run_ids:
         mirror_run(pair, run_id)
 
@@ -83,7 +82,9 @@ def log_run() -> tuple[str, str]:
     run = client.create_run(experiment_id, tags={"mlflow.parentRunId": parent, "ä": "漢字"}, run_name="child")
     run_id = run.info.run_id
     metrics = [Metric("loss", 1 / (step + 1), 1_700_000_000_000 + step, step) for step in range(300)]
-    metrics += [Metric("odd", value, 1_700_000_000_000, step) for step, value in enumerate([float("nan"), float("inf"), -1.0])]
+    metrics += [
+        Metric("odd", value, 1_700_000_000_000, step) for step, value in enumerate([float("nan"), float("inf"), -1.0])
+    ]
     client.log_batch(run_id, metrics=metrics, params=[Param("p", "1"), Param("q", "")], tags=[RunTag("t", "u")])
     client.log_inputs(run_id, [DatasetInput(Dataset("table", "digest", "local", '{"uri": "x"}'), [])])
     client.log_text(run_id, "text", "notes/a b.txt")
@@ -223,11 +224,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.azureml.mirror_faults", description=__doc__)
     parser.add_argument("--every", type=int, default=1, metavar="N")
     parser.add_argument("--kind", action="append", choices=KINDS)
-    parser.add_argument("--races", type=int, default=0, metavar="N", help="mirror a run in two or three processes at once")
+    parser.add_argument(
+        "--races", type=int, default=0, metavar="N", help="mirror a run in two or three processes at once"
+    )
     options = parser.parse_args()
-    aml = AzureMLStandIn(Path(os.environ["AML_FOLDER"]), os.environ["AML_URL"])
+    if "STAND_IN" not in os.environ:
+        return _with_servers()
+    aml = both_servers.stand_in()
     logging.disable(logging.WARNING)
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "1"
     # Once, and not in every fork.
     importlib.import_module("helpers.tracking.dual")
     tried, failed = {}, 0
@@ -242,6 +246,18 @@ def main() -> int:
         print(f"race {number}: {problems or 'one copy, equal'}", flush=True)
     print(f"{sum(tried.values())} faults tried {tried}, {failed} with a copy that differs")
     return 1 if failed else 0
+
+
+def _with_servers() -> int:
+    """Start both stand-ins, and this module in a process that is signed in to them."""
+    command = [sys.executable, "-m", "tests.azureml.mirror_faults", *sys.argv[1:]]
+    with tempfile.TemporaryDirectory() as folder:
+        with (
+            AzureMLStandIn.start(Path(folder, "aml")) as aml,
+            DatabricksStandIn.start(Path(folder, "db")) as databricks,
+        ):
+            variables = both_servers.environment(aml, databricks) | {"BUNDLE_LOCAL_DIR": str(Path(folder, "local"))}
+            return subprocess.run(command, env=os.environ | variables).returncode
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param
 
 LETTERS = "abcXYZ019 _-./äß漢字🙂\"'`\\\n\t%&#+"
-NAMES = "abcXYZ019 _-./äß漢字"
+NAMES = "abcXYZ019 _-äß漢字"
 SPECIAL = [0.0, -0.0, 1e-300, 1e300, math.nan, math.inf, -math.inf]
 
 
@@ -67,7 +67,12 @@ def log_metric(client: MlflowClient, run_id: str, name: str, chance: random.Rand
     """Log a metric with repeated, negative and missing steps, and all kinds of values."""
     now = int(time.time() * 1000)
     rows = [
-        Metric(name, chance.choice([*SPECIAL, *(chance.gauss(0, 1) for _ in range(30))]), now + number // 2, number // 3 - 1)
+        Metric(
+            name,
+            chance.choice([*SPECIAL, *(chance.gauss(0, 1) for _ in range(30))]),
+            now + number // 2,
+            number // 3 - 1,
+        )
         for number in range(points)
     ]
     # Points that are equal in all are refused by the server that plays Databricks, if they hold no number.
@@ -123,7 +128,13 @@ def described(client: MlflowClient, run: Any) -> dict[str, Any]:
         "latest": sorted((key, repr(value)) for key, value in run.data.metrics.items()),
         "history": {key: sorted(_points(client, run_id, key)) for key in run.data.metrics},
         "inputs": sorted(
-            (i.dataset.name, i.dataset.digest, i.dataset.source, str(i.dataset.schema), [(t.key, t.value) for t in i.tags])
+            (
+                i.dataset.name,
+                i.dataset.digest,
+                i.dataset.source,
+                str(i.dataset.schema),
+                [(t.key, t.value) for t in i.tags],
+            )
             for i in run.inputs.dataset_inputs
         ),
         "files": files(client, run),
@@ -177,7 +188,8 @@ def _log_file(client: MlflowClient, run_id: str, folder: str, name: str, content
 
 
 def _name(chance: random.Random) -> str:
-    return "n" + "".join(chance.choice(NAMES.replace(".", "").replace("/", "")) for _ in range(chance.randint(0, 30))) + "x"
+    folder = chance.choice(["", "val/", "v1.5/é "])
+    return f"{folder}n{''.join(chance.choice(NAMES) for _ in range(chance.randint(0, 30)))}x"
 
 
 def _file_name(chance: random.Random) -> str:

@@ -1,44 +1,27 @@
 """A run in Databricks and its copy in Azure ML, compared field by field through plain clients."""
 
-from pathlib import Path
-
 import pytest
 
+from tests.azureml import both_servers
 from tests.azureml.client import Client
 
-ROOT = Path(__file__).parents[2]
-SCRIPT = f"""
-sys.path.insert(0, {str(ROOT)!r})
+SCRIPT = """
 import logging, threading
 import mlflow
-from helpers import parameters
 from helpers.tracking import dual, mirror
-from tests.azureml import mirror_faults, mirrored_runs
-from tests.azureml.stand_in import AzureMLStandIn
+from tests.azureml import both_servers, mirror_faults, mirrored_runs
+from tests.azureml.both_servers import parameters as p
 
-aml = AzureMLStandIn(Path(os.environ["STAND_IN"]), os.environ["AZURE_AUTHORITY_HOST"])
+aml = both_servers.stand_in()
 source = mlflow.MlflowClient(tracking_uri="databricks")
 target = mlflow.MlflowClient(tracking_uri=os.environ["TRACKING_URI"])
-
-def p(**changes):
-    names = ("azureml_subscription_id", "azureml_resource_group", "azureml_workspace")
-    workspace = {{name: os.environ[name.upper()] for name in names}}
-    defaults = {{name: parameters.FIELDS[name].default for name in parameters.TRACKING}}
-    return parameters.parse(defaults | workspace | changes)
 """
 
 
 @pytest.fixture
 def run(aml, databricks, tmp_path):
     """Run a script that mirrors, in a process of its own, signed in to both."""
-    variables = databricks.environment() | {
-        "AZUREML_SUBSCRIPTION_ID": aml.subscription_id,
-        "AZUREML_RESOURCE_GROUP": aml.resource_group,
-        "AZUREML_WORKSPACE": aml.workspace,
-        "BUNDLE_LOCAL_DIR": str(tmp_path / "local"),
-        "STAND_IN": str(aml.folder),
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "1",
-    }
+    variables = both_servers.environment(aml, databricks) | {"BUNDLE_LOCAL_DIR": str(tmp_path / "local")}
     yield lambda *code, **more: Client(aml, tmp_path).run(SCRIPT, *code, **variables | more)
     aml.faults.clear()
 
@@ -89,14 +72,16 @@ def test_what_azure_ml_does_not_take_is_cut_or_left_out_and_each_item_is_named(r
         source.log_batch(run_id, tags=[mlflow.entities.RunTag(f"tag{i:02}", str(i)) for i in range(60)])
         for first in (0, 100, 200):
             source.log_batch(run_id, params=[mlflow.entities.Param(f"p{i:03}", str(i)) for i in range(first, first + 70)])
+        model = source.create_logged_model(experiment_id, "model", run_id, tags={"team": "a"}, params={"depth": "3", "p000": "0"})
+        source.log_outputs(run_id, [mlflow.entities.LoggedModelOutput(model.model_id, 0)])
+        source.log_metric(run_id, "auc", 0.9, model_id=model.model_id)
         source.set_terminated(run_id)
         pair = dual.experiments(p(experiment_name="/Shared/limits"))
         first, second = (mirror.mirror_run(pair, run_id) for _ in range(2))
         # The command, as somebody types it.
         import contextlib, io
         from helpers import mirror as command
-        workspace = ("azureml_subscription_id", "azureml_resource_group", "azureml_workspace")
-        given = [f"--param={name}={os.environ[name.upper()]}" for name in workspace]
+        given = [f"--param={name}={os.environ[name.upper()]}" for name in both_servers.WORKSPACE]
         printed, refused = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(refused):
             statuses = [command.main(["/Shared/limits", *given]), command.main(["/Shared/limits", "--pending", *given])]
@@ -117,9 +102,18 @@ def test_what_azure_ml_does_not_take_is_cut_or_left_out_and_each_item_is_named(r
     assert len([item for item in found["items"] if item.startswith("parameter p")]) == 10
     copied = found["tags"] - 3
     assert len([item for item in found["items"] if item.endswith("a run takes 50 tags")]) >= 61 - copied
+    of_model = [item for item in found["items"] if item.startswith("logged model model: ")]
+    assert [item.rpartition("not the ")[2] for item in of_model] == [
+        "tags team",
+        "parameters depth",
+        "links from metrics auc",
+    ]
     assert "run name nnn" in " ".join(found["items"])
     assert found["statuses"] == [0, 0, 2, 2]
-    assert "not as in Databricks: tag long: cut from" in found["printed"] and "1 runs mirrored, 0 pending" in found["printed"]
+    assert (
+        "not as in Databricks: tag long: cut from" in found["printed"]
+        and "1 runs mirrored, 0 pending" in found["printed"]
+    )
     assert "no experiment '/Shared/no_such'" in found["refused"] and "azureml_subscription_id" in found["refused"]
     assert found["note"].startswith(f"{len(found['items'])} items: ") and len(found["note"]) <= 1000
 
@@ -202,7 +196,9 @@ def test_training_ends_without_azure_ml_and_a_later_job_mirrors_and_registers_fr
         MLFLOW_HTTP_REQUEST_MAX_RETRIES="1",
     )
     assert found["status"] == "FINISHED" and found["different"] == []
-    assert found["away"].startswith("Mirroring to Azure ML is pending; the next job or `python -m helpers.mirror /Shared/dual`")
+    assert found["away"].startswith(
+        "Mirroring to Azure ML is pending; the next job or `python -m helpers.mirror /Shared/dual`"
+    )
     assert "503" in found["away"] and "503" in found["cannot_register"]
     assert any(row["what"] == "mirror" and row["where"].startswith("pending: ") for row in found["table"])
     assert found["back"].startswith(f"run {found['run_id']} (FINISHED) is run {found['copy']} in Azure ML")

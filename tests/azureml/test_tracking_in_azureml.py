@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.azureml import both_servers
 from tests.azureml.client import Client
 
 HELPERS = """
@@ -10,14 +11,12 @@ import time
 import mlflow
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
-from helpers import parameters, registry, tracking
+from helpers import registry, tracking
 from helpers.training import TrainedModel
+from tests.azureml import both_servers
 
 def configure(**changes):
-    names = ("azureml_subscription_id", "azureml_resource_group", "azureml_workspace")
-    workspace = {name: os.environ[name.upper()] for name in names}
-    defaults = {name: parameters.FIELDS[name].default for name in parameters.TRACKING}
-    return tracking.configure(parameters.parse(defaults | workspace | changes))
+    return tracking.configure(both_servers.parameters(**changes))
 
 rows = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0]})
 model = LogisticRegression().fit(rows, ["a", "a", "b", "b"])
@@ -35,13 +34,8 @@ def train():
 @pytest.fixture
 def run(aml, databricks, tmp_path):
     """Run a script that uses the helpers, in a process of its own, signed in to both."""
-    variables = databricks.environment() | {
-        "AZUREML_SUBSCRIPTION_ID": aml.subscription_id,
-        "AZUREML_RESOURCE_GROUP": aml.resource_group,
-        "AZUREML_WORKSPACE": aml.workspace,
-        "BUNDLE_LOCAL_DIR": str(tmp_path / "local"),
-    }
-    yield lambda *code, **more: Client(aml, tmp_path).run(HELPERS, *code, **variables, **more)
+    variables = both_servers.environment(aml, databricks) | {"BUNDLE_LOCAL_DIR": str(tmp_path / "local")}
+    yield lambda *code, **more: Client(aml, tmp_path).run(HELPERS, *code, **variables | more)
     aml.faults.clear()
 
 
@@ -124,9 +118,7 @@ def test_autolog_leaves_a_finished_run_with_its_metrics_in_azure_ml(run):
 def test_a_run_whose_server_goes_away_is_never_taken_for_a_finished_one(aml, run):
     found = run(
         """
-        from tests.azureml.stand_in import AzureMLStandIn
-
-        faults = AzureMLStandIn(Path(os.environ["STAND_IN"]), os.environ["AZURE_AUTHORITY_HOST"]).faults
+        faults = both_servers.stand_in().faults
         servers = configure(tracking_mode="azureml", experiment_name="lost")
         complete = train()
 
@@ -146,7 +138,6 @@ def test_a_run_whose_server_goes_away_is_never_taken_for_a_finished_one(aml, run
             named=error(tracking.find_run, servers, lost.info.run_id, "small"),
         )
         """,
-        STAND_IN=str(aml.folder),
         MLFLOW_HTTP_REQUEST_MAX_RETRIES="1",
     )
     assert "503" in found["refused"]

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.azureml import both_servers
 from tests.azureml.databricks_stand_in import DatabricksStandIn
 from tests.azureml.stand_in import AzureMLStandIn
 
@@ -49,20 +50,19 @@ def main() -> None:
         print(json.dumps(steps[options.step]()))
         return
     with tempfile.TemporaryDirectory() as folder:
-        with AzureMLStandIn.start(Path(folder, "aml")) as aml, DatabricksStandIn.start(Path(folder, "databricks")) as databricks:
-            environment = os.environ | aml.environment() | databricks.environment() | {
-                "AZUREML_SUBSCRIPTION_ID": aml.subscription_id,
-                "AZUREML_RESOURCE_GROUP": aml.resource_group,
-                "AZUREML_WORKSPACE": aml.workspace,
-                "TRACKING_URI": aml.tracking_uri,
-                "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "1",
-                "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-            }  # fmt: skip
+        with (
+            AzureMLStandIn.start(Path(folder, "aml")) as aml,
+            DatabricksStandIn.start(Path(folder, "databricks")) as databricks,
+        ):
+            environment = os.environ | both_servers.environment(aml, databricks)
+            environment["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
             for points in options.points:
                 measure(points, options, aml, environment, Path(folder))
 
 
-def measure(points: int, options: argparse.Namespace, aml: AzureMLStandIn, environment: dict[str, str], folder: Path) -> None:
+def measure(
+    points: int, options: argparse.Namespace, aml: AzureMLStandIn, environment: dict[str, str], folder: Path
+) -> None:
     """Measure each way for one size, and print what it took."""
 
     def step(name: str, *more: str) -> dict[str, Any]:
@@ -108,7 +108,10 @@ def show(what: str, measured: dict[str, Any]) -> None:
     """Print one way's time, requests to Azure ML, and memory beyond what it had before."""
     scaled = " (scaled from a part)" if measured.get("scaled") else ""
     requests = "" if scaled else f", {measured['requests']:,} requests to Azure ML"
-    print(f"  {what}: {measured['seconds']:.1f} s{scaled}{requests}, {measured['megabytes']:.0f} MB more memory", flush=True)
+    print(
+        f"  {what}: {measured['seconds']:.1f} s{scaled}{requests}, {measured['megabytes']:.0f} MB more memory",
+        flush=True,
+    )
 
 
 def log(points: int) -> dict[str, Any]:
@@ -118,7 +121,9 @@ def log(points: int) -> dict[str, Any]:
 
     client = MlflowClient(tracking_uri="databricks")
     experiment = client.get_experiment_by_name(EXPERIMENT)
-    run_id = client.create_run(experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)).info.run_id
+    run_id = client.create_run(
+        experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+    ).info.run_id
     client.log_batch(run_id, params=[Param(f"p{number}", str(number)) for number in range(PARAMETERS)])
     rows = [
         Metric(f"m{number}", step / (number + 1), 1_700_000_000_000 + step, step)
@@ -137,14 +142,10 @@ def log(points: int) -> dict[str, Any]:
 def mirror(run_id: str) -> dict[str, Any]:
     """Mirror the run."""
     logging.disable(logging.WARNING)
-    from helpers import parameters
     from helpers.tracking import dual
     from helpers.tracking.mirror import mirror_run
 
-    values = {name: parameters.FIELDS[name].default for name in parameters.TRACKING} | {"experiment_name": EXPERIMENT}
-    for name in ("azureml_subscription_id", "azureml_resource_group", "azureml_workspace"):
-        values[name] = os.environ[name.upper()]
-    pair = dual.experiments(parameters.parse(values))
+    pair = dual.experiments(both_servers.parameters(experiment_name=EXPERIMENT))
     with Measured() as measured:
         mirror_run(pair, run_id)
     return vars(measured)

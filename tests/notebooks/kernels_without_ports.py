@@ -1,5 +1,21 @@
-"""A plugin for pytest with nbmake: kernels on sockets of their own, since two that start at once may choose the same port."""
+"""A plugin for pytest with nbmake, whose kernels choose ports that another kernel may take before them.
 
-from jupyter_client.connect import ConnectionFileMixin
+https://github.com/treebeardtech/nbmake has no setting for it.
+"""
 
-ConnectionFileMixin.transport.default_value = "ipc"
+import functools
+import tempfile
+from pathlib import Path
+
+from nbclient import NotebookClient
+
+from helpers.local_job import kernel_sockets
+
+
+@functools.wraps(NotebookClient.__init__)
+def _with_sockets(self: NotebookClient, *arguments: object, **named: object) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="kernel"))
+    _init(self, *arguments, config=kernel_sockets(folder), **named)
+
+
+_init, NotebookClient.__init__ = NotebookClient.__init__, _with_sockets

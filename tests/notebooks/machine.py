@@ -55,7 +55,8 @@ class Machine:
     def nbmake(self, *names: str, **values: object) -> None:
         """Run notebooks through nbmake, as `pytest --nbmake` on a command line does."""
         paths = [str(ROOT / "notebooks" / f"{name}.ipynb") for name in names]
-        options = ["--nbmake", "--nbmake-timeout=300", "-p", "no:cacheprovider", "-p", "tests.notebooks.kernels_without_ports"]
+        options = ["--nbmake", "--nbmake-timeout=300", "-p", "no:cacheprovider"]
+        options += ["-p", "tests.notebooks.kernels_without_ports"]
         printed = self.run("-m", "pytest", *options, *paths, **values)
         assert f"{len(names)} passed" in printed
 

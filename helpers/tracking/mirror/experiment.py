@@ -106,7 +106,9 @@ def pending(pair: Pair) -> list[Run]:
     return [run for run in runs(pair) if is_pending(run)]
 
 
-def mirror_runs(pair: Pair, chosen: list[Run], on_done: Callable[[], None] = lambda: None) -> Iterator[Mirrored | Failure]:
+def mirror_runs(
+    pair: Pair, chosen: list[Run], on_done: Callable[[], None] = lambda: None
+) -> Iterator[Mirrored | Failure]:
     """Mirror runs in turn; one that fails does not keep the others, unless Azure ML is gone.
 
     Parameters
@@ -125,7 +127,10 @@ def mirror_runs(pair: Pair, chosen: list[Run], on_done: Callable[[], None] = lam
         except (MlflowException, AzureError, MirrorError) as error:
             yield Failure(run.info.run_id, first_line(error)[:300])
             if not _answers(pair.target):
-                yield from (Failure(other.info.run_id, "Azure Machine Learning does not answer") for other in chosen[number + 1 :])
+                yield from (
+                    Failure(other.info.run_id, "Azure Machine Learning does not answer")
+                    for other in chosen[number + 1 :]
+                )
                 return
         on_done()
 

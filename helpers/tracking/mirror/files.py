@@ -67,7 +67,8 @@ def copy(pair: Pair, source: Run, target: Run, unchanged: bool) -> tuple[int, li
             wanted = [file for file in batch if file.target_path not in refused]
             written += sum(
                 threads.map(
-                    lambda file: copy_one(file, addresses.get(file.target_path), file.target_path not in addresses), wanted
+                    lambda file: copy_one(file, addresses.get(file.target_path), file.target_path not in addresses),
+                    wanted,
                 )
             )
     return written, left_out
@@ -99,6 +100,7 @@ def _of_source(pair: Pair, source: Run, left_out: list[limits.LeftOut]) -> Itera
     """Yield the logged models' files, then the run's own, each path once."""
     seen: set[str] = set()
     for folder, model in model_folders(pair.source, source).items():
+        left_out += limits.logged_model(model, source)
         repository = _repository(pair, model.artifact_location)
         for item in _walk(repository):
             seen.add(f"{folder}/{item.path}")
@@ -125,7 +127,9 @@ def model_folders(client: MlflowClient, run: Run) -> dict[str, LoggedModel]:
     """
     outputs = getattr(run, "outputs", None)
     ids = {output.model_id for output in (outputs.model_outputs if outputs else [])}
-    models = sorted((client.get_logged_model(id_) for id_ in ids), key=lambda model: (model.creation_timestamp, model.model_id))
+    models = sorted(
+        (client.get_logged_model(id_) for id_ in ids), key=lambda model: (model.creation_timestamp, model.model_id)
+    )
     folders: dict[str, LoggedModel] = {}
     for model in models:
         folders[model.name if model.name not in folders else f"{model.name}_{model.model_id}"] = model

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from helpers.tracking.mirror import names
+
+if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel, Run
 
 PARAMETERS, TAGS, TAG_KEY, TAG_VALUE, RUN_NAME = 200, 50, 100, 1000, 256
 # Said by the copy's own server, or in the copy's own words.
@@ -72,6 +75,27 @@ def parameters(source: Mapping[str, str], there: Mapping[str, str]) -> tuple[dic
     wanted = {key: source[key] for key in keys[:room]}
     left_out = [LeftOut("parameter", key, f"a run takes {PARAMETERS} parameters") for key in keys[room:]]
     return wanted, sorted(left_out, key=str)
+
+
+def logged_model(model: LoggedModel, run: Run) -> list[LeftOut]:
+    """Return what a logged model has beside its files; the copy has the files only.
+
+    Its parameters are left out where they differ from the run's, which MLflow gives each model.
+    """
+    beside = {
+        "tags": {key for key in model.tags if not key.startswith("mlflow.")},
+        "parameters": {key for key, value in model.params.items() if run.data.params.get(key) != value},
+        "links from metrics": {metric.key for metric in model.metrics or []},
+    }
+    return [
+        LeftOut(
+            "logged model",
+            model.name,
+            f"Azure Machine Learning keeps its files only, not the {what} {', '.join(sorted(keys))}",
+        )
+        for what, keys in beside.items()
+        if keys
+    ]
 
 
 REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")

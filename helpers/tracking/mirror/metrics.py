@@ -42,7 +42,9 @@ def copy(pair: Pair, source: Run, target: Run) -> tuple[int, list[limits.LeftOut
     refused: dict[str, tuple[int, str]] = {}
     for metric, why in itertools.chain.from_iterable(refusals for _, refusals in done):
         refused[metric.key] = (refused.get(metric.key, (0, ""))[0] + 1, why)
-    left_out = [limits.LeftOut("metric", key, f"{count} points refused: {why}") for key, (count, why) in refused.items()]
+    left_out = [
+        limits.LeftOut("metric", key, f"{count} points refused: {why}") for key, (count, why) in refused.items()
+    ]
     return sum(sent for sent, _ in done) - sum(count for count, _ in refused.values()), left_out
 
 
@@ -59,7 +61,8 @@ def _copy_some(pair: Pair, source: Run, target: Run, keys: list[str]) -> tuple[i
 def _not_there(pair: Pair, copy_id: str, refused: list[tuple[Metric, str]]) -> list[tuple[Metric, str]]:
     """Return the refusals but those of points that are there: a request is repeated if its answer was lost."""
     there = {
-        key: {_point(metric) for metric in history(pair.target, copy_id, key)} for key in {item.key for item, _ in refused}
+        key: {_point(metric) for metric in history(pair.target, copy_id, key)}
+        for key in {item.key for item, _ in refused}
     }
     return [(item, why) for item, why in refused if _point(item) not in there[item.key]]
 

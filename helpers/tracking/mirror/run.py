@@ -77,7 +77,9 @@ def mirror_run(pair: Pair, run_id: str) -> Mirrored:
             continue
         if copies.settled(pair, run_id, copy.info.run_id):
             return done
-    raise MirrorError(f"run {run_id}: its copy in {pair.target_server} was deleted or replaced {_ATTEMPTS} times meanwhile")
+    raise MirrorError(
+        f"run {run_id}: its copy in {pair.target_server} was deleted or replaced {_ATTEMPTS} times meanwhile"
+    )
 
 
 def _copy(pair: Pair, source: Run, copy: Run) -> Mirrored:
@@ -119,7 +121,9 @@ def _copy_tags(pair: Pair, source: Run, copy: Run, so_far: list[limits.LeftOut])
     left_out += [limits.LeftOut("tag", item.key, why) for item, why in refused]
     name = source.info.run_name or ""
     if len(name) > limits.RUN_NAME:
-        left_out.append(limits.LeftOut("run name", f"{name[:40]}…", f"cut from {len(name)} to {limits.RUN_NAME} characters"))
+        left_out.append(
+            limits.LeftOut("run name", f"{name[:40]}…", f"cut from {len(name)} to {limits.RUN_NAME} characters")
+        )
     note = _note([*so_far, *left_out])
     if note != copy.data.tags.get(names.LEFT_OUT, ""):
         pair.target.set_tag(copy.info.run_id, names.LEFT_OUT, note)
