@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         pair = dual.experiments(_parameters(options), options.to)
         chosen = mirror.pending(pair) if options.pending else mirror.runs(pair)
-    except (ParameterError, AzureError, LookupError, MlflowException) as error:
+    except (ParameterError, AzureError, LookupError, MlflowException, OSError) as error:
         print(f"{type(error).__name__}: {first_line(error)}", file=sys.stderr)
         return 2
     failures = 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from helpers import azureml, runtime
 from helpers.azureml.rest import first_line
 from helpers.tracking import experiment_names, mirror
-from helpers.tracking.modes import RETRIES
+from helpers.tracking.modes import RETRIES, databricks_named
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -39,7 +39,7 @@ def experiments(p: SimpleNamespace, azureml_name: str = "") -> mirror.Pair:
         If there is no such experiment in Databricks.
     helpers.azureml.rest.AzureError
         If the Azure Machine Learning workspace cannot be used.
-    mlflow.exceptions.MlflowException
+    mlflow.exceptions.MlflowException, ConnectionError
         If a server cannot be reached.
     """
     for name, value in RETRIES.items():
@@ -49,7 +49,8 @@ def experiments(p: SimpleNamespace, azureml_name: str = "") -> mirror.Pair:
     source_name = experiment_names.on_databricks(p.experiment_name, runtime.workspace_user)
     target_name = experiment_names.on_azureml(azureml_name or p.experiment_name)
     workspace = azureml.connect(p)
-    return mirror.pair("databricks", source_name, runtime.workspace_url(), workspace.tracking_uri, target_name)
+    with databricks_named():
+        return mirror.pair("databricks", source_name, runtime.workspace_url(), workspace.tracking_uri, target_name)
 
 
 def mirror_pending(p: SimpleNamespace) -> str:
@@ -82,7 +83,7 @@ def mirror_pending(p: SimpleNamespace) -> str:
             if time.monotonic() > end and len(lines) < len(chosen):
                 lines.append(f"{len(chosen) - len(lines)} older runs are pending; {again}")
                 break
-    # Any error at all: this is the boundary that keeps a finished training from failing.
+    # Any error, since this boundary keeps a finished training from failing, and the plugin raises plain Exceptions.
     except Exception as error:
         return f"Mirroring to Azure ML is pending; {again}. {first_line(error)}"
     return "\n".join(lines or ["All runs that have ended are mirrored to Azure ML."])

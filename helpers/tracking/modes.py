@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from helpers import azureml, runtime
-from helpers.azureml.rest import AzureError
+from helpers.azureml.rest import AzureError, unreachable
 from helpers.parameters import ParameterError
 from helpers.tracking import experiment_names
 
@@ -22,6 +24,8 @@ RETRIES = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+    # Seconds. Calls to Databricks go through its SDK, which tries again for so long, 500 s by default.
+    "MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT": "30",
 }
 
 # Where `make ui` serves the local store.
@@ -180,7 +184,7 @@ def configure(p: SimpleNamespace) -> Tracking:
     helpers.azureml.rest.AzureError
         If the Azure Machine Learning workspace cannot be used; in seconds, and before anything
         is written. With ``dual`` it is kept in the result, because training does not need it.
-    mlflow.exceptions.MlflowException
+    mlflow.exceptions.MlflowException, ConnectionError
         If the tracking server cannot be reached or refuses the experiment.
     """
     # MLflow reads these when a client is made.
@@ -209,10 +213,25 @@ def configure(p: SimpleNamespace) -> Tracking:
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     if chosen.tracking_uri.startswith("sqlite"):
         _prepare_local_store(experiment_name)
-    experiment = mlflow.set_experiment(experiment_name)
+    with databricks_named():
+        experiment = mlflow.set_experiment(experiment_name)
     return Tracking(
         chosen.tracking_uri, chosen.registry_uri, experiment.experiment_id, experiment.name, workspace, azureml_error
     )
+
+
+@contextmanager
+def databricks_named() -> Iterator[None]:
+    """Name the Databricks workspace that does not answer: its SDK says only that the time is up.
+
+    Raises
+    ------
+    ConnectionError
+    """
+    try:
+        yield
+    except TimeoutError as error:
+        raise ConnectionError(unreachable(runtime.workspace_url(), error.__cause__ or error)) from None
 
 
 def _experiment_name(tracking_uri: str, experiment_name: str) -> str:

@@ -75,8 +75,11 @@ def log_metric(client: MlflowClient, run_id: str, name: str, chance: random.Rand
         )
         for number in range(points)
     ]
-    # Points that are equal in all are refused by the server that plays Databricks, if they hold no number.
-    rows = list({(row.timestamp, row.step, str(abs(row.value))): row for row in rows}.values())
+    # Of one moment: the server that plays Databricks refuses equal points that hold no number, and which of
+    # zero and NaN is the latest value depends on which came first there.
+    rows = list(
+        {(row.timestamp, row.step, 0 if math.isnan(row.value) else abs(row.value)): row for row in rows}.values()
+    )
     for first in range(0, points, 1000):
         client.log_batch(run_id, metrics=rows[first : first + 1000])
 

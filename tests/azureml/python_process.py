@@ -6,6 +6,8 @@ The clients read the cloud's addresses once a process, and importing them takes 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -65,7 +67,9 @@ class PythonProcess:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         with output_file.open("wb") as output:
             command = [sys.executable, "-c", _LOOP, str(ROOT)]
-            process = subprocess.Popen(command, cwd=folder, env=dict(environment), stderr=output, **pipes)
+            process = subprocess.Popen(
+                command, cwd=folder, env=dict(environment), stderr=output, start_new_session=True, **pipes
+            )
         with process:
             yield cls(dict(environment), output_file, process)
 
@@ -83,7 +87,8 @@ class PythonProcess:
             "code": textwrap.dedent(code),
             "environment": {name: value for name, value in changed.items() if value is not None},
         }
-        timer = threading.Timer(_SECONDS_PER_PIECE, self._process.kill)
+        # With its forks, which hold its output open.
+        timer = threading.Timer(_SECONDS_PER_PIECE, os.killpg, [self._process.pid, signal.SIGKILL])
         timer.start()
         try:
             print(json.dumps(piece), file=self._process.stdin, flush=True)

@@ -86,6 +86,11 @@ def test_what_azure_ml_does_not_take_is_cut_or_left_out_and_each_item_is_named(r
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(refused):
             statuses = [command.main(["/Shared/limits", *given]), command.main(["/Shared/limits", "--pending", *given])]
             statuses += [command.main(["/Shared/no_such", *given]), command.main(["/Shared/limits"])]
+            databricks = os.environ["DATABRICKS_HOST"]
+            os.environ["DATABRICKS_HOST"] = aml.front_of(databricks)
+            aml.faults.add(" /api/", 503)
+            statuses.append(command.main(["/Shared/limits", *given]))
+            os.environ["DATABRICKS_HOST"] = databricks
         copy = target.get_run(first.copy_id)
         answer(
             items=[str(item) for item in first.left_out], same=first.left_out == second.left_out,
@@ -93,7 +98,9 @@ def test_what_azure_ml_does_not_take_is_cut_or_left_out_and_each_item_is_named(r
             statuses=statuses, printed=printed.getvalue(), refused=refused.getvalue(),
             params=len(copy.data.params), note=copy.data.tags["mirrored_without"], pending=len(mirror.pending(pair)),
         )
-        """
+        """,
+        # Of the requests to Databricks; they take a second at least.
+        MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT="2",
     )
     assert found["same"] and found["pending"] == 0
     assert "tag long: cut from 3000 to 1000 characters" in found["items"] and found["long"] == 1000
@@ -109,7 +116,8 @@ def test_what_azure_ml_does_not_take_is_cut_or_left_out_and_each_item_is_named(r
         "links from metrics auc",
     ]
     assert "run name nnn" in " ".join(found["items"])
-    assert found["statuses"] == [0, 0, 2, 2]
+    assert found["statuses"] == [0, 0, 2, 2, 2]
+    assert "cannot be reached (The stand-in was told to answer 503.)" in found["refused"]
     assert (
         "not as in Databricks: tag long: cut from" in found["printed"]
         and "1 runs mirrored, 0 pending" in found["printed"]
@@ -123,15 +131,15 @@ def test_any_request_may_fail_or_end_the_process_and_the_next_call_completes_one
         """
         logging.disable(logging.WARNING)
         # Every request and every kind of fault: python -m tests.azureml.mirror_faults.
-        chosen = {"killed after": (9, 2), "killed before": (13, 6), "answer lost, then retried": (12, 8), "gone": (20, 5)}
+        chosen = {"killed after": (19, 3), "killed before": (23, 9), "answer lost, then retried": (31, 6), "gone": (29, 12)}
         outcomes = [o for kind, (every, first) in chosen.items() for o in mirror_faults.sweep(aml, [kind], every, first)]
         answer(outcomes=outcomes, race=mirror_faults.race(aml, 2))
         """
     )
-    assert len(found["outcomes"]) >= 9
+    assert len(found["outcomes"]) >= 7
     assert [outcome for outcome in found["outcomes"] if outcome[3]] == []
     # Without them the faults would have come too late to matter.
-    assert sum(first_failed for _, _, first_failed, _ in found["outcomes"]) >= 6
+    assert sum(first_failed for _, _, first_failed, _ in found["outcomes"]) >= 5
     assert found["race"] == []
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -106,43 +106,33 @@ def pending(pair: Pair) -> list[Run]:
     return [run for run in runs(pair) if is_pending(run)]
 
 
-def mirror_runs(
-    pair: Pair, chosen: list[Run], on_done: Callable[[], None] = lambda: None
-) -> Iterator[Mirrored | Failure]:
-    """Mirror runs in turn; one that fails does not keep the others, unless Azure ML is gone.
-
-    Parameters
-    ----------
-    pair : Pair
-    chosen : list of mlflow.entities.Run
-    on_done : callable
-        Called after each run.
-    """
+def mirror_runs(pair: Pair, chosen: list[Run]) -> Iterator[Mirrored | Failure]:
+    """Mirror runs in turn; one that fails does not keep the others, unless a server is gone."""
     from azure.core.exceptions import AzureError
     from mlflow.exceptions import MlflowException
 
     for number, run in enumerate(chosen):
         try:
             yield mirror_run(pair, run.info.run_id)
-        except (MlflowException, AzureError, MirrorError) as error:
+        # OSError: what the client of Databricks raises when it gets no answer.
+        except (MlflowException, AzureError, MirrorError, OSError) as error:
             yield Failure(run.info.run_id, first_line(error)[:300])
-            if not _answers(pair.target):
-                yield from (
-                    Failure(other.info.run_id, "Azure Machine Learning does not answer")
-                    for other in chosen[number + 1 :]
-                )
+            away = _away(pair)
+            if away:
+                yield from (Failure(other.info.run_id, f"{away} does not answer") for other in chosen[number + 1 :])
                 return
-        on_done()
 
 
-def _answers(client: MlflowClient) -> bool:
+def _away(pair: Pair) -> str:
+    """Return which server does not answer, if one does not."""
     from mlflow.exceptions import MlflowException
 
-    try:
-        client.search_experiments(max_results=1)
-    except MlflowException:
-        return False
-    return True
+    for name, client in (("Azure Machine Learning", pair.target), ("Databricks", pair.source)):
+        try:
+            client.search_experiments(max_results=1)
+        except (MlflowException, OSError):
+            return name
+    return ""
 
 
 def _search(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
