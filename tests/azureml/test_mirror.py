@@ -71,8 +71,10 @@ def test_what_azure_ml_does_not_take_is_cut_or_left_out_and_each_item_is_named(r
         run_id = made.info.run_id
         source.log_batch(run_id, tags=[mlflow.entities.RunTag(f"tag{i:02}", str(i)) for i in range(60)])
         for first in (0, 100, 200):
-            source.log_batch(run_id, params=[mlflow.entities.Param(f"p{i:03}", str(i)) for i in range(first, first + 70)])
-        model = source.create_logged_model(experiment_id, "model", run_id, tags={"team": "a"}, params={"depth": "3", "p000": "0"})
+            params = [mlflow.entities.Param(f"p{i:03}", str(i)) for i in range(first, first + 70)]
+            source.log_batch(run_id, params=params)
+        of_model = {"tags": {"team": "a"}, "params": {"depth": "3", "p000": "0"}}
+        model = source.create_logged_model(experiment_id, "model", run_id, **of_model)
         source.log_outputs(run_id, [mlflow.entities.LoggedModelOutput(model.model_id, 0)])
         source.log_metric(run_id, "auc", 0.9, model_id=model.model_id)
         source.set_terminated(run_id)
@@ -131,8 +133,10 @@ def test_any_request_may_fail_or_end_the_process_and_the_next_call_completes_one
         """
         logging.disable(logging.WARNING)
         # Every request and every kind of fault: python -m tests.azureml.mirror_faults.
-        chosen = {"killed after": (19, 3), "killed before": (23, 9), "answer lost, then retried": (31, 6), "gone": (29, 12)}
-        outcomes = [o for kind, (every, first) in chosen.items() for o in mirror_faults.sweep(aml, [kind], every, first)]
+        chosen = [
+            ("killed after", 19, 3), ("killed before", 23, 9), ("answer lost, then retried", 31, 6), ("gone", 29, 12),
+        ]
+        outcomes = [o for kind, every, first in chosen for o in mirror_faults.sweep(aml, [kind], every, first)]
         answer(outcomes=outcomes, race=mirror_faults.race(aml, 2))
         """
     )
@@ -191,14 +195,16 @@ def test_training_ends_without_azure_ml_and_a_later_job_mirrors_and_registers_fr
         made = [registry.register(run, model_uri, name, {"n": "1"}) for _ in range(2)]
         version = tracking.versions(name)[0]
         uris = [mlflow.get_tracking_uri(), mlflow.get_registry_uri()]
-        scored = mlflow.pyfunc.load_model(str(tracking.download_model(f"models:/{name}/1", Path("downloaded")))).predict(rows)
+        model_folder = tracking.download_model(f"models:/{name}/1", Path("downloaded"))
+        scored = mlflow.pyfunc.load_model(str(model_folder)).predict(rows)
         answer(
             status=run.info.status, away=away, back=back, cannot_register=cannot_register, table=table, uris=uris,
             steps=[steps, len(source.get_metric_history(other, "step")), len(source.list_artifacts(other))],
             copies=len(target.search_runs([target.get_experiment_by_name("dual").experiment_id])),
             made=[[str(v.version), new] for v, new in made], version=[version.run_id, version.tags],
             copy=source.get_run(run.info.run_id).data.tags["mirrored_to_run_id"], run_id=run.info.run_id,
-            named=tracking.run_id(version), scored=list(scored), different=mirrored_runs.differences(source, target, run.info.run_id),
+            named=tracking.run_id(version), scored=list(scored),
+            different=mirrored_runs.differences(source, target, run.info.run_id),
         )
         """,
         MLFLOW_HTTP_REQUEST_MAX_RETRIES="1",

@@ -1,4 +1,4 @@
-"""How long it takes to bring a run to Azure ML: mirrored, logged again call by call, or copied with mlflow-export-import.
+"""How long it takes to bring a run to Azure ML: mirrored, logged call by call, or by mlflow-export-import.
 
     python -m tests.benchmarks.mirror [--points 1000] [--calls 2000] [--export-import BIN]
 

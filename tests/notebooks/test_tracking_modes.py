@@ -79,7 +79,7 @@ def earlier_requests(aml):
 
 @pytest.fixture(scope="module")
 def in_azureml(machine, workspace, earlier_requests, tmp_path_factory):
-    """All four notebooks with a scikit-learn model, then the two jobs with a Spark ML model; the jobs' output folder."""
+    """All notebooks with a scikit-learn model, then the two jobs with a Spark ML model; the jobs' output folder."""
     mode = {"tracking_mode": "azureml", "experiment_name": "/Shared/churn"} | workspace
     machine.nbmake(*NOTEBOOKS, **mode, batch_id="one")
     output = tmp_path_factory.mktemp("jobs")
