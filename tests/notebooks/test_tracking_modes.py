@@ -155,10 +155,10 @@ def test_with_the_registry_in_azure_ml_a_run_in_databricks_is_named_by_its_versi
 def test_in_dual_mode_the_run_in_databricks_has_a_copy_in_azure_ml_of_which_the_version_is_made(
     machine, workspace, databricks, read_aml
 ):
-    mode = {"tracking_mode": "dual", "model_registry": "azureml", "experiment_name": "/Shared/dual"} | workspace
-    machine.nbmake(*NOTEBOOKS, **mode, model_name="dual")
-    run = databricks_run(databricks, "/Shared/dual")
-    found = read_aml("dual", "dual")
+    mode = {"tracking_mode": "dual", "model_registry": "azureml", "experiment_name": "/Shared/mirrored"} | workspace
+    machine.nbmake(*NOTEBOOKS, **mode, model_name="mirrored")
+    run = databricks_run(databricks, "/Shared/mirrored")
+    found = read_aml("mirrored", "mirrored")
     (copy,) = found["runs"]
     assert run.data.tags["mirrored_to_run_id"] == copy["run_id"]
     assert copy["tags"]["mirrored_from_run_id"] == copy["model_run_id"] == run.info.run_id
@@ -168,7 +168,7 @@ def test_in_dual_mode_the_run_in_databricks_has_a_copy_in_azure_ml_of_which_the_
     version = found["versions"]["1"]
     assert version["run_id"] == copy["run_id"] and version["tags"]["run_id"] == run.info.run_id
     assert version["tags"]["tracking_server"] == databricks.url and "champion" in version["tags"]
-    assert set(machine.table("dual_predictions")["model_version"]) == {1}
+    assert set(machine.table("mirrored_predictions")["model_version"]) == {1}
 
 
 def test_runs_in_databricks_have_parameters_histories_plots_and_a_model_that_is_registered_and_scores(
