@@ -89,7 +89,8 @@ def export_import(commands: Path, run_id: str, environment: dict[str, str], fold
     """Copy the run with mlflow-export-import, and print the time or why it fails."""
     start = time.perf_counter()
     for name, uri, arguments in (
-        ("export-run", "databricks", ["--run-id", run_id, "--output-dir", str(folder)]),
+        # By its address: the tool does not take the token of DATABRICKS_TOKEN for `databricks`.
+        ("export-run", environment["DATABRICKS_HOST"], ["--run-id", run_id, "--output-dir", str(folder)]),
         ("import-run", environment["TRACKING_URI"], ["--input-dir", str(folder), "--experiment-name", "export_import"]),
     ):
         command = [commands / name, *arguments]
