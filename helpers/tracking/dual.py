@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from helpers import azureml, runtime
 from helpers.azureml.rest import first_line
 from helpers.tracking import experiment_names, mirror
-from helpers.tracking.modes import RETRIES, databricks_named
+from helpers.tracking.modes import bound_retries, databricks_named
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -42,8 +42,7 @@ def experiments(p: SimpleNamespace, azureml_name: str = "") -> mirror.Pair:
     mlflow.exceptions.MlflowException, ConnectionError
         If a server cannot be reached.
     """
-    for name, value in RETRIES.items():
-        os.environ.setdefault(name, value)
+    bound_retries()
     # A bar for each of thousands of files tells nothing.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     source_name = experiment_names.on_databricks(p.experiment_name, runtime.workspace_user)
@@ -112,7 +111,7 @@ def mirror_for_registry(p: SimpleNamespace, run: Run) -> str:
         If a server cannot be reached, or refuses.
     """
     if p.tracking_mode != "dual" or p.model_registry != "azureml":
-        return "The model is registered from this run itself."
+        return "Only tracking_mode=dual with model_registry=azureml mirrors the run first."
     return describe(mirror.mirror_run(experiments(p), run.info.run_id))
 
 

@@ -187,9 +187,7 @@ def configure(p: SimpleNamespace) -> Tracking:
     mlflow.exceptions.MlflowException, ConnectionError
         If the tracking server cannot be reached or refuses the experiment.
     """
-    # MLflow reads these when a client is made.
-    for name, value in RETRIES.items():
-        os.environ.setdefault(name, value)
+    bound_retries()
     chosen, workspace, azureml_error = servers(p.tracking_mode, p.model_registry, AZUREML), None, None
     experiment_name = _experiment_name(chosen.tracking_uri, p.experiment_name)
     if p.tracking_mode == "dual":
@@ -218,6 +216,12 @@ def configure(p: SimpleNamespace) -> Tracking:
     return Tracking(
         chosen.tracking_uri, chosen.registry_uri, experiment.experiment_id, experiment.name, workspace, azureml_error
     )
+
+
+def bound_retries() -> None:
+    """Have MLflow's clients try again for half a minute only, unless the environment says otherwise."""
+    for name, value in RETRIES.items():
+        os.environ.setdefault(name, value)
 
 
 @contextmanager

@@ -14,8 +14,9 @@ from helpers.local_job import kernel_sockets
 
 @functools.wraps(NotebookClient.__init__)
 def _with_sockets(self: NotebookClient, *arguments: object, **named: object) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="kernel"))
-    _init(self, *arguments, config=kernel_sockets(folder), **named)
+    # Kept by the client, and removed with it.
+    self._sockets = tempfile.TemporaryDirectory()
+    _init(self, *arguments, config=kernel_sockets(Path(self._sockets.name)), **named)
 
 
 _init, NotebookClient.__init__ = NotebookClient.__init__, _with_sockets

@@ -84,6 +84,15 @@ def test_parameters_and_task_values_pass_through_a_job_in_order(bundle, capsys):
     assert "first: cell 1/1 Step first" in printed and "last: done" in printed
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such sockets")
+def test_a_kernel_takes_no_port_that_another_job_might_take(bundle):
+    show = "import ipykernel, json\nruntime.set_task_value('kernel', json.loads(ipykernel.get_connection_info()))"
+    bundle.job("j", bundle.task("a", show))
+    _, summary = bundle.run("j")
+    kernel = summary["jobs"]["j"]["tasks"]["a"]["task_values"]["kernel"]
+    assert kernel["transport"] == "ipc" and Path(kernel["ip"]).is_absolute()
+
+
 def test_a_failure_stops_what_is_behind_it_and_run_if_decides_the_rest(bundle, capsys):
     bundle.job(
         "j",

@@ -57,26 +57,24 @@ def copy(pair: Pair, source: Run, target: Run, unchanged: bool) -> tuple[int, li
     all_files = _of_source(pair, source, left_out)
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(_THREADS) as threads:
 
-        def copy_one(file: _File, address: str | None, exists: bool) -> bool:
-            return _copy_one(files, file, Path(scratch), address, exists, unchanged)
+        def copy_one(file: _File) -> bool:
+            return _copy_one(files, file, Path(scratch), addresses.get(file.target_path), unchanged)
 
         while batch := list(itertools.islice(all_files, CREATED_AT_ONCE)):
             new = [file.target_path for file in batch if file.target_path not in there]
             addresses, refused = files.create(new) if new else ({}, {})
             left_out += [limits.LeftOut("file", path, why) for path, why in refused.items()]
             wanted = [file for file in batch if file.target_path not in refused]
-            written += sum(
-                threads.map(
-                    lambda file: copy_one(file, addresses.get(file.target_path), file.target_path not in addresses),
-                    wanted,
-                )
-            )
+            written += sum(threads.map(copy_one, wanted))
     return written, left_out
 
 
-def _copy_one(files: RunFiles, file: _File, scratch: Path, address: str | None, exists: bool, unchanged: bool) -> bool:
-    """Copy a file unless its copy is as it should be; return whether it was written."""
-    found = files.content(file.target_path) if exists else None
+def _copy_one(files: RunFiles, file: _File, scratch: Path, address: str | None, unchanged: bool) -> bool:
+    """Copy a file unless its copy is as it should be; return whether it was written.
+
+    The address is that of a path that was created a moment ago, and is empty.
+    """
+    found = files.content(file.target_path) if address is None else None
     if found is not None and found.size == file.size and unchanged:
         return False
     with tempfile.TemporaryDirectory(dir=scratch) as folder:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import threading
 
 import requests
-from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
+from werkzeug.serving import ThreadedWSGIServer
 from werkzeug.wrappers import Request, Response
 
 from tests.azureml.server.gate import Gate
+from tests.azureml.server.https import KeepAliveHandler
 
 # Of this connection only, or written anew on each.
 _NOT_PASSED_ON = {"connection", "content-encoding", "content-length", "host", "transfer-encoding"}
-
-
-class _Handler(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"
 
 
 def open_front(url: str, gate: Gate) -> str:
@@ -42,7 +39,7 @@ def open_front(url: str, gate: Gate) -> str:
         )
         return Response(answer.content, answer.status_code, _passed_on(answer.headers.items()))
 
-    server = ThreadedWSGIServer("127.0.0.1", 0, gate.before(pass_on), handler=_Handler)
+    server = ThreadedWSGIServer("127.0.0.1", 0, gate.before(pass_on), handler=KeepAliveHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return f"http://127.0.0.1:{server.port}"
 

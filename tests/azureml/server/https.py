@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 
-class _Handler(WSGIRequestHandler):
+class KeepAliveHandler(WSGIRequestHandler):
+    """Answers more than one request a connection."""
+
     protocol_version = "HTTP/1.1"
 
 
@@ -24,7 +26,7 @@ class HttpsServer(ThreadedWSGIServer):
     """
 
     def __init__(self, app: WSGIApplication, certificate_file: Path) -> None:
-        super().__init__("127.0.0.1", 0, app, handler=_Handler)
+        super().__init__("127.0.0.1", 0, app, handler=KeepAliveHandler)
         # Werkzeug reads it only to say that the scheme is https.
         self.ssl_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self.ssl_context.load_cert_chain(certificate_file)
