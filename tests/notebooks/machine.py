@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 ROOT = Path(__file__).parents[2]
+NOTEBOOKS = ("01_setup", "02_train", "03_register", "04_batch_score")
+PLOTS = ["confusion_matrix", "feature_importance", "loss_curve", "roc_curve"]
 
 
 class Machine:
