@@ -33,7 +33,8 @@ def log_random(client: MlflowClient, experiment_id: str, seed: int) -> str:
     for _ in range(chance.choice([0, 1, 5, 55])):
         log_metric(client, run_id, _name(chance), chance, chance.choice([1, 2, 7]))
     if seed % 5 == 0:
-        log_metric(client, run_id, "long", chance, 1300)
+        # More than a page of its history, and than any request takes.
+        log_metric(client, run_id, "long", chance, 5300)
     for number in range(chance.choice([0, 1, 3])):
         dataset = Dataset(f"table {number}", f"digest{number}", "local", '{"uri": "x"}', '{"a": 1}', None)
         client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
