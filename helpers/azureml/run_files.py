@@ -11,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from azure.storage.blob import BlobClient
 
 # The plugin's own clients wait for minutes, each by its own clock; these for about 1 + 2 + 4 + 8 s.
 _REST_RETRIES = {"retry_total": 4, "retry_backoff_factor": 1}
@@ -48,6 +51,7 @@ class RunFiles:
     """
 
     def __init__(self, tracking_uri: str, artifact_uri: str) -> None:
+        from azure.core.pipeline.transport import RequestsTransport
         from azureml.mlflow._client.artifact.local_artifact_client import LocalArtifactClient
         from azureml.mlflow._client.artifact.run_artifact_client import RunArtifactsClient
         from azureml.mlflow._internal.service_context_loader import _AzureMLServiceContextLoader
@@ -65,6 +69,8 @@ class RunFiles:
         self._container = workspace | {"origin": "ExperimentRun", "container": f"dcid.{run['runid']}"}
         self._runs = RunArtifactsClient(context, run["experiment"], run["runid"], "")._client.run_artifacts
         self._artifacts = LocalArtifactClient(context, "", "", "")._client.artifacts
+        # One for all files, each of which would otherwise be sent over a connection of its own.
+        self._connections = RequestsTransport()
 
     def paths(self) -> set[str]:
         """Return the paths that exist, whether or not they can be read."""
@@ -98,7 +104,7 @@ class RunFiles:
 
         address = self._runs.get_content_information(**self._of_run, path=path, **_REST_RETRIES).content_uri
         try:
-            properties = _blob(address).get_blob_properties()
+            properties = self._blob(address).get_blob_properties()
         except ResourceNotFoundError:
             return None
         md5 = properties.content_settings.content_md5
@@ -123,13 +129,18 @@ class RunFiles:
         settings = ContentSettings(content_md5=bytearray(md5))
         with file.open("rb") as stream:
             # Without `overwrite` a repeated request, whose first answer was lost, would conflict with itself.
-            _blob(address).upload_blob(
+            self._blob(address).upload_blob(
                 stream, length=file.stat().st_size, overwrite=True, max_concurrency=1, content_settings=settings
             )
 
+    def _blob(self, address: str) -> BlobClient:
+        from azure.storage.blob import BlobClient, ExponentialRetry
 
-def _blob(address: str) -> Any:
-    from azure.storage.blob import BlobClient, ExponentialRetry
-
-    retries = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3, random_jitter_range=0)
-    return BlobClient.from_blob_url(address, retry_policy=retries, max_single_put_size=_PIECE, max_block_size=_PIECE)
+        retries = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3, random_jitter_range=0)
+        return BlobClient.from_blob_url(
+            address,
+            retry_policy=retries,
+            transport=self._connections,
+            max_single_put_size=_PIECE,
+            max_block_size=_PIECE,
+        )

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from tests.azureml.stand_in import plain_environment
 
+_STORE = "mlflow.db"
 _ATTEMPTS = 3
 _SECONDS_TO_START = 60
 
@@ -74,6 +75,11 @@ class DatabricksStandIn:
                 process.wait()
         raise RuntimeError(f"mlflow server did not start: {(folder / 'server.log').read_text()[-2000:]}")
 
+    @property
+    def store(self) -> Path:
+        """The server's SQLite database."""
+        return self.folder / _STORE
+
     def environment(self) -> dict[str, str]:
         """Return the variables that a client's process needs for tracking URI ``databricks``."""
         return {"DATABRICKS_HOST": self.url, "DATABRICKS_TOKEN": self.token, "NO_PROXY": "127.0.0.1"}
@@ -87,7 +93,7 @@ def _free_port() -> int:
 
 def _start(folder: Path, port: int, python: str) -> subprocess.Popen[bytes]:
     command = [python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--no-serve-artifacts"]
+    command += ["--backend-store-uri", f"sqlite:///{folder / _STORE}", "--no-serve-artifacts"]
     command += ["--default-artifact-root", (folder / "artifacts").as_uri()]
     # The queue of background jobs is not played, and would take ten seconds to end.
     environment = plain_environment() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

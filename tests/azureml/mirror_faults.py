@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
+from tqdm import tqdm
 
 from tests.azureml import both_servers, mirrored_runs
 from tests.azureml.databricks_stand_in import DatabricksStandIn
@@ -244,12 +245,15 @@ def main() -> int:
         return _with_servers()
     aml = both_servers.stand_in()
     logging.disable(logging.WARNING)
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     tried, failed = {}, 0
-    for outcome in sweep(aml, options.kind or list(KINDS), options.every):
-        tried[outcome.kind] = tried.get(outcome.kind, 0) + 1
-        failed += bool(outcome.problems)
-        if outcome.problems:
-            print(outcome, flush=True)
+    for kind in options.kind or KINDS:
+        outcomes = tqdm(sweep(aml, [kind], options.every), desc=kind, unit=" faults", mininterval=10)
+        for number, outcome in enumerate(outcomes, start=1):
+            tried[kind] = number
+            failed += bool(outcome.problems)
+            if outcome.problems:
+                print(outcome, flush=True)
     for number in range(options.races):
         problems = race(aml, 2 + number % 2)
         failed += bool(problems)
