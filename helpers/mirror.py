@@ -31,10 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from helpers.tracking import dual, mirror
 
-    # For the artifacts on older MLflow, which finds their server through this. It is this process's only one.
-    mlflow.set_tracking_uri("databricks")
     try:
-        pair = dual.experiments(_parameters(options), options.to)
+        given = _parameters(options)
+        # For the artifacts on older MLflow, which finds their server through this. It is this process's only one.
+        mlflow.set_tracking_uri("databricks")
+        pair = dual.experiments(given, options.to)
         chosen = mirror.pending(pair) if options.pending else mirror.runs(pair)
     except (ParameterError, AzureError, LookupError, MlflowException, OSError) as error:
         print(f"{type(error).__name__}: {first_line(error)}", file=sys.stderr)
@@ -56,10 +57,10 @@ def _parameters(options: argparse.Namespace) -> SimpleNamespace:
         name: os.environ.get(f"{PARAMETER_PREFIX}{name.upper()}", parameters.FIELDS[name].default)
         for name in parameters.TRACKING
     }
-    given = {"experiment_name": options.experiment} | dict(options.param)
-    parameters.require_declared(given, "--param")
-    values |= {name: value for name, value in given.items() if name in values}
-    return parameters.parse(values, sources | dict.fromkeys(given, "the command line"))
+    given = dict(options.param)
+    parameters.require_declared(given, "--param", [name for name in parameters.TRACKING if name.startswith("azureml_")])
+    given["experiment_name"] = options.experiment
+    return parameters.parse(values | given, sources | dict.fromkeys(given, "the command line"))
 
 
 def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -7,7 +7,7 @@ runner checks what it is given against this list before it starts anything.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -211,8 +211,16 @@ def default_text(name: str) -> str:
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 
-def require_declared(names, source: str = "") -> None:
+def require_declared(names: Iterable[str], source: str = "", declared: Collection[str] = FIELDS) -> None:
     """Refuse names that are not declared.
+
+    Parameters
+    ----------
+    names : iterable of str
+    source : str, optional
+        Where they came from, for the error.
+    declared : collection of str, optional
+        Those of one command; all of the bundle's otherwise.
 
     Raises
     ------
@@ -222,11 +230,11 @@ def require_declared(names, source: str = "") -> None:
     import difflib
 
     for name in names:
-        if name not in FIELDS:
-            near = difflib.get_close_matches(name, FIELDS, n=1)
+        if name not in declared:
+            near = difflib.get_close_matches(name, declared, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ParameterError(
-                name, "", f"unknown parameter; {hint}declared are: {', '.join(sorted(FIELDS))}", source
+                name, "", f"unknown parameter; {hint}declared are: {', '.join(sorted(declared))}", source
             )
 
 

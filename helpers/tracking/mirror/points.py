@@ -1,6 +1,6 @@
 """The points of a run's metrics, read and sent as the JSON that MLflow's REST API has for them.
 
-Its client makes a message of each point and then an object, or the other way round: four times the work.
+Its client makes a message of each point and then an object, or the other way round: ten times the work.
 https://mlflow.org/docs/latest/api_reference/rest-api.html
 """
 
