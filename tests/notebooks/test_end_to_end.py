@@ -70,7 +70,6 @@ def test_a_worse_model_is_registered_but_not_promoted_and_a_batch_scored_again_i
     first_round.nbmake(
         "02_train", "03_register", "04_batch_score", epochs=1, learning_rate=1e-9, batch_id="monday"
     )
-    first_round.nbmake("04_batch_score", batch_id="tuesday", scoring_filter="id < 100", model_version=2)
 
     versions = first_round.client.search_model_versions("name = 'breast_cancer'")
     assert sorted(int(version.version) for version in versions) == [1, 2]
@@ -79,14 +78,11 @@ def test_a_worse_model_is_registered_but_not_promoted_and_a_batch_scored_again_i
     assert str(first_round.client.get_model_version_by_alias("breast_cancer", "champion").version) == "1"
 
     after = first_round.table("breast_cancer_predictions")
-    monday, tuesday = (after[after["batch_id"] == name] for name in ("monday", "tuesday"))
     columns = ["id", "prediction", "probability", "model_version"]
     pd.testing.assert_frame_equal(
-        monday[columns].sort_values("id", ignore_index=True), before[columns].sort_values("id", ignore_index=True)
+        after[columns].sort_values("id", ignore_index=True), before[columns].sort_values("id", ignore_index=True)
     )
-    assert (monday["scored_at"] > before["scored_at"].max()).all()
-    assert sorted(tuesday["id"]) == list(range(100))
-    assert set(tuesday["model_version"]) == {2}
+    assert (after["scored_at"] > before["scored_at"].max()).all()
 
 
 def test_the_jobs_run_on_data_of_another_shape_with_the_spark_flavor(tmp_path, quick_jvm, monkeypatch, capsys):
