@@ -181,15 +181,13 @@ def sweep(aml: AzureMLStandIn, kinds: list[str], every: int = 1, first: int = 0)
             fault = dict(KINDS[kind])
             retries = fault.pop("retries")
             fault = {"times": 1, "skip": number} | fault
-            before = _count(aml)
             fork = Fork(lambda: mirror(retries, run_id, databricks=front))
             aml.faults.add(f"^\\w+ (?!{DISCOVERY})", fault.pop("answer"), pid=fork.pid, **fault)
             fork.go()
             status, said = fork.end()
-            aml.faults.clear()
-            made = _count(aml) - before
-            if made <= number:
-                # The fault came after the last request.
+            (met,) = aml.faults.clear()
+            if not met.taken:
+                # The request before was the last.
                 break
             problems = []
             if kind.startswith("killed") and status != -signal.SIGKILL:
@@ -202,10 +200,6 @@ def sweep(aml: AzureMLStandIn, kinds: list[str], every: int = 1, first: int = 0)
             _, different = in_fork(lambda: compare(parent_id, run_id))
             yield Outcome(kind, number, status != 0, problems + different)
             number += every
-
-
-def _count(aml: AzureMLStandIn) -> int:
-    return len([request for request in aml.requests() if request.path != DISCOVERY])
 
 
 def race(aml: AzureMLStandIn, processes: int) -> list[str]:

@@ -171,9 +171,9 @@ class Faults:
         """
         self.stand_in.control("POST", "faults", asdict(Fault(pattern, answer, **details)))
 
-    def clear(self) -> None:
-        """Switch all faults off."""
-        self.stand_in.control("DELETE", "faults")
+    def clear(self) -> list[Fault]:
+        """Switch all faults off, and return them as they are by now."""
+        return [Fault(**fault) for fault in self.stand_in.control("DELETE", "faults")]
 
 
 def plain_environment() -> dict[str, str]:

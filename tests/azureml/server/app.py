@@ -71,8 +71,7 @@ def _control(entra: Entra, faults: FaultList, gate: Gate) -> Blueprint:
 
     @routes.delete("/faults")
     def clear_faults() -> Response:
-        faults.clear()
-        return Response(status=204)
+        return jsonify(faults.clear())
 
     @routes.delete("/tokens")
     def expire_tokens() -> Response:

@@ -29,6 +29,8 @@ class Fault:
         Seconds, the header of a 429 or 503.
     delay : float
         Seconds to wait first.
+    taken : int
+        How many requests have met it.
     """
 
     pattern: str
@@ -38,6 +40,7 @@ class Fault:
     pid: int | None = None
     retry_after: int | None = None
     delay: float = 0.0
+    taken: int = 0
 
 
 class FaultList:
@@ -53,10 +56,11 @@ class FaultList:
         with self._lock:
             self._faults.append(fault)
 
-    def clear(self) -> None:
-        """Forget all faults."""
+    def clear(self) -> list[Fault]:
+        """Forget all faults, and return them."""
         with self._lock:
-            self._faults.clear()
+            cleared, self._faults = self._faults, []
+        return cleared
 
     def take(self, request_line: str) -> Fault | None:
         """Return the fault for a request, and count it."""
@@ -68,5 +72,6 @@ class FaultList:
                         continue
                     if fault.times is not None:
                         fault.times -= 1
+                    fault.taken += 1
                     return fault
         return None
