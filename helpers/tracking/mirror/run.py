@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -85,9 +86,12 @@ def mirror_run(pair: Pair, run_id: str) -> Mirrored:
 def _copy(pair: Pair, source: Run, copy: Run) -> Mirrored:
     done = Mirrored(source.info.run_id, copy.info.run_id, source.info.status)
     done.left_out += _copy_parameters(pair, source, copy)
-    done.points, left_out = metrics.copy(pair, source, copy)
-    done.left_out += left_out + inputs.copy(pair, source, copy)
-    done.files, left_out = files.copy(pair, source, copy, unchanged=_same_end(source, copy))
+    # At the same time: while one waits for its server, the other has work to do.
+    with ThreadPoolExecutor(1) as thread:
+        of_files = thread.submit(files.copy, pair, source, copy, unchanged=_same_end(source, copy))
+        done.points, left_out = metrics.copy(pair, source, copy)
+        done.left_out += left_out + inputs.copy(pair, source, copy)
+        done.files, left_out = of_files.result()
     done.left_out += left_out
     # After all else, because these say what is left out of it.
     done.left_out += _copy_tags(pair, source, copy, done.left_out)
