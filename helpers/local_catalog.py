@@ -8,19 +8,22 @@ each table's folder holds the ``CREATE TABLE`` statement that made it.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 # Spark's readers pass over names that begin with an underscore.
 STATEMENT = "_create_table.sql"
 UNFINISHED = "_unfinished_"
+_ATTEMPTS = "_attempts"
 
 
 def table_folder(warehouse: Path, table: str) -> Path:
@@ -77,3 +80,37 @@ def new_table(spark: SparkSession, table: str) -> Iterator[None]:
     statement = spark.sql(f"SHOW CREATE TABLE {table}").first()[0]
     (folder / STATEMENT).write_text(re.sub(r"^LOCATION '.*'\n", "", statement, flags=re.M) + "\n")
     unfinished.unlink()
+
+
+def replace_partition(rows: DataFrame, table: str, column: str, value: str) -> None:
+    """Replace the rows of one partition, for all readers at once.
+
+    Spark would delete the old files before it writes the new ones. Here the new ones are written beside the
+    table, and then the partition's folder, a symbolic link, is made to point to them. Whoever has listed
+    the old files and not opened them yet gets an error, and reads again.
+
+    Parameters
+    ----------
+    rows : pyspark.sql.DataFrame
+        The table's columns without the partition's.
+    table : str
+        Qualified name.
+    column, value : str
+        The partition. Of what Spark writes another way in a path, the value may have colons only.
+    """
+    folder = table_folder(_warehouse(rows.sparkSession), table)
+    partition = f"{column}={value.replace(':', '%3A')}"
+    link, attempts = folder / partition, folder / _ATTEMPTS / partition
+    attempt = attempts / uuid.uuid4().hex
+    rows.write.parquet(str(attempt))
+    if link.is_dir() and not link.is_symlink():
+        # Written by Spark itself.
+        link.rename(attempts / uuid.uuid4().hex)
+    new_link = attempts / "link"
+    new_link.unlink(missing_ok=True)
+    new_link.symlink_to(os.path.relpath(attempt, folder))
+    new_link.replace(link)
+    rows.sparkSession.catalog.refreshTable(table)
+    for old in attempts.iterdir():
+        if old != attempt:
+            shutil.rmtree(old)

@@ -161,6 +161,11 @@ class Parameters(BaseModel):
     scoring_filter: str = Field(
         "", description="SQL condition that picks the rows to score, e.g. `id < 100`. Empty: all rows"
     )
+    scoring_engine: Literal["auto", "sql", "udf"] = Field(
+        "auto",
+        description="What applies a scikit-learn model. sql: Spark's own expressions, for linear pipelines. udf: Python. "
+        "auto: sql where it gives the model's answers",
+    )
     model_name: ModelName = Field("breast_cancer", description="Name in the model registry")
     model_version: Version = Field("", description="Version to use. Empty: the champion")
     model_flavor: Literal["sklearn", "spark"] = Field(

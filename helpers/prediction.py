@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import runtime, tracking
+from helpers import runtime, sql_engine, tracking
 from helpers.parameters import ParameterError
 from helpers.tables import quoted
 
@@ -19,6 +19,27 @@ if TYPE_CHECKING:
     from pyspark.sql.types import DataType
 
 LOADER = "predict_with_probabilities"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What applies a model to rows.
+
+    Attributes
+    ----------
+    name : str
+        ``spark ml``, ``sql`` or ``udf``.
+    why : str
+    translation : helpers.sql_engine.Translation or None
+        Of the engine ``sql``.
+    """
+
+    name: str
+    why: str
+    translation: sql_engine.Translation | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.why})"
 
 
 @dataclass(frozen=True)
@@ -37,6 +58,8 @@ class Predictor:
         Type of a prediction.
     folder : pathlib.Path
         The MLflow model; where `gives_probabilities`, with the loader that gives them.
+    estimator : sklearn.base.BaseEstimator or None
+        Of a scikit-learn model.
     gives_probabilities : bool
         Of models that are not Spark ML's.
     is_spark_ml : bool
@@ -47,6 +70,7 @@ class Predictor:
     inputs: dict[str, DataType]
     output_type: DataType
     folder: Path
+    estimator: Any
     gives_probabilities: bool
     is_spark_ml: bool
 
@@ -76,7 +100,41 @@ class Predictor:
         if problems:
             raise ParameterError(parameter, value, f"does not fit the model {self.model_uri}: {'; '.join(problems)}")
 
-    def transform(self, rows: DataFrame, keep: list[str]) -> DataFrame:
+    def engine(self, rows: DataFrame, wanted: str = "auto") -> Engine:
+        """Choose what applies the model to rows.
+
+        Parameters
+        ----------
+        rows : pyspark.sql.DataFrame
+            With the columns of the signature; the engine ``sql`` is checked on some of them.
+        wanted : str, default "auto"
+            ``auto``, ``sql`` or ``udf``. ``auto`` is SQL where that gives the model's answers, else a UDF. A Spark
+            ML model is applied by Spark itself, whatever is wanted.
+
+        Raises
+        ------
+        ParameterError
+            If ``sql`` is wanted and cannot be had.
+        """
+        if self.is_spark_ml:
+            return Engine("spark ml", "a Spark ML model's own transform")
+        if wanted == "udf":
+            return Engine("udf", "as scoring_engine says")
+        try:
+            if self.estimator is None or bool(self.classes) != hasattr(self.estimator, "classes_"):
+                raise sql_engine.NotTranslated("it is no scikit-learn model of numbers or of classes' probabilities")
+            translation = sql_engine.translate(self.estimator, self.inputs)
+            difference = sql_engine.check(translation, self.estimator, self.inputs, rows)
+        except sql_engine.NotTranslated as reason:
+            if wanted == "sql":
+                raise ParameterError(
+                    "scoring_engine", wanted, f"cannot score {self.model_uri}: {reason}. Say auto or udf."
+                ) from None
+            return Engine("udf", f"not sql: {reason}")
+        why = f"checked against the model: the same classes, numbers within {difference:.0e}"
+        return Engine("sql", why, translation)
+
+    def transform(self, rows: DataFrame, keep: list[str], engine: Engine | None = None) -> DataFrame:
         """Add predictions to rows.
 
         Parameters
@@ -85,6 +143,8 @@ class Predictor:
             With the columns of the signature, whatever others there are.
         keep : list of str
             Columns of `rows` that the result has, too.
+        engine : Engine, optional
+            What `engine` chose; by default it chooses now.
 
         Returns
         -------
@@ -100,7 +160,18 @@ class Predictor:
         kept = [F.col(quoted(name)).alias(f"_keep_{i}") for i, name in enumerate(keep)]
         inputs = [F.col(quoted(name)).cast(kind) for name, kind in self.inputs.items()]
         prediction, probabilities = F.col("prediction"), F.lit(None).cast("array<double>")
-        if self.is_spark_ml:
+        engine = engine or self.engine(rows)
+        if engine.translation:
+            refused = F.concat(
+                F.lit(f"the model {self.model_uri} refuses a row in which a value is missing or infinite: "),
+                F.to_json(F.struct(*(F.col(quoted(name)) for name in keep))),
+            )
+            scored = engine.translation.transform(rows, [*kept, refused.alias("_refused")])
+            # As the model itself would fail.
+            failure = F.raise_error(F.col("_refused")).cast(self.output_type)
+            prediction = F.coalesce(F.col("prediction").cast(self.output_type), failure)
+            probabilities = F.col("probabilities")
+        elif self.is_spark_ml:
             # Through spark_udf it would start a Spark session inside each Python worker.
             named = [column.alias(name) for column, name in zip(inputs, self.inputs, strict=True)]
             with runtime.quiet("mlflow.spark"):
@@ -165,7 +236,7 @@ def load(model_uri: str) -> Predictor:
             "has no signature with named columns; log it with signature=infer_signature(<a pandas DataFrame>, …)",
         )
     output_type = _output_type(model_uri, signature.outputs)
-    classes, gives_probabilities = (model.metadata or {}).get("classes", []), False
+    classes, gives_probabilities, estimator = (model.metadata or {}).get("classes", []), False, None
     if "sklearn" in model.flavors:
         estimator = mlflow.sklearn.load_model(str(folder))
         gives_probabilities = hasattr(estimator, "predict_proba")
@@ -183,6 +254,7 @@ def load(model_uri: str) -> Predictor:
         inputs={column.name: column.type.to_spark() for column in signature.inputs.inputs},
         output_type=output_type,
         folder=folder,
+        estimator=estimator,
         gives_probabilities=gives_probabilities,
         is_spark_ml="spark" in model.flavors,
     )

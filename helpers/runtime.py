@@ -283,3 +283,26 @@ def replace_table(
 
         with local_catalog.new_table(rows.sparkSession, table):
             writer.create()
+
+
+def replace_partition(rows: DataFrame, table: str, column: str, value: str) -> None:
+    """Replace the rows of one partition of a table, and no others, at once: readers see the old or the new.
+
+    Parameters
+    ----------
+    rows : pyspark.sql.DataFrame
+        The table's columns without the partition's.
+    table : str
+        Qualified name, quoted where needed.
+    column, value : str
+        The partition column, of type string, and its value.
+    """
+    from pyspark.sql import functions as F
+
+    if _in_databricks():
+        # One commit of Delta: https://learn.microsoft.com/azure/databricks/delta/selective-overwrite
+        rows.withColumn(column, F.lit(value)).writeTo(table).overwrite(F.col(column) == value)
+    else:
+        from helpers import local_catalog
+
+        local_catalog.replace_partition(rows, table, column, value)

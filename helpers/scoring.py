@@ -25,12 +25,15 @@ class ScoredBatch:
     rows_scored : int
     rows_replaced : int
         Rows that the batch had in the table before.
+    engine : helpers.prediction.Engine
+        What applied the model.
     """
 
     prediction_table: str
     batch_id: str
     rows_scored: int
     rows_replaced: int
+    engine: prediction.Engine
 
 
 def default_prediction_table(model_name: str) -> str:
@@ -86,6 +89,7 @@ def score_batch(
     id_column: str,
     batch_id: str,
     scoring_table: str,
+    scoring_engine: str = "auto",
 ) -> ScoredBatch:
     """Score rows and write them as one batch, in place of what the batch had before.
 
@@ -106,6 +110,8 @@ def score_batch(
         Empty for today's date (UTC).
     scoring_table : str
         Where the rows came from, for messages.
+    scoring_engine : str, default "auto"
+        See `helpers.prediction.Predictor.engine`.
 
     Returns
     -------
@@ -121,7 +127,8 @@ def score_batch(
     batch_id = batch_id or datetime.now(timezone.utc).date().isoformat()
     predictor = prediction.load(f"models:/{version.name}/{version.version}")
     predictor.check_columns(rows, "scoring_table", scoring_table)
-    scored = predictor.transform(rows, [id_column]).select(
+    engine = predictor.engine(rows, scoring_engine)
+    scored = predictor.transform(rows, [id_column], engine).select(
         tables.quoted(id_column),
         "prediction",
         F.array_max("probabilities").alias("probability"),
@@ -142,13 +149,8 @@ def score_batch(
             "Name another table.",
         )
     replaced = _rows_of_batch(spark, prediction_table, batch_id)
-    # A static partition: the same statement replaces this batch, and only it, on Parquet and on
-    # Delta, whatever the session's partitionOverwriteMode is.
-    spark.sql(
-        f"INSERT OVERWRITE {prediction_table} PARTITION (batch_id = '{batch_id}') SELECT * FROM {{scored}}",
-        scored=scored,
-    )
-    return ScoredBatch(prediction_table, batch_id, _rows_of_batch(spark, prediction_table, batch_id), replaced)
+    runtime.replace_partition(scored, prediction_table, "batch_id", batch_id)
+    return ScoredBatch(prediction_table, batch_id, _rows_of_batch(spark, prediction_table, batch_id), replaced, engine)
 
 
 def _rows_of_batch(spark: SparkSession, prediction_table: str, batch_id: str) -> int:

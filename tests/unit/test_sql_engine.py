@@ -1,0 +1,134 @@
+"""Linear models as Spark's own expressions: the same answers, and which models have them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.models import infer_signature
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
+
+from helpers import prediction, sql_engine
+from helpers.parameters import ParameterError
+
+NUMBERS = ["size", "weight.kg", "`{odd}` name", "count"]
+LABELS = {"two": ["be'n", "mal"], "three": ["a", "b", "c"], "numbers": [0, 1, 7]}
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Rows with missing numbers and text, and rare categories."""
+    chance = np.random.default_rng(0)
+    rows = pd.DataFrame(chance.normal(size=(400, 3)), columns=NUMBERS[:3])
+    rows["count"] = chance.integers(0, 9, 400)
+    rows["city"] = chance.choice(["x", "y'z", "rare", "rarer", None], 400, p=[0.4, 0.4, 0.02, 0.01, 0.17])
+    rows.loc[3:9, "size"] = np.nan
+    return rows
+
+
+@pytest.fixture(scope="module")
+def table(spark, data):
+    types = ", ".join(f"`{name.replace('`', '``')}` double" for name in NUMBERS[:3])
+    filled = data.astype(object).where(data.notna(), None).astype({"count": "int64"})
+    return spark.createDataFrame(filled, f"{types}, count long, city string").cache()
+
+
+def preparation(categories=OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=3)):
+    numeric = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+    return ColumnTransformer([("numeric", numeric, NUMBERS), ("text", categories, ["city"])])
+
+
+def labels(data, names):
+    score = data["weight.kg"] + 0.3 * data["count"]
+    return pd.qcut(score, len(names), labels=False).map(dict(enumerate(names)))
+
+
+@pytest.fixture
+def load(register_estimator, data):
+    """Register a fitted estimator and load it for scoring."""
+
+    def fit_and_load(estimator, answers):
+        fitted = estimator.fit(data, answers)
+        outputs = pd.Series(fitted.predict(data), name="prediction")
+        version = register_estimator(fitted, infer_signature(data, outputs))
+        return prediction.load(f"models:/{version.name}/{version.version}")
+
+    return fit_and_load
+
+
+@pytest.mark.parametrize("classes", LABELS)
+@pytest.mark.parametrize("model", [LogisticRegression(), SGDClassifier(loss="log_loss", random_state=0)], ids=str)
+def test_a_classifier_predicts_the_same_classes_and_probabilities_in_every_row(load, table, data, model, classes):
+    predictor = load(make_pipeline(preparation(), model), labels(data, LABELS[classes]))
+    engine = predictor.engine(table)
+    assert engine.name == "sql", engine.why
+    scored = predictor.transform(table, NUMBERS[1:2], engine).toPandas().set_index(NUMBERS[1]).loc[data[NUMBERS[1]]]
+    estimator = predictor.estimator
+    assert scored["prediction"].tolist() == estimator.predict(data).tolist()
+    np.testing.assert_allclose(np.stack(scored["probabilities"]), estimator.predict_proba(data), rtol=1e-12, atol=1e-15)
+
+
+def test_both_engines_give_the_same_columns(load, table, data):
+    predictor = load(make_pipeline(preparation(), LogisticRegression()), labels(data, LABELS["two"]))
+    sql, udf = (
+        predictor.transform(table, NUMBERS[1:2], predictor.engine(table, name)).orderBy("`weight.kg`")
+        for name in ("sql", "udf")
+    )
+    assert sql.dtypes == udf.dtypes
+    one, other = sql.toPandas(), udf.toPandas()
+    assert one["prediction"].tolist() == other["prediction"].tolist()
+    np.testing.assert_allclose(np.stack(one["probabilities"]), np.stack(other["probabilities"]), rtol=1e-12)
+
+
+def test_a_regression_gives_the_same_numbers(load, table, data):
+    predictor = load(make_pipeline(preparation(), Ridge()), data["weight.kg"] * 1e6)
+    assert predictor.engine(table).name == "sql"
+    scored = predictor.transform(table, NUMBERS[1:2]).toPandas().set_index(NUMBERS[1]).loc[data[NUMBERS[1]]]
+    np.testing.assert_allclose(scored["prediction"], predictor.estimator.predict(data), rtol=1e-12)
+    assert scored["probabilities"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("estimator", "reason"),
+    [
+        (HistGradientBoostingClassifier(max_iter=2), "HistGradientBoostingClassifier is not one of"),
+        (make_pipeline(MinMaxScaler(), LogisticRegression()), "MinMaxScaler is not one of"),
+    ],
+    ids=["trees", "another transformer"],
+)
+def test_a_model_that_has_no_translation_is_scored_by_python_and_the_reason_is_said(
+    register_estimator, table, data, estimator, reason
+):
+    fitted = estimator.fit(data[["weight.kg"]], labels(data, LABELS["two"]))
+    signature = infer_signature(data[["weight.kg"]], pd.Series(fitted.predict(data[["weight.kg"]]), name="prediction"))
+    version = register_estimator(fitted, signature)
+    predictor = prediction.load(f"models:/{version.name}/{version.version}")
+    engine = predictor.engine(table)
+    assert engine.name == "udf" and f"not sql: {reason}" in engine.why
+    with pytest.raises(ParameterError, match="scoring_engine='sql': cannot score .*is not one of.*auto or udf"):
+        predictor.engine(table, "sql")
+
+
+def test_a_translation_that_answers_otherwise_is_not_used(load, table, data):
+    predictor = load(make_pipeline(preparation(), LogisticRegression()), labels(data, LABELS["two"]))
+    translation = sql_engine.translate(predictor.estimator, predictor.inputs)
+    other = predictor.estimator.named_steps["logisticregression"]
+    other.intercept_ = other.intercept_ + 1e-6
+    with pytest.raises(sql_engine.NotTranslated, match="numbers would differ|other classes"):
+        sql_engine.check(translation, predictor.estimator, predictor.inputs, table)
+
+
+def test_a_row_that_the_model_refuses_is_refused_and_shown(register_estimator, table, data):
+    bare = ColumnTransformer([("numeric", StandardScaler(), NUMBERS)])
+    fitted = make_pipeline(bare, LogisticRegression()).fit(data.fillna({"size": 0.0}), labels(data, LABELS["two"]))
+    version = register_estimator(fitted, infer_signature(data, pd.Series(["mal"], name="prediction")))
+    predictor = prediction.load(f"models:/{version.name}/{version.version}")
+    engine = predictor.engine(table)
+    assert engine.name == "sql", engine.why
+    complete = table.where("size IS NOT NULL")
+    assert predictor.transform(complete, ["count"], engine).count() == complete.count()
+    with pytest.raises(Exception, match='refuses a row in which a value is missing or infinite: {"count":'):
+        predictor.transform(table, ["count"], engine).collect()
