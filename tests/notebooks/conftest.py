@@ -11,6 +11,8 @@ import mlflow
 
 uri, experiment_name, model_name = (os.environ[name] for name in ("TRACKING_URI", "EXPERIMENT", "MODEL"))
 mlflow.set_tracking_uri(uri)
+# MLflow 3.0 looks for a model in its default registry otherwise.
+mlflow.set_registry_uri(uri)
 client = mlflow.MlflowClient(uri, uri)
 found = {"runs": [], "versions": {}}
 experiment = client.get_experiment_by_name(experiment_name)

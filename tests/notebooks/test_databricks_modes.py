@@ -32,7 +32,7 @@ def test_with_the_registry_in_azure_ml_a_run_in_databricks_is_named_by_its_versi
     run_in_databricks, machine, workspace, databricks, read_aml
 ):
     mode = {"tracking_mode": "databricks", "model_registry": "azureml", "experiment_name": "/Shared/plain"} | workspace
-    machine.nbmake("03_register", "04_batch_score", **mode, model_name="both")
+    machine.nbmake("03_register", "04_batch_score", **mode, model_name="both", run_id=run_in_databricks.info.run_id)
     found = read_aml("plain", "both")
     assert found["runs"] == []
     version = found["versions"]["1"]
