@@ -197,6 +197,9 @@ def _steps(estimator: Any) -> list[Any]:
 
 def _transformed(step: Any, columns: list[Column], names: list[str]) -> list[Column]:
     """Return the columns that a transformer makes of columns; names are those of a data frame's."""
+    if not columns:
+        # A ColumnTransformer does not fit what gets no column.
+        return []
     kind = type(step).__name__
     if step in (None, "passthrough") or (kind == "FunctionTransformer" and step.func is None):
         return columns

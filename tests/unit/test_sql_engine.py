@@ -36,9 +36,10 @@ def table(spark, data):
     return spark.createDataFrame(filled, f"{types}, count long, city string").cache()
 
 
-def preparation(categories=OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=3)):
+def preparation():
+    categories = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=3)
     numeric = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
-    return ColumnTransformer([("numeric", numeric, NUMBERS), ("text", categories, ["city"])])
+    return ColumnTransformer([("numeric", numeric, NUMBERS), ("text", categories, ["city"]), ("none", categories, [])])
 
 
 def labels(data, names):
