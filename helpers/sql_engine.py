@@ -24,6 +24,7 @@ CHECKED_ROWS = 500
 TOLERANCE = 1e-9
 _ROWS_OF_A_VARIANT = 5
 _ROW = "_row"
+_MAY_BE_MISSING = ("double", "float")
 
 
 class NotTranslated(Exception):
@@ -184,7 +185,11 @@ def _input(column: Column, kind: DataType) -> Column:
         return column
     if not isinstance(kind, (BooleanType, NumericType)):
         raise NotTranslated(f"a column of type {kind.simpleString()} is neither number nor text")
-    return F.nullif(column.cast("double"), F.lit(float("nan")))
+    number = column.cast("double")
+    if kind.typeName() in _MAY_BE_MISSING:
+        return F.nullif(number, F.lit(float("nan")))
+    # MLflow refuses a null among whole numbers, whatever the model would make of it; infinity is refused here.
+    return F.coalesce(number, F.lit(float("inf")))
 
 
 def _is_text(kind: DataType) -> bool:
@@ -324,7 +329,7 @@ def _variants(sample: pd.DataFrame, inputs: dict[str, DataType]) -> Iterator[pd.
         if _is_text(kind):
             yield some.assign(**{name: None})
             yield some.assign(**{name: "no training row has this"})
-        elif kind.typeName() in ("double", "float"):
+        elif kind.typeName() in _MAY_BE_MISSING:
             yield some.assign(**{name: float("nan")})
             yield some.assign(**{name: float("inf")})
 

@@ -89,7 +89,8 @@ def measure(
         done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
         return json.loads(done.stdout.splitlines()[-1]) | {"requests": _count(aml) - before}
 
-    print(f"{PARAMETERS} parameters, {METRICS} metrics x {points:,} steps, {FILES} files, {delay} ms a request", flush=True)
+    size = f"{PARAMETERS} parameters, {METRICS} metrics x {points:,} steps, {FILES} files"
+    print(f"{size}, {delay} ms more a request", flush=True)
     run_id = step("log", "--store", str(store))["run_id"]
     aml.faults.add(f"^\\w+ (?!{DISCOVERY})", delay=delay / 1000)
     mirrored = step("mirror", "--run", run_id)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.models import infer_signature
+from pyspark.sql import functions as F
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
@@ -131,5 +132,14 @@ def test_a_row_that_the_model_refuses_is_refused_and_shown(register_estimator, t
     assert engine.name == "sql", engine.why
     complete = table.where("size IS NOT NULL")
     assert predictor.transform(complete, ["count"], engine).count() == complete.count()
-    with pytest.raises(Exception, match='refuses a row in which a value is missing or infinite: {"count":'):
+    refused = 'refuses a row in which a value is missing or infinite: {"count":'
+    with pytest.raises(Exception, match=refused):
         predictor.transform(table, ["count"], engine).collect()
+
+
+def test_a_whole_number_that_is_missing_is_refused_as_mlflow_does(load, table, data):
+    predictor = load(make_pipeline(preparation(), LogisticRegression()), labels(data, LABELS["two"]))
+    rows = table.withColumn("count", F.when(F.col("`weight.kg`") < 1, F.col("count")))
+    for engine, refused in (("sql", "a value is missing or infinite"), ("udf", "Incompatible input types for column count")):
+        with pytest.raises(Exception, match=refused):
+            predictor.transform(rows, ["city"], predictor.engine(rows, engine)).collect()
