@@ -163,8 +163,14 @@ def check(translation: Translation, estimator: BaseEstimator, inputs: dict[str, 
     import pandas as pd
     from pyspark.sql import functions as F
 
-    columns = [_input(F.col(quoted(name)).cast(kind), kind).alias(name) for name, kind in inputs.items()]
-    blocks = list(_variants(rows.select(*columns).limit(CHECKED_ROWS).toPandas(), inputs))
+    columns = [
+        F.col(quoted(name)).cast(kind).cast("string" if _is_text(kind) else "double").alias(name)
+        for name, kind in inputs.items()
+    ]
+    # Without those that are refused before the model sees them.
+    whole = [name for name, kind in inputs.items() if not _is_text(kind) and kind.typeName() not in _MAY_BE_MISSING]
+    sample = rows.select(*columns).dropna(subset=[quoted(name) for name in whole]) if whole else rows.select(*columns)
+    blocks = list(_variants(sample.limit(CHECKED_ROWS).toPandas(), inputs))
     together = pd.concat(blocks, ignore_index=True).reset_index(names=_ROW)
     types = [f"{quoted(name)} {'string' if _is_text(kind) else 'double'}" for name, kind in inputs.items()]
     given = rows.sparkSession.createDataFrame(together, ", ".join([f"{_ROW} long", *types]))
