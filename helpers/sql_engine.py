@@ -119,6 +119,7 @@ def translate(estimator: BaseEstimator, inputs: dict[str, DataType]) -> Translat
     NotTranslated
         If any part of it has no translation here.
     """
+    import numpy as np
     from pyspark.sql import functions as F
 
     columns = [_input(F.col(quoted(name)).cast(kind), kind) for name, kind in inputs.items()]
@@ -129,9 +130,10 @@ def translate(estimator: BaseEstimator, inputs: dict[str, DataType]) -> Translat
     kind = type(model).__name__
     if kind not in _MODELS:
         raise NotTranslated(f"{kind} is not one of {', '.join(_MODELS)}")
+    weights_of_classes = np.atleast_2d(model.coef_)
     decisions = [
         _sum([column * float(weight) for column, weight in zip(columns, weights, strict=True)]) + float(intercept)
-        for weights, intercept in zip(_rows(model.coef_), _row(model.intercept_), strict=True)
+        for weights, intercept in zip(weights_of_classes, np.atleast_1d(model.intercept_), strict=True)
     ]
     return Translation(decisions, *_MODELS[kind](model))
 
@@ -232,7 +234,8 @@ def _transformed(step: Any, columns: list[Column], names: list[str]) -> list[Col
 
 def _numbers(chosen: Any, names: list[str]) -> list[int]:
     chosen = [chosen] if isinstance(chosen, str) else chosen
-    if isinstance(chosen, slice) or not all(isinstance(item, (str, int)) for item in chosen):
+    # A mask of booleans would pass for numbers.
+    if isinstance(chosen, slice) or not all(type(item) in (str, int) for item in chosen):
         raise NotTranslated("a ColumnTransformer chooses columns neither by name nor by number")
     return [names.index(item) if isinstance(item, str) else item for item in chosen]
 
@@ -310,14 +313,6 @@ def _regression(model: Any) -> tuple[str, list[Any]]:
     if model.coef_.ndim == 2 and len(model.coef_) > 1:
         raise NotTranslated("a regression of more than one number is not translated")
     return "identity", []
-
-
-def _rows(values: Any) -> list[list[float]]:
-    return values.tolist() if values.ndim == 2 else [values.tolist()]
-
-
-def _row(values: Any) -> list[float]:
-    return [values] if isinstance(values, float) else values.tolist() if values.ndim else [values.item()]
 
 
 _TRANSFORMERS: dict[str, Callable[[Any, list[Column]], list[Column]]] = {
