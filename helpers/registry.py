@@ -56,7 +56,7 @@ def evaluate(model_uri: str, split: Split) -> dict[str, float]:
 
     predictor = prediction.load(model_uri)
     predictor.check_columns(split.held_out, "training_table", split.table)
-    scored = predictor.transform(split.held_out, [split.label_column]).toPandas()
+    scored = predictor.transform(split.held_out, [split.label_column], each_class=True).toPandas()
     probabilities = None
     if predictor.classes and scored["probabilities"].notna().all():
         probabilities = np.stack(scored["probabilities"].to_numpy())

@@ -131,7 +131,7 @@ def score_batch(
     scored = predictor.transform(rows, [id_column], engine).select(
         tables.quoted(id_column),
         "prediction",
-        F.array_max("probabilities").alias("probability"),
+        "probability",
         F.lit(version.name).alias("model_name"),
         F.lit(int(version.version)).alias("model_version"),
         F.current_timestamp().alias("scored_at"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from helpers.tables import quoted
@@ -29,6 +29,28 @@ _MAY_BE_MISSING = ("double", "float")
 
 class NotTranslated(Exception):
     """A model has no translation, or none that gives its answers; the message says why."""
+
+
+@dataclass(frozen=True)
+class _Value:
+    """What a step of a pipeline takes or gives: a column, scaled and shifted.
+
+    Scaling is kept apart because it vanishes in the weights of the linear model.
+    """
+
+    column: Column
+    is_text: bool = False
+    scale: float = 1.0
+    shift: float = 0.0
+
+    def computed(self) -> Column:
+        return self.column if self.scale == 1 and self.shift == 0 else self.column * self.scale + self.shift
+
+    def with_null(self) -> Column:
+        """Return the column with null for NaN, which is another thing to Spark only."""
+        from pyspark.sql import functions as F
+
+        return self.column if self.is_text else F.nullif(self.computed(), F.lit(float("nan")))
 
 
 @dataclass(frozen=True)
@@ -62,8 +84,9 @@ class Translation:
         Returns
         -------
         pyspark.sql.DataFrame
-            ``keep``, ``prediction`` and ``probabilities`` (array of double; null for a regression). Both are null
-            for a row that the model refuses: one that lacks a value which nothing imputes, or has an infinite one.
+            ``keep``, ``prediction``, ``probability`` (of that class; null for a regression) and ``probabilities``
+            (array of double; null for a regression). All three are null for a row that the model refuses: one that
+            lacks a value which nothing imputes, or has an infinite one.
         """
         from pyspark.sql import functions as F
 
@@ -74,34 +97,41 @@ class Translation:
         decisions = [F.col(name) for name in scored.columns[len(keep) :]]
         accepted = functools.reduce(operator.and_, (F.abs(decision) < float("inf") for decision in decisions))
         if self.link == "identity":
-            prediction, probabilities = decisions[0], F.lit(None).cast("array<double>")
+            answers = decisions[0], F.lit(None).cast("double"), F.lit(None).cast("array<double>")
+        elif len(decisions) == 1:
+            answers = self._one_of_two(decisions[0])
         else:
+            greatest = F.greatest(*decisions)
             if self.link == "sigmoid":
                 scores = [1 / (1 + F.exp(-decision)) for decision in decisions]
             else:
-                scores = [F.exp(decision - F.greatest(*decisions)) for decision in decisions]
-            scored = scored.select("*", *(score.alias(f"_score_{number}") for number, score in enumerate(scores)))
-            scores = [F.col(f"_score_{number}") for number in range(len(scores))]
-            prediction, probabilities = self._classified(decisions, scores)
+                scores = [F.exp(decision - greatest) for decision in decisions]
+            numbered = [score.alias(f"_score_{number}") for number, score in enumerate(scores)]
+            scored = scored.select("*", greatest.alias("_greatest"), *numbered)
+            answers = self._one_of_many(decisions, [F.col(f"_score_{number}") for number in range(len(scores))])
+        names = ("prediction", "probability", "probabilities")
         return scored.select(
-            *kept,
-            F.when(accepted, prediction).alias("prediction"),
-            F.when(accepted, probabilities).alias("probabilities"),
+            *kept, *(F.when(accepted, answer).alias(name) for answer, name in zip(answers, names, strict=True))
         )
 
-    def _classified(self, decisions: list[Column], scores: list[Column]) -> tuple[Column, Column]:
+    def _one_of_two(self, decision: Column) -> tuple[Column, Column, Column]:
         from pyspark.sql import functions as F
 
-        if len(scores) == 1:
-            first, second = (F.lit(label) for label in self.classes)
-            # By the sign, as scikit-learn does.
-            return F.when(decisions[0] > 0, second).otherwise(first), F.array(1 - scores[0], scores[0])
+        first, second = (F.lit(label) for label in self.classes)
+        # By the sign, as scikit-learn does.
+        prediction = F.when(decision > 0, second).otherwise(first)
+        score = 1 / (1 + F.exp(-decision))
+        return prediction, 1 / (1 + F.exp(-F.abs(decision))), F.array(1 - score, score)
+
+    def _one_of_many(self, decisions: list[Column], scores: list[Column]) -> tuple[Column, Column, Column]:
+        from pyspark.sql import functions as F
+
         # The first of those that are equal, as NumPy's argmax.
-        greatest, prediction = F.greatest(*decisions), F.lit(self.classes[-1])
+        prediction = F.lit(self.classes[-1])
         for label, decision in reversed(list(zip(self.classes[:-1], decisions[:-1], strict=True))):
-            prediction = F.when(decision == greatest, F.lit(label)).otherwise(prediction)
+            prediction = F.when(decision == F.col("_greatest"), F.lit(label)).otherwise(prediction)
         total = _sum(scores)
-        return prediction, F.array(*(score / total for score in scores))
+        return prediction, F.greatest(*scores) / total, F.array(*(score / total for score in scores))
 
 
 def translate(estimator: BaseEstimator, inputs: dict[str, DataType]) -> Translation:
@@ -130,9 +160,11 @@ def translate(estimator: BaseEstimator, inputs: dict[str, DataType]) -> Translat
     kind = type(model).__name__
     if kind not in _MODELS:
         raise NotTranslated(f"{kind} is not one of {', '.join(_MODELS)}")
+    scales, shifts = (np.array([getattr(value, name) for value in columns]) for name in ("scale", "shift"))
     weights_of_classes = np.atleast_2d(model.coef_)
     decisions = [
-        _sum([column * float(weight) for column, weight in zip(columns, weights, strict=True)]) + float(intercept)
+        _sum([value.column * float(weight) for value, weight in zip(columns, weights * scales, strict=True)])
+        + float(intercept + weights @ shifts)
         for weights, intercept in zip(weights_of_classes, np.atleast_1d(model.intercept_), strict=True)
     ]
     return Translation(decisions, *_MODELS[kind](model))
@@ -184,20 +216,14 @@ def check(translation: Translation, estimator: BaseEstimator, inputs: dict[str, 
     return greatest
 
 
-def _input(column: Column, kind: DataType) -> Column:
-    """Return an input as the expressions take it: numbers are double, and what is missing is null."""
-    from pyspark.sql import functions as F
+def _input(column: Column, kind: DataType) -> _Value:
     from pyspark.sql.types import BooleanType, NumericType
 
     if _is_text(kind):
-        return column
+        return _Value(column, is_text=True)
     if not isinstance(kind, (BooleanType, NumericType)):
         raise NotTranslated(f"a column of type {kind.simpleString()} is neither number nor text")
-    number = column.cast("double")
-    if kind.typeName() in _MAY_BE_MISSING:
-        return F.nullif(number, F.lit(float("nan")))
-    # MLflow refuses a null among whole numbers, whatever the model would make of it; infinity is refused here.
-    return F.coalesce(number, F.lit(float("inf")))
+    return _Value(column.cast("double"))
 
 
 def _is_text(kind: DataType) -> bool:
@@ -208,7 +234,7 @@ def _steps(estimator: Any) -> list[Any]:
     return [step for _, step in estimator.steps] if type(estimator).__name__ == "Pipeline" else [estimator]
 
 
-def _transformed(step: Any, columns: list[Column], names: list[str]) -> list[Column]:
+def _transformed(step: Any, columns: list[_Value], names: list[str]) -> list[_Value]:
     """Return the columns that a transformer makes of columns; names are those of a data frame's."""
     if not columns:
         # A ColumnTransformer does not fit what gets no column.
@@ -240,7 +266,7 @@ def _numbers(chosen: Any, names: list[str]) -> list[int]:
     return [names.index(item) if isinstance(item, str) else item for item in chosen]
 
 
-def _imputed(imputer: Any, columns: list[Column]) -> list[Column]:
+def _imputed(imputer: Any, columns: list[_Value]) -> list[_Value]:
     from pyspark.sql import functions as F
 
     missing = imputer.missing_values
@@ -249,32 +275,35 @@ def _imputed(imputer: Any, columns: list[Column]) -> list[Column]:
     if any(value != value for value in imputer.statistics_):
         raise NotTranslated("a SimpleImputer leaves out a column that had no value")
     return [
-        F.coalesce(column, F.lit(value if isinstance(value, str) else float(value)))
-        for column, value in zip(columns, imputer.statistics_, strict=True)
+        _Value(F.coalesce(given.with_null(), F.lit(value if given.is_text else float(value))), given.is_text)
+        for given, value in zip(columns, imputer.statistics_, strict=True)
     ]
 
 
-def _scaled(scaler: Any, columns: list[Column]) -> list[Column]:
+def _scaled(scaler: Any, columns: list[_Value]) -> list[_Value]:
     means = [0.0] * len(columns) if scaler.mean_ is None else scaler.mean_
     scales = [1.0] * len(columns) if scaler.scale_ is None else scaler.scale_
-    return [(column - float(mean)) / float(scale) for column, mean, scale in zip(columns, means, scales, strict=True)]
+    return [
+        replace(value, scale=value.scale / float(scale), shift=(value.shift - float(mean)) / float(scale))
+        for value, mean, scale in zip(columns, means, scales, strict=True)
+    ]
 
 
-def _encoded(encoder: Any, columns: list[Column]) -> list[Column]:
+def _encoded(encoder: Any, columns: list[_Value]) -> list[_Value]:
     from pyspark.sql import functions as F
 
     if encoder.drop is not None or encoder.handle_unknown == "error":
         raise NotTranslated("a OneHotEncoder drops a category, or refuses those that it does not know")
     infrequent = getattr(encoder, "infrequent_categories_", [None] * len(columns))
     made = []
-    for column, categories, rare in zip(columns, encoder.categories_, infrequent, strict=True):
-        rare = [] if rare is None else list(rare)
+    for value, categories, rare in zip(columns, encoder.categories_, infrequent, strict=True):
+        column, rare = value.with_null(), [] if rare is None else list(rare)
         frequent = [_is(column, category) for category in categories if category not in rare]
-        made += [F.when(condition, 1.0).otherwise(0.0) for condition in frequent]
+        made += [_Value(F.when(condition, 1.0).otherwise(0.0)) for condition in frequent]
         if rare:
             known = frequent if encoder.handle_unknown == "infrequent_if_exist" else None
             others = ~_any(known) if known else _any([_is(column, category) for category in rare])
-            made.append(F.when(others, 1.0).otherwise(0.0))
+            made.append(_Value(F.when(others, 1.0).otherwise(0.0)))
     return made
 
 
@@ -315,7 +344,7 @@ def _regression(model: Any) -> tuple[str, list[Any]]:
     return "identity", []
 
 
-_TRANSFORMERS: dict[str, Callable[[Any, list[Column]], list[Column]]] = {
+_TRANSFORMERS: dict[str, Callable[[Any, list[_Value]], list[_Value]]] = {
     "SimpleImputer": _imputed, "StandardScaler": _scaled, "OneHotEncoder": _encoded
 }  # fmt: skip
 _MODELS: dict[str, Callable[[Any], tuple[str, list[Any]]]] = {
@@ -354,7 +383,11 @@ def _difference(estimator: BaseEstimator, rows: pd.DataFrame, found: pd.DataFram
         raise NotTranslated("it would refuse a row that the model has an answer for")
     if classifies and (found["prediction"].to_numpy() != prediction).any():
         raise NotTranslated("it would predict other classes than the model")
-    numbers = np.stack(found["probabilities"].to_numpy()) if classifies else found["prediction"].to_numpy()
+    if classifies:
+        numbers = np.column_stack([np.stack(found["probabilities"].to_numpy()), found["probability"]])
+        expected = np.column_stack([expected, expected.max(axis=1)])
+    else:
+        numbers = found["prediction"].to_numpy()
     differences = np.abs(numbers - expected)
     if not (differences <= TOLERANCE * np.maximum(1, np.abs(expected))).all():
         raise NotTranslated(f"its numbers would differ from the model's by {differences.max():.2g}")

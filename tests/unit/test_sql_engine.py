@@ -67,16 +67,22 @@ def test_a_classifier_predicts_the_same_classes_and_probabilities_in_every_row(l
     predictor = load(make_pipeline(preparation(), model), labels(data, LABELS[classes]))
     engine = predictor.engine(table)
     assert engine.name == "sql", engine.why
-    scored = predictor.transform(table, NUMBERS[1:2], engine).toPandas().set_index(NUMBERS[1]).loc[data[NUMBERS[1]]]
+    scored, each = (
+        predictor.transform(table, NUMBERS[1:2], engine, each_class=each_class)
+        .toPandas().set_index(NUMBERS[1]).loc[data[NUMBERS[1]]]
+        for each_class in (False, True)
+    )  # fmt: skip
     estimator = predictor.estimator
-    assert scored["prediction"].tolist() == estimator.predict(data).tolist()
-    np.testing.assert_allclose(np.stack(scored["probabilities"]), estimator.predict_proba(data), rtol=1e-12, atol=1e-15)
+    assert scored["prediction"].tolist() == each["prediction"].tolist() == estimator.predict(data).tolist()
+    probabilities = estimator.predict_proba(data)
+    np.testing.assert_allclose(np.stack(each["probabilities"]), probabilities, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(scored["probability"], probabilities.max(axis=1), rtol=1e-12)
 
 
 def test_both_engines_give_the_same_columns(load, table, data):
     predictor = load(make_pipeline(preparation(), LogisticRegression()), labels(data, LABELS["two"]))
     sql, udf = (
-        predictor.transform(table, NUMBERS[1:2], predictor.engine(table, name)).orderBy("`weight.kg`")
+        predictor.transform(table, NUMBERS[1:2], predictor.engine(table, name), each_class=True).orderBy("`weight.kg`")
         for name in ("sql", "udf")
     )
     assert sql.dtypes == udf.dtypes
@@ -90,7 +96,7 @@ def test_a_regression_gives_the_same_numbers(load, table, data):
     assert predictor.engine(table).name == "sql"
     scored = predictor.transform(table, NUMBERS[1:2]).toPandas().set_index(NUMBERS[1]).loc[data[NUMBERS[1]]]
     np.testing.assert_allclose(scored["prediction"], predictor.estimator.predict(data), rtol=1e-12)
-    assert scored["probabilities"].isna().all()
+    assert scored["probability"].isna().all()
 
 
 @pytest.mark.parametrize(
@@ -130,16 +136,20 @@ def test_a_row_that_the_model_refuses_is_refused_and_shown(register_estimator, t
     predictor = prediction.load(f"models:/{version.name}/{version.version}")
     engine = predictor.engine(table)
     assert engine.name == "sql", engine.why
-    complete = table.where("size IS NOT NULL")
-    assert predictor.transform(complete, ["count"], engine).count() == complete.count()
-    refused = 'refuses a row in which a value is missing or infinite: {"count":'
-    with pytest.raises(Exception, match=refused):
+    complete = table.where("size IS NOT NULL").count()
+    assert predictor.transform_accepted(table, ["count"], engine).count() == complete < table.count()
+    reasons = predictor.refused(table, ["count"], engine).toPandas()["problem"]
+    assert len(reasons) == table.count() - complete
+    assert set(reasons) == {"a value is missing or infinite: 'size'"}
+    with pytest.raises(Exception, match='refuses the row {"count":.*a value is missing or infinite'):
         predictor.transform(table, ["count"], engine).collect()
 
 
 def test_a_whole_number_that_is_missing_is_refused_as_mlflow_does(load, table, data):
     predictor = load(make_pipeline(preparation(), LogisticRegression()), labels(data, LABELS["two"]))
     rows = table.withColumn("count", F.when(F.col("`weight.kg`") < 1, F.col("count")))
-    for engine, refused in (("sql", "a value is missing or infinite"), ("udf", "Incompatible input types for column count")):
-        with pytest.raises(Exception, match=refused):
-            predictor.transform(rows, ["city"], predictor.engine(rows, engine)).collect()
+    for name in ("sql", "udf"):
+        engine = predictor.engine(rows, name)
+        refused = predictor.refused(rows, ["weight.kg"], engine).toPandas()
+        assert set(refused["problem"]) == {"'count' is missing, and the model takes bigint"}
+        assert (refused["weight.kg"] >= 1).all() and len(refused) == (data["weight.kg"] >= 1).sum()
