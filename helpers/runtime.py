@@ -253,6 +253,27 @@ def display(thing: Any, rows: int = 20, links: bool = False) -> None:
         show(HTML(thing.to_html(render_links=True, notebook=True)) if links else thing)
 
 
+@contextlib.contextmanager
+def spark_setting(spark: SparkSession, name: str, value: str) -> Iterator[None]:
+    """Set a setting of the session for the block, where the platform lets its users.
+
+    Serverless compute takes a few only, and this bundle's are about speed:
+    https://learn.microsoft.com/azure/databricks/spark/conf
+    """
+    from pyspark.errors import PySparkException
+
+    before = spark.conf.get(name)
+    try:
+        spark.conf.set(name, value)
+    except PySparkException:
+        yield
+        return
+    try:
+        yield
+    finally:
+        spark.conf.set(name, before)
+
+
 def replace_table(
     rows: DataFrame, table: str, properties: dict[str, str] | None = None, partitioned_by: str | None = None
 ) -> None:

@@ -51,23 +51,29 @@ class Model:
         self.model, self.config = model, config
 
     def predict(self, data: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Return the answers to each row, and in the column `PROBLEM` why there is none (empty if there is).
+        """Return the answers to each row, and in the column `PROBLEM` why there is none (empty if there is)."""
+        answers, problems = self.answers_and_problems(data)
+        return pd.DataFrame(answers | {PROBLEM: "" if problems is None else problems})
+
+    def answers_and_problems(self, data: pd.DataFrame) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        """Return the answers by column, and why rows have none: None if all have, else text, empty where there is one.
 
         A model refuses a whole batch for one row; the rows that it takes are found, and have their answers.
         """
-        data = data.reset_index(drop=True)
         try:
-            return self._answers(data)
+            return self._answers(data), None
         except Exception as error:  # whatever a model raises for a value
             _raise_if_not_for_values(error)
-        return pd.concat(self._answers_by_kind(data)).sort_index()
+        found = pd.concat(self._answers_by_kind(data.reset_index(drop=True))).sort_index()
+        return {name: found[name].to_numpy() for name, _ in self.config["answers"]}, found[PROBLEM].to_numpy()
 
-    def _answers(self, data: pd.DataFrame) -> pd.DataFrame:
+    def _answers(self, data: pd.DataFrame) -> dict[str, np.ndarray]:
         names = [name for name, _ in self.config["answers"]]
         if self.config["classifies"]:
             probabilities = self.model.predict_proba(data)
-            answers = [self._classes(data, probabilities)]
-            answers += list(probabilities.T) if self.config["each_class"] else [probabilities.max(axis=1)]
+            greatest = probabilities.max(axis=1)
+            answers = [self._classes(data, probabilities, greatest)]
+            answers += list(probabilities.T) if self.config["each_class"] else [greatest]
         else:
             given = self.model.predict(data)
             if len(names) == 1 and np.ndim(given) > 1 and not isinstance(given, pd.DataFrame):
@@ -81,17 +87,19 @@ class Model:
                 )
             by_name = set(names) == set(frame.columns)
             answers = [(frame[name] if by_name else frame.iloc[:, i]).to_numpy() for i, name in enumerate(names)]
-        return pd.DataFrame(dict(zip(names, answers, strict=True)) | {PROBLEM: ""}, index=data.index)
+        return dict(zip(names, answers, strict=True))
 
-    def _classes(self, data: pd.DataFrame, probabilities: np.ndarray) -> np.ndarray:
+    def _classes(self, data: pd.DataFrame, probabilities: np.ndarray, greatest: np.ndarray) -> np.ndarray:
         last = self.model.steps[-1][1] if hasattr(self.model, "steps") else self.model
         if type(last).__name__ not in _PREDICT_THE_GREATEST:
             return self.model.predict(data)
         classes = self.model.classes_[probabilities.argmax(axis=1)]
-        second, greatest = np.partition(probabilities, -2, axis=1)[:, -2:].T
-        ties = greatest - second < _TIE
-        if ties.any():
-            classes[ties] = self.model.predict(data[ties])
+        (near,) = np.nonzero(greatest < 0.5 + _TIE)
+        if len(near):
+            second = np.partition(probabilities[near], -2, axis=1)[:, -2]
+            ties = near[greatest[near] - second < _TIE]
+            if len(ties):
+                classes[ties] = self.model.predict(data.iloc[ties])
         return classes
 
     def _answers_by_kind(self, data: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -108,7 +116,7 @@ class Model:
     def _answers_or_problems(self, data: pd.DataFrame, lacks: list[str]) -> Iterator[pd.DataFrame]:
         """Halve what is refused until one row is left, or all the rows must be refused, too."""
         try:
-            yield self._answers(data)
+            yield pd.DataFrame(self._answers(data) | {PROBLEM: ""}, index=data.index)
             return
         except Exception as caught:  # whatever a model raises for a value
             _raise_if_not_for_values(caught)
@@ -195,26 +203,26 @@ def answer(
             continue
         table = pa.Table.from_batches([batch])
         data = table.select(list(inputs)).rename_columns(list(inputs.values()))
-        answers = model.predict(data.to_pandas(split_blocks=True, self_destruct=True))
-        refused = (answers[PROBLEM] != "").to_numpy()
+        answers, problems = model.answers_and_problems(data.to_pandas(split_blocks=True, self_destruct=True))
+        refused = None if problems is None else problems != ""
         columns = {name: table[name].combine_chunks() for name in table.column_names if name not in inputs}
         for name, kind in config["answers"]:
-            columns[name] = _arrow_array(answers[name], kind, refused)
-        columns[PROBLEM] = pa.array(answers[PROBLEM], pa.string()) if refused.any() else pa.nulls(len(table), pa.string())
+            columns[name] = _arrow_array(name, answers[name], kind, refused)
+        nothing = pa.nulls(len(table), pa.string())
+        columns[PROBLEM] = nothing if problems is None else pa.array(problems, pa.string(), mask=~refused)
         yield pa.RecordBatch.from_pydict(columns)
 
 
-def _arrow_array(values: pd.Series, kind: str, refused: np.ndarray) -> pa.Array:
+def _arrow_array(name: str, values: np.ndarray, kind: str, refused: np.ndarray | None) -> pa.Array:
     import pyarrow as pa
 
-    mask = refused if refused.any() else None
     try:
-        return pa.array(values.to_numpy(), _arrow_type(kind), mask=mask, from_pandas=True)
+        return pa.array(values, _arrow_type(kind), mask=refused, from_pandas=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         if kind == "string":
             # As MLflow does.
-            return pa.array(values.map(str), pa.string(), mask=mask)
-        raise OtherOutput(f"the model's {values.name!r} is no {kind}, as its signature says: {error}") from None
+            return pa.array([str(value) for value in values], pa.string(), mask=refused)
+        raise OtherOutput(f"the model's {name!r} is no {kind}, as its signature says: {error}") from None
 
 
 def _arrow_type(kind: str) -> pa.DataType:

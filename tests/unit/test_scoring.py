@@ -41,10 +41,10 @@ def to_score(spark, schema):
 
 @pytest.fixture
 def score(spark, schema, to_score):
-    def score_rows(version, scoring_filter="", table=to_score, **changed):
+    def score_rows(version, scoring_filter="", table=to_score, batch_id="b1", **changed):
         rows = scoring.rows_to_score(spark, table, scoring_filter, "Row Key")
-        names = {"prediction_table": f"{schema}.predictions", "id_column": "Row Key", "batch_id": "b1"}
-        return scoring.score_batch(rows, version, scoring_table=table, **(names | changed))
+        scorer = scoring.Scorer(version, table, f"{schema}.predictions", "Row Key", **changed)
+        return scorer.score_batch(rows, batch_id)
 
     return score_rows
 
@@ -56,8 +56,8 @@ def predictions(spark, schema):
 def test_each_row_gets_its_prediction_probability_version_and_time(spark, schema, score, tree):
     before = spark.sql("SELECT current_timestamp()").first()[0]
     batch = score(tree)
-    assert (batch.prediction_table, batch.batch_id) == (f"{schema}.predictions", "b1")
-    assert (batch.rows_scored, batch.rows_replaced, batch.engine.name) == (4, 0, "udf")
+    assert (batch.batch_id, batch.rows_scored, batch.rows_replaced, batch.rows_quarantined) == ("b1", 4, 0, 0)
+    assert batch.engine.name == "udf" and not spark.catalog.tableExists(f"{schema}.predictions_quarantine")
     written = predictions(spark, schema)
     assert list(written.columns) == ["prediction", "probability", "model_name", "model_version", "scored_at"]
     assert written.loc["b1"]["prediction"].to_dict() == {"a": "small", "b": "small", "c": "large", "d": "large"}
