@@ -128,9 +128,10 @@ def _print_predictions(values: dict[str, Any], warehouse: Path, rows: int) -> No
     from helpers.local_catalog import table_folder
 
     folder = table_folder(warehouse, values["prediction_table"])
-    print(f"Predictions:        {values['prediction_table']}, batch {values['batch_id']}: {values['rows_scored']} rows in {folder}")
-    if not folder.is_dir():
+    batches = values["batch_id"]
+    print(f"Predictions:        {values['prediction_table']}, batch {batches or '–'}: {values['rows_scored']} rows in {folder}")
+    if not folder.is_dir() or not batches:
         return
     partitions = ds.partitioning(pa.schema([("batch_id", pa.string())]), flavor="hive")
     table = ds.dataset(folder, format="parquet", partitioning=partitions)
-    print(table.filter(ds.field("batch_id") == values["batch_id"]).head(rows).to_pandas().to_string(index=False))
+    print(table.filter(ds.field("batch_id").isin(batches.split(", "))).head(rows).to_pandas().to_string(index=False))

@@ -63,6 +63,9 @@ ModelName = Annotated[str, _matching(r"[^/:\"'%]+", "a name without slashes, col
 ColumnName = Annotated[str, Field(min_length=1)]
 # It becomes a partition value, hence part of a path and of a SQL literal.
 BatchId = Annotated[str, _matching(r"[\w.:+-]*", "letters, digits and _ . : + - only")]
+Trigger = Annotated[
+    str, _matching(r"available_now|[1-9]\d* (second|minute|hour)s?", "available_now, or an interval such as 1 minute")
+]
 Version = Annotated[str, _matching(r"([1-9]\d*)?", "empty (the champion), or a version number: 1, 2, …")]
 # https://learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules
 _SUBSCRIPTION = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
@@ -165,6 +168,31 @@ class Parameters(BaseModel):
         "auto",
         description="What applies a scikit-learn model. sql: Spark's own expressions, for linear pipelines. udf: Python. "
         "auto: sql where it gives the model's answers",
+    )
+    on_bad_rows: Literal["quarantine", "fail"] = Field(
+        "quarantine",
+        description="Rows that the model cannot score. quarantine: they go to <prediction_table>_quarantine, with the "
+        "reason. fail: nothing is written",
+    )
+    max_records_per_batch: int = Field(
+        0, ge=0, description="Rows that a Python worker gets at once. 0: as many as 16 MB have, at most 100,000"
+    )
+    env_manager: Literal["local", "virtualenv", "uv"] = Field(
+        "local",
+        description="Packages that score. local: the cluster's own. virtualenv, uv: those that the model was logged with, "
+        "in an environment that each executor makes first, behind a local server: minutes more, and slower",
+    )
+    mode: Literal["batch", "stream"] = Field(
+        "batch", description="batch: all rows of scoring_table. stream: those that it has got since the last time"
+    )
+    trigger: Trigger = Field(
+        "available_now",
+        description="Of mode=stream. available_now: end when all rows are scored. An interval: go on, and look that often",
+    )
+    checkpoint: str = Field(
+        "",
+        description="Of mode=stream: folder that says which rows are scored. Empty: one beside prediction_table, in a "
+        "volume of its schema",
     )
     model_name: ModelName = Field("breast_cancer", description="Name in the model registry")
     model_version: Version = Field("", description="Version to use. Empty: the champion")

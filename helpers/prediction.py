@@ -15,7 +15,7 @@ from helpers import sql_engine, tracking
 from helpers.parameters import ParameterError
 from helpers.python_engine import PythonEngine
 from helpers.spark_ml_engine import SKIPPED, SparkMLEngine
-from helpers.tables import quoted
+from helpers.tables import cast_or_null, quoted
 from helpers.worker_predictions import PROBLEM
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ class Predictor:
                 inputs[name] = F.lit(None).cast(kind)
                 continue
             given, type_name = F.col(quoted(name)), kind.simpleString()
-            fitting = F.expr(f"try_cast({quoted(name)} AS {type_name})")
+            fitting = cast_or_null(name, kind)
             if kind.typeName() not in _WHOLE or self.is_spark_ml:
                 inputs[name] = given if rows.schema[name].dataType == kind else fitting
                 continue

@@ -306,6 +306,23 @@ def replace_table(
             writer.create()
 
 
+def checkpoint_folder(spark: SparkSession, table: str) -> str:
+    """Return the folder of the checkpoint of a stream into a table; on Databricks it is in a volume beside the table.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    table : str
+        Qualified name.
+    """
+    parts = table.replace("`", "").split(".")
+    if not _in_databricks():
+        return str(local_dir() / "checkpoints" / ".".join(parts))
+    catalog = parts[0] if len(parts) == 3 else spark.catalog.currentCatalog()
+    spark.sql(f"CREATE VOLUME IF NOT EXISTS `{catalog}`.`{parts[-2]}`.checkpoints")
+    return f"/Volumes/{catalog}/{parts[-2]}/checkpoints/{parts[-1]}"
+
+
 def replace_partition(rows: DataFrame, table: str, column: str, value: str) -> None:
     """Replace the rows of one partition of a table, and no others, at once: readers see the old or the new.
 

@@ -79,23 +79,35 @@ def rows_to_score(spark: SparkSession, scoring_table: str, scoring_filter: str, 
         If the table or the id column is missing, the condition cannot be used, no row is
         picked, or the ids are not unique.
     """
-    from pyspark.errors import AnalysisException
-
-    rows = tables.read_table(spark, scoring_table, "scoring_table")
-    if scoring_filter:
-        try:
-            rows = rows.where(scoring_filter)
-        except AnalysisException as error:
-            # A parse error is one, too.
-            reason = " ".join(line for line in str(error).splitlines() if line.strip())
-            raise ParameterError(
-                "scoring_filter", scoring_filter, f"is not a condition on {scoring_table}: {reason}"
-            ) from None
+    rows = _picked(tables.read_table(spark, scoring_table, "scoring_table"), scoring_table, scoring_filter)
     if not tables.check_id(rows, id_column):
         if scoring_filter:
             raise ParameterError("scoring_filter", scoring_filter, f"no row of {scoring_table} fulfils it")
         raise ParameterError("scoring_table", scoring_table, "has no rows to score")
     return rows
+
+
+def new_rows(spark: SparkSession, scoring_table: str, scoring_filter: str, id_column: str) -> DataFrame:
+    """Return a table as a stream of the rows that are added to it, for `helpers.streaming.score_new_rows`.
+
+    Parameters and errors are those of `rows_to_score`, but that it cannot be seen whether ids are unique, and that
+    there need not be a row.
+    """
+    tables.require_column(tables.read_table(spark, scoring_table, "scoring_table"), id_column, "id_column")
+    return _picked(spark.readStream.table(scoring_table), scoring_table, scoring_filter)
+
+
+def _picked(rows: DataFrame, scoring_table: str, scoring_filter: str) -> DataFrame:
+    from pyspark.errors import AnalysisException
+
+    try:
+        return rows.where(scoring_filter) if scoring_filter else rows
+    except AnalysisException as error:
+        # A parse error is one, too.
+        reason = " ".join(line for line in str(error).splitlines() if line.strip())
+        raise ParameterError(
+            "scoring_filter", scoring_filter, f"is not a condition on {scoring_table}: {reason}"
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from helpers.tables import quoted
+from helpers.tables import cast_or_null, quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,9 +150,8 @@ def translate(estimator: BaseEstimator, inputs: dict[str, DataType]) -> Translat
         If any part of it has no translation here.
     """
     import numpy as np
-    from pyspark.sql import functions as F
 
-    columns = [_input(F.col(quoted(name)).cast(kind), kind) for name, kind in inputs.items()]
+    columns = [_input(cast_or_null(name, kind), kind) for name, kind in inputs.items()]
     *before, model = _steps(estimator)
     names = list(inputs)
     for step in before:
@@ -198,7 +197,7 @@ def check(translation: Translation, estimator: BaseEstimator, inputs: dict[str, 
     from pyspark.sql import functions as F
 
     columns = [
-        F.col(quoted(name)).cast(kind).cast("string" if _is_text(kind) else "double").alias(name)
+        cast_or_null(name, kind).cast("string" if _is_text(kind) else "double").alias(name)
         for name, kind in inputs.items()
     ]
     # Without those that are refused before the model sees them.

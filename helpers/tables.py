@@ -10,7 +10,7 @@ from helpers import runtime
 from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql.types import DataType
 
 MAX_CLASSES = 100
@@ -26,6 +26,13 @@ SOURCE_PROPERTY, FINGERPRINT_PROPERTY = "azureml_mlflow.source", "azureml_mlflow
 def quoted(column: str) -> str:
     """Return a column or table part as a SQL identifier, whatever characters are in it."""
     return "`" + column.replace("`", "``") + "`"
+
+
+def cast_or_null(column: str, kind: DataType) -> Column:
+    """Return a column as another type, with null for a value that is none of it, whatever ``spark.sql.ansi.enabled`` is."""
+    from pyspark.sql import functions as F
+
+    return F.expr(f"try_cast({quoted(column)} AS {kind.simpleString()})")
 
 
 def qualified_name(table: str, catalog: str, schema: str) -> str:

@@ -1,12 +1,21 @@
 """Batches: which rows are scored, what is written, and what is refused before anything is."""
 
+import json
+
+import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.models import infer_signature
+from pyspark.ml import Pipeline
+from pyspark.ml.feature import VectorAssembler
+from pyspark.ml.regression import LinearRegression as SparkRegression
 from sklearn.linear_model import LinearRegression
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.svm import LinearSVR
 from sklearn.tree import DecisionTreeClassifier
 
-from helpers import scoring
+from helpers import scoring, tracking, training
 from helpers.parameters import ParameterError
 
 FEATURES = pd.DataFrame({"Size in cm": [1.0, 2.0, 3.0, 4.0], "weight.kg": [4, 3, 2, 1]})
@@ -154,3 +163,84 @@ def test_a_model_without_a_signature_is_refused(score, register_estimator):
 
 def test_each_model_has_a_table_of_its_own():
     assert scoring.default_prediction_table("main.ml.wine quality") == "main_ml_wine_quality_predictions"
+
+
+@pytest.fixture
+def with_bad_rows(spark, schema, to_score):
+    """Three more rows: two without a size, one whose weight is no 64-bit number."""
+    more = "(NULL, 4, 'e'), (CAST('NaN' AS DOUBLE), 3, 'f'), (1, 9223372036854775808, 'g') AS more(size, weight, key)"
+    bad = f"SELECT size, CAST(weight AS DECIMAL(20, 0)), key FROM VALUES {more}"
+    good = f"SELECT `Size in cm`, CAST(`weight.kg` AS DECIMAL(20, 0)) AS `weight.kg`, `Row Key` FROM {to_score}"
+    spark.sql(f"CREATE TABLE {schema}.mixed AS {good} UNION ALL {bad}")
+    return f"{schema}.mixed"
+
+
+# The first is scored by SQL and by Python, the second by Python only, and both refuse a missing number.
+REFUSING = {"sql": (LinearRegression(), "sql"), "udf": (LinearRegression(), "udf"), "svm": (LinearSVR(), "auto")}
+
+
+@pytest.mark.parametrize("model", REFUSING)
+def test_rows_that_cannot_be_scored_go_to_quarantine_with_the_reason(spark, schema, score, register, with_bad_rows, model):
+    estimator, engine = REFUSING[model]
+    version = register(estimator, [1.0, 2.0, 3.0, 4.0])
+    batch = score(version, table=with_bad_rows, scoring_engine=engine)
+    assert (batch.rows_scored, batch.rows_quarantined) == (4, 3)
+    assert batch.engine.name == ("sql" if engine == "sql" else "udf")
+    assert predictions(spark, schema)["prediction"].tolist() == pytest.approx(estimator.predict(FEATURES).tolist())
+    refused = spark.table(f"{schema}.predictions_quarantine").toPandas().set_index("Row Key").sort_index()
+    assert list(refused.columns) == ["problem", "row", "model_name", "model_version", "scored_at", "batch_id"]
+    missing, nan, wide = refused["problem"]
+    assert "missing or infinite" in missing and "'Size in cm'" in missing and nan == missing
+    assert wide == "'weight.kg' is no bigint: 9223372036854775808"
+    assert json.loads(refused["row"]["g"]) == {"Size in cm": 1.0, "weight.kg": 9223372036854775808, "Row Key": "g"}
+    assert set(refused["batch_id"]) == {"b1"}
+    spark.sql(f"CREATE TABLE {schema}.mended AS SELECT * FROM {with_bad_rows} WHERE `Row Key` < 'f' AND NOT isnull(`Size in cm`)")
+    assert score(version, table=f"{schema}.mended", scoring_engine=engine).rows_quarantined == 0
+    assert spark.table(f"{schema}.predictions_quarantine").count() == 0
+
+
+@pytest.mark.parametrize("engine", ["sql", "udf"])
+def test_a_batch_fails_at_a_bad_row_if_asked_to_and_writes_nothing(spark, schema, score, register, with_bad_rows, engine):
+    version = register(LinearRegression(), [1.0, 2.0, 3.0, 4.0])
+    options = {"scoring_engine": engine, "on_bad_rows": "fail"}
+    assert score(version, "`Row Key` < 'e'", table=with_bad_rows, **options).rows_scored == 4
+    before = predictions(spark, schema)
+    with pytest.raises(ParameterError, match="on_bad_rows='fail': .*mixed has rows that .*Row Key='e': .*'Size in cm'"):
+        score(version, table=with_bad_rows, **options)
+    pd.testing.assert_frame_equal(predictions(spark, schema), before)
+    assert not spark.catalog.tableExists(f"{schema}.predictions_quarantine")
+
+
+def test_rows_that_a_spark_ml_pipeline_refuses_go_to_quarantine(spark, schema, tracking_servers, model_name, with_bad_rows):
+    features = spark.createDataFrame(FEATURES.rename(columns={"Size in cm": "size", "weight.kg": "weight"}).assign(label=1.0))
+    stages = [VectorAssembler(inputCols=["size", "weight"], outputCol="x"), SparkRegression(featuresCol="x")]
+    pipeline = Pipeline(stages=stages).fit(features)
+    signature = infer_signature(FEATURES.set_axis(["size", "weight"], axis=1), pd.Series([1.0], name="prediction"))
+    trained = training.TrainedModel(pipeline, "spark", [], signature, None, {}, {})
+    with mlflow.start_run():
+        version = mlflow.register_model(tracking.log_model(trained), model_name)
+    renamed = "`Size in cm` AS size, CAST(`weight.kg` AS DOUBLE) AS weight, `Row Key`"
+    spark.sql(f"CREATE TABLE {schema}.renamed AS SELECT {renamed} FROM {with_bad_rows} WHERE `Row Key` <> 'g'")
+    spark.sql(f"CREATE TABLE {schema}.spark_rows AS SELECT size, CAST(weight AS BIGINT) AS weight, `Row Key` FROM {schema}.renamed")
+    rows = scoring.rows_to_score(spark, f"{schema}.spark_rows", "", "Row Key")
+    names = (version, f"{schema}.spark_rows", f"{schema}.predictions", "Row Key")
+    with pytest.raises(ParameterError, match="Row Key='[ef]': the Spark ML pipeline skips it"):
+        scoring.Scorer(*names, on_bad_rows="fail").score_batch(rows, "b1")
+    assert spark.table(f"{schema}.predictions").count() == 0
+    batch = scoring.Scorer(*names).score_batch(rows, "b1")
+    assert (batch.rows_scored, batch.rows_quarantined, batch.engine.name) == (4, 2, "spark ml")
+    assert {row["Row Key"] for row in spark.table(f"{schema}.predictions_quarantine").collect()} == {"e", "f"}
+
+
+def test_several_outputs_and_vectors_are_columns_of_their_own_type(spark, schema, score, register_estimator):
+    several = MultiOutputRegressor(LinearRegression()).fit(FEATURES, np.array([[1, 2], [2, 4], [3, 6], [4, 8]]))
+    named = pd.DataFrame({"first": [1.0], "second one": [2.0]})
+    for output, kind in ((named, "struct<first:double,second one:double>"), (named.to_numpy(), "array<double>")):
+        version = register_estimator(several, infer_signature(FEATURES, output))
+        score(version)
+        table = spark.table(f"{schema}.predictions")
+        assert table.schema["prediction"].dataType.simpleString() == kind
+        found = table.orderBy("`Row Key`").select("prediction.*" if output is named else "prediction").toPandas()
+        values = found.to_numpy() if output is named else np.stack(found["prediction"])
+        np.testing.assert_allclose(values, several.predict(FEATURES))
+        spark.sql(f"DROP TABLE {schema}.predictions")
