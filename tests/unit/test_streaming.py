@@ -1,0 +1,200 @@
+"""Streams: each row is scored once, whatever ends the job and wherever."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow.models import infer_signature
+from sklearn.tree import DecisionTreeClassifier
+
+from helpers import local_catalog, runtime, scoring, streaming
+from helpers.parameters import ParameterError
+
+ROOT = Path(__file__).parents[2]
+# What Python itself does to files when a micro-batch is written.
+EVENTS = ("os.symlink", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
+
+
+class Ended(Exception):
+    """Raised where a test ends the job: nothing in the bundle catches it."""
+
+
+@pytest.fixture
+def version(register_estimator):
+    features = pd.DataFrame({"size": [1.0, 2.0, 3.0, 4.0]})
+    fitted = DecisionTreeClassifier().fit(features, ["small", "small", "large", "large"])
+    return register_estimator(fitted, infer_signature(features, pd.Series(["small"], name="prediction")))
+
+
+@pytest.fixture
+def source(spark, schema):
+    spark.sql(f"CREATE TABLE {schema}.scoring (id BIGINT, size DOUBLE)")
+    return f"{schema}.scoring"
+
+
+@pytest.fixture
+def stream(spark, schema, source, version, tmp_path):
+    """Score what is new."""
+
+    def score_new(scoring_filter="", on_batch=lambda batch: None, **changed):
+        scorer = scoring.Scorer(version, source, f"{schema}.predictions", "id", **changed)
+        rows = scoring.new_rows(spark, source, scoring_filter, "id")
+        return streaming.score_new_rows(scorer, rows, str(tmp_path / "checkpoint"), on_batch=on_batch)
+
+    return score_new
+
+
+def add(spark, source, first, last):
+    spark.sql(f"INSERT INTO {source} SELECT id, 1 + id % 4 AS size FROM range({first}, {last})")
+
+
+def predicted(spark, schema):
+    spark.catalog.refreshTable(f"{schema}.predictions")
+    return sorted((row["id"], row["prediction"]) for row in spark.table(f"{schema}.predictions").collect())
+
+
+def expected(last):
+    return [(number, "small" if number % 4 < 2 else "large") for number in range(last)]
+
+
+def test_only_new_rows_are_scored_and_nothing_is_written_when_there_are_none(spark, schema, source, stream, version):
+    add(spark, source, 0, 10)
+    (first,) = stream()
+    assert first.rows_scored == 10 and first.batch_id.endswith("-000000")
+    add(spark, source, 10, 14)
+    seen = []
+    (second,) = stream(on_batch=seen.append)
+    assert second.rows_scored == 4 and seen == [second] and first.batch_id[:-6] == second.batch_id[:-6]
+    assert predicted(spark, schema) == expected(14)
+    assert {row["model_version"] for row in spark.table(f"{schema}.predictions").collect()} == {int(version.version)}
+    before = spark.table(f"{schema}.predictions").inputFiles()
+    assert stream() == []
+    assert spark.table(f"{schema}.predictions").inputFiles() == before
+
+
+def test_a_filter_and_the_quarantine_are_those_of_batches(spark, schema, source, stream):
+    add(spark, source, 0, 10)
+    spark.sql(f"INSERT INTO {source} VALUES (100, NULL), (101, CAST('Infinity' AS DOUBLE))")
+    assert stream("id < 0") == []
+    spark.sql(f"INSERT INTO {source} VALUES (102, CAST('Infinity' AS DOUBLE)), (7, 1)")
+    (batch,) = stream("id <> 101")
+    # A tree takes what is missing, but nothing infinite.
+    assert (batch.rows_scored, batch.rows_quarantined) == (1, 1)
+    (refused,) = spark.table(f"{schema}.predictions_quarantine").collect()
+    assert refused["id"] == 102 and "'size' missing or infinite: ValueError" in refused["problem"]
+
+
+def test_a_bad_row_stops_a_stream_if_asked_to_and_is_told_as_in_a_batch(spark, schema, source, stream):
+    add(spark, source, 0, 4)
+    stream(on_bad_rows="fail")
+    spark.sql(f"INSERT INTO {source} VALUES (9, CAST('Infinity' AS DOUBLE))")
+    with pytest.raises(ParameterError, match="on_bad_rows='fail': .*scoring has rows that .*id=9: 'size' missing or infinite"):
+        stream(on_bad_rows="fail")
+    assert predicted(spark, schema) == expected(4)
+    (mended,) = stream()
+    assert (mended.rows_scored, mended.rows_quarantined) == (0, 1)
+
+
+def test_a_table_that_does_not_fit_the_model_is_refused_by_column(spark, schema, version, tmp_path):
+    spark.sql(f"CREATE TABLE {schema}.odd AS SELECT 1L AS id, 'big' AS size")
+    scorer = scoring.Scorer(version, f"{schema}.odd", f"{schema}.predictions", "id")
+    rows = scoring.new_rows(spark, f"{schema}.odd", "", "id")
+    with pytest.raises(ParameterError, match="scoring_table=.*'size' has type string where the model takes double"):
+        streaming.score_new_rows(scorer, rows, str(tmp_path / "checkpoint"))
+    assert not spark.catalog.tableExists(f"{schema}.predictions")
+
+
+_stop_at = None
+
+
+def _stop(event, _):
+    global _stop_at
+    if _stop_at is not None and event in EVENTS:
+        _stop_at -= 1
+        if _stop_at < 0:
+            _stop_at = None
+            raise Ended
+
+
+def test_a_stream_that_ends_at_any_step_neither_loses_nor_doubles_a_row(spark, schema, source, stream):
+    """Ended before each file operation of the second micro-batch in turn, and after the last, before it is committed."""
+    global _stop_at
+    sys.addaudithook(_stop)
+    last, steps = 4, 0
+    add(spark, source, 0, last)
+    stream()
+    while True:
+        add(spark, source, last, last + 3)
+        last += 3
+        _stop_at = steps
+        try:
+            stream()
+        except Exception:  # Spark's, which tells that Python raised
+            assert _stop_at is None
+        stopped, _stop_at = _stop_at is None, None
+        found = predicted(spark, schema)
+        assert found in (expected(last - 3), expected(last))
+        if not stopped:
+            break
+        steps += 1
+        stream()
+        assert predicted(spark, schema) == expected(last)
+    assert steps >= 3
+
+    def not_committed(batch):
+        raise RuntimeError("the job ends here")
+
+    add(spark, source, last, last + 3)
+    with pytest.raises(Exception, match="the job ends here"):
+        stream(on_batch=not_committed)
+    assert predicted(spark, schema) == expected(last + 3)
+    (again,) = stream()
+    assert (again.rows_scored, again.rows_replaced) == (3, 3)
+    assert predicted(spark, schema) == expected(last + 3)
+    assert stream() == []
+
+
+# Ends itself and its JVM without any goodbye, after a micro-batch is written, before it is committed.
+KILLED = """
+import os, signal, sys
+from helpers import runtime, scoring, streaming
+from mlflow.entities.model_registry import ModelVersion
+
+name, version, source, table, checkpoint = sys.argv[1:]
+spark = runtime.spark()
+jvm = spark.sparkContext._gateway.proc.pid
+
+def kill(batch):
+    os.kill(jvm, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+scorer = scoring.Scorer(ModelVersion(name, version, 0), source, table, "id")
+rows = scoring.new_rows(spark, source, "", "id")
+streaming.score_new_rows(scorer, rows, checkpoint, on_batch=kill)
+"""
+
+
+def test_a_process_that_is_killed_with_its_spark_is_made_good_by_the_next(
+    spark, schema, source, stream, version, local_dir, tmp_path
+):
+    spark.sql(f"DROP TABLE {source}")
+    # One that another process sees, too.
+    runtime.replace_table(spark.range(0).selectExpr("id", "CAST(id AS DOUBLE) AS size"), source)
+    add(spark, source, 0, 6)
+    names = [version.name, version.version, source, f"{schema}.predictions", str(tmp_path / "checkpoint")]
+    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{local_dir}/mlflow.db"}
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, *map(str, names)], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    assert not list((tmp_path / "checkpoint" / "commits").glob("0"))
+    # Made by another session.
+    local_catalog.register_tables(spark)
+    assert predicted(spark, schema) == expected(6)
+    (again,) = stream()
+    assert (again.rows_scored, again.rows_replaced) == (6, 6) and again.batch_id.endswith("-000000")
+    assert predicted(spark, schema) == expected(6)
