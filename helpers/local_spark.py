@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-def start(local_dir: Path) -> SparkSession:
-    """Start Spark on all cores, with its tables under ``local_dir``/warehouse.
+def start(local_dir: Path, master: str = "local[*]") -> SparkSession:
+    """Start Spark, with its tables under ``local_dir``/warehouse.
 
     Parameters
     ----------
     local_dir : pathlib.Path
         Folder of the local state. The JVM's own output goes to ``spark.log`` in it.
+    master : str, default "local[*]"
+        All cores in one process; ``local-cluster[2,1,1024]`` is two executors, as on a cluster.
+        https://spark.apache.org/docs/latest/submitting-applications.html#master-urls
 
     Raises
     ------
@@ -40,7 +43,7 @@ def start(local_dir: Path) -> SparkSession:
     log = local_dir / "spark.log"
     builder = (
         SparkSession.builder.appName("azureml_mlflow")
-        .master("local[*]")
+        .master(master)
         .config("spark.sql.warehouse.dir", str(local_dir / "warehouse"))
         # As on Databricks.
         .config("spark.sql.session.timeZone", "UTC")

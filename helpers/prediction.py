@@ -413,7 +413,7 @@ def _missing_package(model_uri: str, folder: Path, package: str, where: str) -> 
     return ParameterError(
         "model_name",
         model_uri,
-        f"needs the package {name!r}, which is not installed {where}. Add {known[0] if known else name!r} to the task's "
+        f"needs the package {name!r}, which is not installed {where}. Add {known[0] if known else name} to the task's "
         "libraries in databricks.yml (on a laptop: to the environment), or set env_manager=virtualenv",
     )
 

@@ -191,23 +191,18 @@ class Scorer:
             If the rows do not fit the model's signature, the predictions do not fit the table, a package that
             the model needs is missing, or there are bad rows and ``on_bad_rows`` is ``fail``.
         """
-        from pyspark.sql import Observation
-        from pyspark.sql import functions as F
-
         spark, batch_id = rows.sparkSession, batch_id or datetime.now(timezone.utc).date().isoformat()
         engine, model = self.engine(rows), self.predictor
-        needed = [name for name in dict.fromkeys([self.id_column, *model.inputs]) if name in rows.columns]
-        given, scored = Observation(), Observation()
-        observed = rows.select(*map(tables.quoted, needed)).observe(given, F.count(F.lit(1)).alias("rows"))
         transform = model.transform if self.on_bad_rows == "fail" else model.transform_accepted
-        predictions = self._described(transform(observed, [self.id_column], engine))
+        predictions = self._described(transform(rows, [self.id_column], engine))
         self._prepare(spark, self.prediction_table, predictions, "batch_id")
         replaced = self._rows_of_batch(spark, self.prediction_table, batch_id)
-        counted = predictions.observe(scored, F.count(F.lit(1)).alias("rows"))
         with self._records_per_batch(spark), self._failures_explained(rows, engine):
-            runtime.replace_partition(counted, self.prediction_table, "batch_id", batch_id)
-        rows_scored = scored.get["rows"]
-        refused = given.get["rows"] - rows_scored
+            runtime.replace_partition(predictions, self.prediction_table, "batch_id", batch_id)
+        # Not by DataFrame.observe: after it Spark 4 cannot apply a Spark ML model that was trained in the session
+        # (ObservationManager is not serializable).
+        rows_scored = self._rows_of_batch(spark, self.prediction_table, batch_id)
+        refused = rows.count() - rows_scored
         self._quarantine(rows, batch_id, engine, refused)
         return ScoredBatch(batch_id, rows_scored, replaced, refused, engine)
 
@@ -243,8 +238,7 @@ class Scorer:
 
         expected = rows.withColumn(partition, F.lit(""))
         if not tables.exists(spark, table):
-            # Not of these rows: what observes them would be told that there are none.
-            runtime.replace_table(spark.createDataFrame([], expected.schema), table, partitioned_by=partition)
+            runtime.replace_table(expected.limit(0), table, partitioned_by=partition)
         found = spark.table(table)
         if found.dtypes != expected.dtypes:
             raise ParameterError(
