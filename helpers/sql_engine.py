@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CHECKED_ROWS = 500
 TOLERANCE = 1e-9
-_ROWS_OF_A_VARIANT = 5
+_ROWS_OF_A_VARIANT = 2
 _ROW = "_row"
 _MAY_BE_MISSING = ("double", "float")
 
@@ -203,7 +203,10 @@ def check(translation: Translation, estimator: BaseEstimator, inputs: dict[str, 
     # Without those that are refused before the model sees them.
     whole = [name for name, kind in inputs.items() if not _is_text(kind) and kind.typeName() not in _MAY_BE_MISSING]
     sample = rows.select(*columns).dropna(subset=[quoted(name) for name in whole]) if whole else rows.select(*columns)
-    blocks = list(_variants(sample.limit(CHECKED_ROWS).toPandas(), inputs))
+    # Not by limit(…).toPandas(), which reads a part of each of the table's files.
+    some = pd.DataFrame(sample.head(CHECKED_ROWS), columns=list(inputs))
+    some = some.astype({name: object if _is_text(kind) else float for name, kind in inputs.items()})
+    blocks = list(_variants(some, inputs))
     together = pd.concat(blocks, ignore_index=True).reset_index(names=_ROW)
     types = [f"{quoted(name)} {'string' if _is_text(kind) else 'double'}" for name, kind in inputs.items()]
     given = rows.sparkSession.createDataFrame(together, ", ".join([f"{_ROW} long", *types]))

@@ -60,10 +60,13 @@ def score_new_rows(
     query_id: Future[str] = Future()
 
     def score(new: DataFrame, number: int) -> None:
-        if new.isEmpty():
+        # A micro-batch is read whole by whatever is asked of it, hence it is asked once.
+        how_many = new.count()
+        if not how_many:
             return
         try:
-            batch = scorer.score_batch(new, f"stream-{query_id.result()[:8]}-{number:06}")
+            scorer.engine(new.sparkSession.table(scorer.scoring_table))
+            batch = scorer.score_batch(new, f"stream-{query_id.result()[:8]}-{number:06}", how_many)
         except ParameterError as error:
             refusals.append(error)
             raise
