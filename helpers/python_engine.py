@@ -71,15 +71,13 @@ class PythonEngine:
             ``keep``, the answers, ``probability`` or ``p0``, ``p1``, … of a model that classifies, and
             `helpers.worker_predictions.PROBLEM`: why there is no answer.
         """
-        from pyspark.sql.utils import is_remote
-
         answers = {name: kind.simpleString() for name, kind in self.answers.items()}
         if self.classes:
             names = [f"p{number}" for number in range(self.classes)] if each_class else ["probability"]
             answers |= dict.fromkeys(names, "double")
         config = {"answers": list(answers.items()), "classifies": bool(self.classes), "each_class": each_class}
         as_arrow = all(kind.typeName() in _PASSED_AS_ARROW for kind in self.inputs.values())
-        if self.env_manager == "local" and as_arrow and not is_remote():
+        if self.env_manager == "local" and as_arrow and not runtime.uses_spark_connect(rows):
             return self._by_arrow(rows, keep, inputs, config)
         return self._by_udf(rows, keep, inputs, config)
 

@@ -274,6 +274,14 @@ def spark_setting(spark: SparkSession, name: str, value: str) -> Iterator[None]:
         spark.conf.set(name, before)
 
 
+def uses_spark_connect(rows: DataFrame) -> bool:
+    """Return whether rows are Spark Connect's, as on serverless and shared compute of Databricks.
+
+    https://learn.microsoft.com/azure/databricks/spark/connect-vs-classic
+    """
+    return type(rows).__module__.startswith("pyspark.sql.connect.")
+
+
 def replace_table(
     rows: DataFrame, table: str, properties: dict[str, str] | None = None, partitioned_by: str | None = None
 ) -> None:

@@ -101,7 +101,10 @@ def _picked(rows: DataFrame, scoring_table: str, scoring_filter: str) -> DataFra
     from pyspark.errors import AnalysisException
 
     try:
-        return rows.where(scoring_filter) if scoring_filter else rows
+        picked = rows.where(scoring_filter) if scoring_filter else rows
+        # Spark Connect looks at the condition now only if it is asked for something.
+        picked.schema
+        return picked
     except AnalysisException as error:
         # A parse error is one, too.
         reason = " ".join(line for line in str(error).splitlines() if line.strip())

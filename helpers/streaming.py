@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from helpers import runtime
 from helpers.parameters import ParameterError
 from helpers.scoring import ScoredBatch, Scorer
 
@@ -51,10 +52,19 @@ def score_new_rows(
     Raises
     ------
     helpers.parameters.ParameterError
-        As `helpers.scoring.Scorer.score_batch`. What was written before stays, and is not scored again.
+        On Spark Connect; and as `helpers.scoring.Scorer.score_batch`. What was written before stays, and is not
+        scored again.
     """
     from pyspark.errors import StreamingQueryException
 
+    if runtime.uses_spark_connect(rows):
+        # There the function below would run in a process of its own, without what it collects.
+        raise ParameterError(
+            "mode",
+            "stream",
+            "needs compute with a Spark session of its own (on Databricks: a job cluster, or access mode Dedicated), "
+            "not Spark Connect (serverless, Standard). Take such compute, or mode=batch with a scoring_filter",
+        )
     batches: list[ScoredBatch] = []
     refusals: list[ParameterError] = []
     query_id: Future[str] = Future()

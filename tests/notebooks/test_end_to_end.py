@@ -10,6 +10,7 @@ from sklearn.datasets import load_wine
 from helpers import local_job
 from tests.notebooks.machine import ROOT, Machine, artifacts
 
+
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory, quick_jvm):
     """A laptop on which nothing has been run yet."""
@@ -83,6 +84,14 @@ def test_a_worse_model_is_registered_but_not_promoted_and_a_batch_scored_again_i
         after[columns].sort_values("id", ignore_index=True), before[columns].sort_values("id", ignore_index=True)
     )
     assert (after["scored_at"] > before["scored_at"].max()).all()
+
+
+def test_a_stream_scores_each_row_once_and_a_second_one_finds_none_new(first_round):
+    for _ in range(2):
+        first_round.nbmake("04_batch_score", mode="stream", prediction_table="streamed", model_version=1)
+        streamed = first_round.table("streamed")
+        assert sorted(streamed["id"]) == sorted(first_round.table("training")["id"])
+        assert streamed["batch_id"].str.startswith("stream-").all() and streamed["batch_id"].nunique() == 1
 
 
 def test_the_jobs_run_on_data_of_another_shape_with_the_spark_flavor(tmp_path, quick_jvm, monkeypatch, capsys):

@@ -39,9 +39,9 @@ def look(_):
     yield os.getcwd(), os.getpid(), importlib.util.find_spec("helpers") is not None
 
 told["workers"] = spark.sparkContext.parallelize(range(4), 4).mapPartitions(look).collect()
-for kind, (name, engine) in json.loads(models).items():
+for kind, name in json.loads(models).items():
     version = ModelVersion(name, "1", 0)
-    scorer = scoring.Scorer(version, source, f"{schema}.{kind}", "id", scoring_engine=engine, max_records_per_batch=500)
+    scorer = scoring.Scorer(version, source, f"{schema}.{kind}", "id", max_records_per_batch=500)
     try:
         if kind == "stream":
             (batch,) = streaming.score_new_rows(scorer, scoring.new_rows(spark, source, "", "id"), checkpoint)
@@ -118,8 +118,8 @@ def scored(spark, local_dir, tracking_parameters, tmp_path_factory, data):
     (folder / "spark").mkdir()
     for part in Path(pyspark.__file__).parent.iterdir():
         (folder / "spark" / part.name).symlink_to(part)
-    models = {kind: (f"on_executors_{kind}", "auto") for kind in (*logged, "dies", "needs")}
-    models |= {"python": ("on_executors_linear", "udf"), "stream": ("on_executors_forest", "auto")}
+    models = {kind: f"on_executors_{kind}" for kind in (*logged, "dies", "needs")}
+    models["stream"] = models["forest"]
     arguments = [ROOT, "on_executors.scoring", "on_executors", folder / "checkpoint", folder / "elsewhere", json.dumps(models)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"SPARK_HOME": str(folder / "spark"), "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
@@ -146,7 +146,7 @@ def test_executors_have_neither_the_bundle_nor_the_drivers_folder(scored):
 
 @pytest.mark.parametrize(
     ("kind", "model", "engine"),
-    [("forest", "forest", "udf"), ("linear", "linear", "sql"), ("python", "linear", "udf"), ("stream", "forest", "udf")],
+    [("forest", "forest", "udf"), ("linear", "linear", "sql"), ("stream", "forest", "udf")],
 )
 def test_each_engine_and_a_stream_give_the_models_answers_on_executors(spark, scored, data, kind, model, engine):
     assert scored[kind] == [engine, ROWS, 0]

@@ -1,6 +1,8 @@
 """Batches: which rows are scored, what is written, and what is refused before anything is."""
 
+import importlib
 import json
+import sys
 
 import mlflow
 import numpy as np
@@ -244,3 +246,33 @@ def test_several_outputs_and_vectors_are_columns_of_their_own_type(spark, schema
         values = found.to_numpy() if output is named else np.stack(found["prediction"])
         np.testing.assert_allclose(values, several.predict(FEATURES))
         spark.sql(f"DROP TABLE {schema}.predictions")
+
+
+def test_a_column_of_times_is_scored_too_and_a_missing_one_is_left_to_the_model(
+    spark, schema, score, to_score, tracking_servers, model_name
+):
+    class Month(mlflow.pyfunc.PythonModel):
+        def predict(self, context, model_input, params=None):
+            return model_input["day"].dt.month
+
+    days = pd.DataFrame({"day": [pd.Timestamp("2026-01-31")]})
+    options = {"signature": infer_signature(days, pd.Series([1.0], name="prediction")), "pip_requirements": ["mlflow"]}
+    with mlflow.start_run():
+        model = mlflow.pyfunc.log_model("model", python_model=Month(), **options)
+    version = mlflow.register_model(model.model_uri, model_name)
+    day = "make_timestamp(2026, int(nullif(`weight.kg`, 4)), 9, 0, 0, 0)"
+    spark.sql(f"CREATE TABLE {schema}.days AS SELECT {day} AS day, `Row Key` FROM {to_score}")
+    assert score(version, table=f"{schema}.days").rows_scored == 4
+    assert predictions(spark, schema).loc["b1"]["prediction"].fillna(0).to_dict() == {"a": 0, "b": 3, "c": 2, "d": 1}
+
+
+def test_a_package_that_the_driver_lacks_is_named_with_what_to_do(score, register, tmp_path, monkeypatch):
+    module = tmp_path / "gone_package.py"
+    module.write_text("from sklearn.linear_model import LinearRegression\n\n\nclass Gone(LinearRegression):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    version = register(importlib.import_module("gone_package").Gone(), [1.0, 2.0, 3.0, 4.0])
+    monkeypatch.delitem(sys.modules, "gone_package")
+    module.unlink()
+    importlib.invalidate_caches()
+    with pytest.raises(ParameterError, match="needs the package 'gone_package', which is not installed here. Add gone_package"):
+        score(version)
