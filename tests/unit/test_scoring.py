@@ -266,13 +266,19 @@ def test_a_column_of_times_is_scored_too_and_a_missing_one_is_left_to_the_model(
     assert predictions(spark, schema).loc["b1"]["prediction"].fillna(0).to_dict() == {"a": 0, "b": 3, "c": 2, "d": 1}
 
 
-def test_a_package_that_the_driver_lacks_is_named_with_what_to_do(score, register, tmp_path, monkeypatch):
+def test_a_package_that_the_driver_lacks_is_named_with_what_to_do(
+    score, tracking_servers, model_name, tmp_path, monkeypatch
+):
     module = tmp_path / "gone_package.py"
     module.write_text("from sklearn.linear_model import LinearRegression\n\n\nclass Gone(LinearRegression):\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
-    version = register(importlib.import_module("gone_package").Gone(), [1.0, 2.0, 3.0, 4.0])
+    estimator = importlib.import_module("gone_package").Gone().fit(FEATURES, [1.0, 2.0, 3.0, 4.0])
+    signature = infer_signature(FEATURES, pd.Series([1.0], name="prediction"))
+    with mlflow.start_run():
+        options = {"signature": signature, "serialization_format": "cloudpickle", "pip_requirements": ["gone-package==3.2.1"]}
+        version = mlflow.register_model(mlflow.sklearn.log_model(estimator, "model", **options).model_uri, model_name)
     monkeypatch.delitem(sys.modules, "gone_package")
     module.unlink()
     importlib.invalidate_caches()
-    with pytest.raises(ParameterError, match="needs the package 'gone_package', which is not installed here. Add gone_package"):
+    with pytest.raises(ParameterError, match="package 'gone_package', which is not installed here. Add gone-package==3.2.1 to"):
         score(version)
