@@ -19,6 +19,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 from helpers import local_catalog, runtime, tracking, training
+from tests.conftest import LITTLE_COMPILATION
 
 ROOT = Path(__file__).parents[2]
 ROWS = 3000
@@ -123,6 +124,9 @@ def scored(spark, local_dir, tracking_parameters, tmp_path_factory, data):
     arguments = [ROOT, "on_executors.scoring", "on_executors", folder / "checkpoint", folder / "elsewhere", json.dumps(models)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"SPARK_HOME": str(folder / "spark"), "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
+    # For speed: as on the driver of these tests, and two attempts of a task in place of four.
+    quick = f"--conf spark.executor.extraJavaOptions={LITTLE_COMPILATION} --conf spark.task.maxFailures=2"
+    environment["PYSPARK_SUBMIT_ARGS"] = f"{quick} {environment['PYSPARK_SUBMIT_ARGS']}"
     done = subprocess.run(
         [sys.executable, "-c", SCORE, *map(str, arguments)],
         cwd=folder / "elsewhere", env=environment, capture_output=True, text=True,
