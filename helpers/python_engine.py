@@ -153,7 +153,9 @@ class PythonEngine:
         # Or else Spark calls it once more for a condition on what it gives.
         answered = rows.select(*keep, udf.asNondeterministic()(*inputs).alias("_answers"))
         kept = answered.columns[: len(keep)]
-        problem = F.nullif(F.col(f"_answers.{worker_predictions.PROBLEM}"), F.lit(""))
+        # Not with F.nullif: Spark 3.5 wants to know the column's type before it can.
+        told = F.col(f"_answers.{worker_predictions.PROBLEM}")
+        problem = F.when(told != "", told)
         found = [
             F.when(problem.isNull(), F.col(f"_answers.{quoted(name)}")).alias(name) for name, _ in config["answers"]
         ]
