@@ -175,7 +175,7 @@ class Scorer:
             self._chosen.append(self.predictor.engine(rows, self.scoring_engine, self.env_manager))
         return self._chosen[0]
 
-    def score_batch(self, rows: DataFrame, batch_id: str = "", number: int | None = None) -> ScoredBatch:
+    def score_batch(self, rows: DataFrame, batch_id: str = "", row_count: int | None = None) -> ScoredBatch:
         """Score rows and write them as one batch, in place of what the batch had before.
 
         Predictions are replaced at once, and so are rows in quarantine, after them. A job that is killed between
@@ -187,7 +187,7 @@ class Scorer:
             From `rows_to_score`.
         batch_id : str
             Empty for today's date (UTC).
-        number : int, optional
+        row_count : int, optional
             How many rows there are, where that is known already.
 
         Raises
@@ -207,7 +207,7 @@ class Scorer:
         # Not by DataFrame.observe: after it Spark 4 cannot apply a Spark ML model that was trained in the session
         # (ObservationManager is not serializable).
         rows_scored = self._rows_of_batch(spark, self.prediction_table, batch_id)
-        refused = (rows.count() if number is None else number) - rows_scored
+        refused = (rows.count() if row_count is None else row_count) - rows_scored
         self._quarantine(rows, batch_id, engine, refused)
         return ScoredBatch(batch_id, rows_scored, replaced, refused, engine)
 

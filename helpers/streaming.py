@@ -70,13 +70,14 @@ def score_new_rows(
     query_id: Future[str] = Future()
 
     def score(new: DataFrame, number: int) -> None:
-        # A micro-batch is read whole by whatever is asked of it, hence it is asked once.
-        how_many = new.count()
-        if not how_many:
+        # Whatever is asked of a micro-batch reads all of its columns: it is counted once, and the engine is chosen
+        # by rows of the table.
+        row_count = new.count()
+        if not row_count:
             return
         try:
             scorer.engine(new.sparkSession.table(scorer.scoring_table))
-            batch = scorer.score_batch(new, f"stream-{query_id.result()[:8]}-{number:06}", how_many)
+            batch = scorer.score_batch(new, f"stream-{query_id.result()[:8]}-{number:06}", row_count)
         except ParameterError as error:
             refusals.append(error)
             raise

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pyspark.sql.types import DataType
 
 MAX_CLASSES = 100
+# Bitmaps are for ids with no more than so many numbers from one to the next on average: a byte an id.
 _SPARSE = 8
 SAMPLE = "scikit-learn's breast-cancer data"
 # What a table of predictions has beside the id; a label or an id of that name would be there twice.

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from mlflow.models import infer_signature
+from pyspark.errors import StreamingQueryException
 from sklearn.tree import DecisionTreeClassifier
 
 from helpers import local_catalog, runtime, scoring, streaming
@@ -133,7 +134,7 @@ def test_a_stream_that_ends_at_any_step_neither_loses_nor_doubles_a_row(spark, s
         _stop_at = steps
         try:
             stream()
-        except Exception:  # Spark's, which tells that Python raised
+        except StreamingQueryException:
             assert _stop_at is None
         stopped, _stop_at = _stop_at is None, None
         found = predicted(spark, schema)
@@ -149,7 +150,7 @@ def test_a_stream_that_ends_at_any_step_neither_loses_nor_doubles_a_row(spark, s
         raise RuntimeError("the job ends here")
 
     add(spark, source, last, last + 3)
-    with pytest.raises(Exception, match="the job ends here"):
+    with pytest.raises(StreamingQueryException, match="the job ends here"):
         stream(on_batch=not_committed)
     assert predicted(spark, schema) == expected(last + 3)
     (again,) = stream()
