@@ -175,7 +175,7 @@ class Scorer:
             self._chosen.append(self.predictor.engine(rows, self.scoring_engine, self.env_manager))
         return self._chosen[0]
 
-    def score_batch(self, rows: DataFrame, batch_id: str = "", row_count: int | None = None) -> ScoredBatch:
+    def score_batch(self, rows: DataFrame, batch_id: str = "", *, observe: bool = False) -> ScoredBatch:
         """Score rows and write them as one batch, in place of what the batch had before.
 
         Predictions are replaced at once, and so are rows in quarantine, after them. A job that is killed between
@@ -187,8 +187,9 @@ class Scorer:
             From `rows_to_score`.
         batch_id : str
             Empty for today's date (UTC).
-        row_count : int, optional
-            How many rows there are, where that is known already.
+        observe : bool, default False
+            Count the rows while they are scored, where it takes long to read them again. After that, Spark 4 cannot
+            apply a Spark ML model that was trained in their session (its ObservationManager is not serializable).
 
         Raises
         ------
@@ -196,18 +197,21 @@ class Scorer:
             If the rows do not fit the model's signature, the predictions do not fit the table, a package that
             the model needs is missing, or there are bad rows and ``on_bad_rows`` is ``fail``.
         """
+        from pyspark.sql import Observation
+        from pyspark.sql import functions as F
+
         spark, batch_id = rows.sparkSession, batch_id or datetime.now(timezone.utc).date().isoformat()
         engine, model = self.engine(rows), self.predictor
+        observation = Observation() if observe else None
+        counted = rows.observe(observation, F.count(F.lit(1)).alias("rows")) if observation else rows
         transform = model.transform if self.on_bad_rows == "fail" else model.transform_accepted
-        predictions = self._described(transform(rows, [self.id_column], engine))
+        predictions = self._described(transform(counted, [self.id_column], engine))
         self._prepare(spark, self.prediction_table, predictions, "batch_id")
         replaced = self._rows_of_batch(spark, self.prediction_table, batch_id)
         with self._records_per_batch(spark), self._failures_explained(rows, engine):
             runtime.replace_partition(predictions, self.prediction_table, "batch_id", batch_id)
-        # Not by DataFrame.observe: after it Spark 4 cannot apply a Spark ML model that was trained in the session
-        # (ObservationManager is not serializable).
         rows_scored = self._rows_of_batch(spark, self.prediction_table, batch_id)
-        refused = (rows.count() if row_count is None else row_count) - rows_scored
+        refused = (observation.get["rows"] if observation else rows.count()) - rows_scored
         self._quarantine(rows, batch_id, engine, refused)
         return ScoredBatch(batch_id, rows_scored, replaced, refused, engine)
 
@@ -243,7 +247,7 @@ class Scorer:
 
         expected = rows.withColumn(partition, F.lit(""))
         if not tables.exists(spark, table):
-            runtime.replace_table(expected.limit(0), table, partitioned_by=partition)
+            runtime.replace_table(spark.createDataFrame([], expected.schema), table, partitioned_by=partition)
         found = spark.table(table)
         if found.dtypes != expected.dtypes:
             raise ParameterError(

@@ -70,14 +70,13 @@ def score_new_rows(
     query_id: Future[str] = Future()
 
     def score(new: DataFrame, number: int) -> None:
-        # Whatever is asked of a micro-batch reads all of its columns: it is counted once, and the engine is chosen
-        # by rows of the table.
-        row_count = new.count()
-        if not row_count:
+        if new.isEmpty():
             return
         try:
+            # Whatever is asked of a micro-batch reads all of its columns: the engine is chosen by rows of the table, and
+            # rows are counted while they are scored (a stream has a session of its own).
             scorer.engine(new.sparkSession.table(scorer.scoring_table))
-            batch = scorer.score_batch(new, f"stream-{query_id.result()[:8]}-{number:06}", row_count)
+            batch = scorer.score_batch(new, f"stream-{query_id.result()[:8]}-{number:06}", observe=True)
         except ParameterError as error:
             refusals.append(error)
             raise
