@@ -23,6 +23,11 @@ WORKSPACE = "ml-workspace"
 # Has a private endpoint. Azure Resource Manager knows it; it keeps no runs.
 PRIVATE_WORKSPACE = "ml-private"
 
+# Of all online deployments together. Really one limit for each family of instance types.
+CORE_QUOTA = 100
+# A Kubernetes cluster, where version 1's web services may run.
+ATTACHED_COMPUTE = "aks-cluster"
+
 DATABRICKS_WORKSPACE = "dbx"
 # Reached through a private endpoint only, so that it cannot be linked.
 PRIVATE_DATABRICKS_WORKSPACE = "dbx-private"

@@ -45,7 +45,7 @@ class AzureMLStandIn:
     Attributes
     ----------
     folder : pathlib.Path
-        Certificates, stores, blobs, ``requests.jsonl`` and ``server.log``.
+        Certificates, stores, blobs, model servers, ``requests.jsonl`` and ``server.log``.
     url : str
         Of all its services, Azure Resource Manager among them.
     """
@@ -57,6 +57,7 @@ class AzureMLStandIn:
     resource_group = names.RESOURCE_GROUP
     workspace = names.WORKSPACE
     region = names.REGION
+    attached_compute = names.ATTACHED_COMPUTE
     client_id = names.CLIENT_ID
     client_id_without_role = names.CLIENT_ID_WITHOUT_ROLE
     client_secret = names.CLIENT_SECRET

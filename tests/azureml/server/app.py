@@ -10,12 +10,16 @@ from flask import Blueprint, Flask, Response, jsonify, request
 from tests.azureml.server import cloud_metadata, databricks_front
 from tests.azureml.server.arm import ResourceManager
 from tests.azureml.server.artifacts import Artifacts
-from tests.azureml.server.blobs import BlobStorage
+from tests.azureml.server.blobs import CONTAINER, BlobStorage
 from tests.azureml.server.entra import Entra
 from tests.azureml.server.errors import aml_error
 from tests.azureml.server.faults import Fault, FaultList
 from tests.azureml.server.gate import Gate
+from tests.azureml.server.long_running import Operations
 from tests.azureml.server.mlflow_api import MLflowApi, MLflowServer
+from tests.azureml.server.model_server import ModelFiles, ModelServers
+from tests.azureml.server.online_endpoints import OnlineEndpoints
+from tests.azureml.server.web_services import WebServices
 
 
 def create(url: str, folder: Path, token_lifetime: int) -> Gate:
@@ -37,16 +41,22 @@ def create(url: str, folder: Path, token_lifetime: int) -> Gate:
     storage = BlobStorage(url, folder / "blobs")
     artifacts = Artifacts(storage, run_exists=lambda run_id: bool(mlflow_server.run(run_id)))
     mlflow_api = MLflowApi(url.removeprefix("https://"), mlflow_server, artifacts.exist_under)
+    operations = Operations(url)
+    models = ModelFiles(mlflow_server, folder / "blobs" / CONTAINER), ModelServers(folder / "model_servers")
+    endpoints = OnlineEndpoints(url, entra, operations, *models)
+    web_services = WebServices(url, entra, operations, *models)
 
     app = Flask("stand_in", static_folder=None)
     app.json.sort_keys = False
     sign_in = (cloud_metadata.blueprint(url), entra.blueprint, entra.machine)
     gate = Gate(app, faults, folder)
-    for public in (*sign_in, storage.blueprint, _control(entra, faults, gate)):
+    scoring = (endpoints.scoring, web_services.scoring)
+    for public in (*sign_in, storage.blueprint, *scoring, _control(entra, faults, gate)):
         app.register_blueprint(public)
     protected = Blueprint("protected", __name__)
     protected.before_request(entra.refusal)
-    for service in (ResourceManager(url).blueprint, artifacts.blueprint, mlflow_api.blueprint):
+    resources = (ResourceManager(url), operations, endpoints)
+    for service in (item.blueprint for item in (*resources, artifacts, mlflow_api, web_services)):
         protected.register_blueprint(service)
     app.register_blueprint(protected)
     app.register_error_handler(404, _unknown_address(entra.refusal))

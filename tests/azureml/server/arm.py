@@ -35,7 +35,7 @@ class ResourceManager:
         ]
         self._resources = {resource["id"].lower(): resource for resource in resources}
         self.blueprint = routes = Blueprint("arm", __name__)
-        routes.before_request(_missing)
+        routes.before_request(missing)
         routes.get(_AML)(self._get)
         routes.get(f"{_GROUP}{_DATABRICKS}/<name>")(self._get)
         routes.put(f"{_GROUP}{_DATABRICKS}/<name>")(self._put_databricks)
@@ -45,7 +45,7 @@ class ResourceManager:
 
     def _get(self, **_: str) -> Response:
         resource = self._resources.get(request.path.lower())
-        return json_answer(resource) if resource else _not_found()
+        return json_answer(resource) if resource else not_found()
 
     def _list_databricks(self, **_: str) -> Response:
         found = [resource for key, resource in self._resources.items() if _DATABRICKS.lower() in key]
@@ -70,7 +70,7 @@ class ResourceManager:
         with self._lock:
             resource = self._resources.get(request.path.lower())
             if resource is None:
-                return _not_found()
+                return not_found()
             if "location" not in sent or "managedResourceGroupId" not in sent.get("properties", {}):
                 message = "Required properties 'location' and 'properties.managedResourceGroupId' were not found."
                 return arm_error(400, "InvalidRequestContent", message)
@@ -96,7 +96,7 @@ class ResourceManager:
         with self._lock:
             resource = self._resources.get(request.path.lower())
             if resource is None:
-                return _not_found()
+                return not_found()
             if set(sent) - {"tags"}:
                 message = f"Could not find member '{min(set(sent) - {'tags'})}' on object of type 'WorkspaceUpdate'."
                 return arm_error(400, "InvalidRequestContent", message)
@@ -104,7 +104,7 @@ class ResourceManager:
             return json_answer(resource)
 
 
-def _missing() -> Response | None:
+def missing() -> Response | None:
     """Return why a request's address is refused, in the order in which Azure looks."""
     arguments = request.view_args or {}
     subscription, group = arguments.get("subscription", ""), arguments.get("group", names.RESOURCE_GROUP)
@@ -118,7 +118,8 @@ def _missing() -> Response | None:
     return None
 
 
-def _not_found() -> Response:
+def not_found() -> Response:
+    """Return that the resource of the current request does not exist."""
     resource = request.path.partition("/providers/")[2]
     group = f"under resource group '{names.RESOURCE_GROUP}' was not found."
     return arm_error(404, "ResourceNotFound", f"The Resource '{resource}' {group}")

@@ -48,16 +48,40 @@ class Entra:
         answer = self._refusal()
         return empty_answer(answer.status_code) if answer and request.path.startswith("/mlflow/") else answer
 
+    def scoring_token(self, endpoint_id: str | None) -> dict[str, str | int]:
+        """Return a token for one online endpoint, or, without one, a new token of the caller's own.
+
+        ``EndpointAuthToken`` in the REST specification.
+        """
+        claims = {"endpoint": endpoint_id}
+        if endpoint_id is None:
+            claims = {"appid": self._claims(request.headers["Authorization"].partition(" ")[2])["appid"]}
+        token = self._access_token(**claims)
+        expiry = int(time.time()) + self._token_lifetime
+        times = {"expiryTimeUtc": expiry, "refreshAfterTimeUtc": expiry - self._token_lifetime // 2}
+        return {"accessToken": token["access_token"], "tokenType": "Bearer"} | times
+
+    def is_scoring_token(self, token: str, endpoint_id: str) -> bool:
+        """Return whether a token is good for one online endpoint."""
+        try:
+            return self._claims(token).get("endpoint") == endpoint_id
+        except jwt.InvalidTokenError:
+            return False
+
+    def _claims(self, token: str) -> dict[str, str]:
+        return jwt.decode(token, self._key, ["HS256"], options={"verify_aud": False})
+
     def _refusal(self) -> Response | None:
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
         if kind != "Bearer":
             message = "Authentication failed. The 'Authorization' header is missing."
             return _unauthorized("AuthenticationFailed", message)
         try:
-            client_id = jwt.decode(token, self._key, ["HS256"], options={"verify_aud": False})["appid"]
+            client_id = self._claims(token)["appid"]
         except jwt.ExpiredSignatureError:
             return _unauthorized("ExpiredAuthenticationToken", "The access token has expired.")
-        except jwt.InvalidTokenError:
+        # One without an application is for scoring only.
+        except (jwt.InvalidTokenError, KeyError):
             return _unauthorized("InvalidAuthenticationToken", "The access token is invalid.")
         if client_id == names.CLIENT_ID_WITHOUT_ROLE:
             # https://learn.microsoft.com/azure/role-based-access-control/troubleshooting
@@ -133,5 +157,10 @@ def _unauthorized(code: str, message: str) -> Response:
 
 
 def _action() -> str:
-    provider = request.path.partition("/providers/")[2].split("/")[0] or "Microsoft.MachineLearningServices"
-    return f"{provider}/workspaces/{'read' if request.method in ('GET', 'HEAD') else 'write'}"
+    provider, *path = request.path.partition("/providers/")[2].split("/")
+    verb = {"GET": "read", "HEAD": "read", "DELETE": "delete", "POST": "action"}.get(request.method, "write")
+    if not request.path.startswith("/subscriptions/"):
+        verb = "read" if verb == "read" else "write"
+        return f"{provider or 'Microsoft.MachineLearningServices'}/workspaces/{verb}"
+    # Types and names take turns.
+    return "/".join([provider, *path[::2], verb])
