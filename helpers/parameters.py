@@ -47,6 +47,23 @@ def _matching(pattern: str, accepted: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _rising(value: str) -> str:
+    steps = [int(step) for step in value.split(",")]
+    if steps[0] < 1 or steps[-1] != 100 or any(after <= before for before, after in zip(steps, steps[1:])):
+        raise ValueError("rising percentages that end with 100, such as 10, 50, 100")
+    return value
+
+
+def _kinds(value: str) -> str:
+    unknown = [kind for kind in value.replace(" ", "").split(",") if kind not in CLEAN_UP_KINDS]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is none of {', '.join(CLEAN_UP_KINDS)}")
+    return value
+
+
+CLEAN_UP_KINDS = ("endpoints", "deployments", "model_versions", "runs", "experiments", "tables", "checkpoints")
+"""What ``clean_up`` knows, in the order in which it is safe to delete."""
+
 _PART = r"[^`./\\\s:]+"
 Identifier = Annotated[str, _matching(_PART, "one name without dots, spaces, slashes, colons or backticks")]
 OptionalIdentifier = Annotated[
@@ -102,6 +119,19 @@ DatabricksResourceId = Annotated[
         "(Azure portal, the workspace's JSON view)",
     ),
 ]
+# https://learn.microsoft.com/azure/machine-learning/how-to-manage-quotas#azure-machine-learning-online-endpoints-and-batch-endpoints
+EndpointName = Annotated[
+    str,
+    _matching(
+        r"(?=.{3,32}$)[a-z](-?[a-z0-9])*|",
+        "empty, or 3 to 32 of a-z, 0-9 and single dashes, a letter first and no dash last",
+    ),
+]
+InstanceType = Annotated[
+    str, _matching(r"Standard_\w+", "a size of virtual machine such as Standard_DS3_v2, https://aka.ms/azureml/vmsize")
+]
+RolloutSteps = Annotated[str, _matching(r"\d+(, *\d+)*", "percentages such as 10, 50, 100"), AfterValidator(_rising)]
+CleanUp = Annotated[str, AfterValidator(_kinds)]
 RunId = Annotated[str, _matching(r"[\w-]*", "empty (the newest finished run), or a run id")]
 
 
@@ -213,6 +243,31 @@ class Parameters(BaseModel):
     )
     run_id: RunId = Field("", description="Run whose model is registered. Empty: the newest finished run of model_name")
     batch_id: BatchId = Field("", description="Names the batch; scoring it again replaces its rows. Empty: today (UTC)")
+    deploy: bool = Field(False, description="After registering: deploy the champion to its endpoint")
+    endpoint_target: Literal["auto", "managed", "aci", "aks", "local"] = Field(
+        "auto",
+        description="Where the model is served. managed: Azure ML managed online endpoint. aci, aks: Azure Container "
+        "Instances, Kubernetes Service. local: this machine. auto: managed where an Azure ML workspace is named, else local",
+    )
+    endpoint_name: EndpointName = Field("", description="Endpoint; one a model. Empty: made from model_name")
+    instance_type: InstanceType = Field("Standard_DS3_v2", description="Virtual machine of a managed endpoint")
+    instance_count: int = Field(1, ge=1, le=100, description="Virtual machines (managed) or replicas (aks) of a deployment")
+    aks_compute: str = Field("", description="Of endpoint_target=aks: the Kubernetes cluster attached to the Azure ML workspace")
+    endpoint_auth: Literal["key", "aad_token"] = Field(
+        "key", description="How callers of the endpoint sign in. aad_token: managed endpoints only"
+    )
+    rollout_steps: RolloutSteps = Field(
+        "10, 50, 100", description="Percentage of the requests that the new version gets, step by step"
+    )
+    health_requests: int = Field(20, ge=1, le=10_000, description="Requests of the health check after each step")
+    latency_limit_ms: int = Field(
+        2_000, ge=1, description="Greatest 95th percentile of a health check's latencies that passes, in milliseconds"
+    )
+    clean_up: CleanUp = Field(
+        ",".join(CLEAN_UP_KINDS), description=f"What to delete, separated by commas: {', '.join(CLEAN_UP_KINDS)}"
+    )
+    dry_run: bool = Field(True, description="Only list what would be deleted")
+    force: bool = Field(False, description="Delete also what serves: the champion, and endpoints with traffic")
 
 
 FIELDS = {field.alias or name: field for name, field in Parameters.model_fields.items()}
@@ -225,6 +280,9 @@ TRACKING = (
     "azureml_tracking_uri", "azureml_secret_scope", "azureml_sign_in",
 )  # fmt: skip
 """Parameters that `helpers.tracking.configure` takes; every notebook asks for these."""
+
+ENDPOINT = ("endpoint_target", "endpoint_name", "endpoint_auth", "instance_type", "instance_count", "aks_compute")
+"""Parameters that `helpers.serving.open_endpoint` takes beside those of `TRACKING`."""
 
 PATHS = frozenset({"source_path"})
 """Parameters whose value may be a path on the machine where it was typed."""

@@ -8,12 +8,14 @@ from helpers.tracking.dual import mirror_for_registry, mirror_pending
 from helpers.tracking.model_files import download_model, log_model, logged_model_uri
 from helpers.tracking.modes import Servers, Tracking, configure, servers
 from helpers.tracking.runs import MODEL_NAME_TAG, autolog, find_run
+from helpers.tracking.registry_copy import in_azureml
 from helpers.tracking.model_versions import (
     CHAMPION,
     champion,
     create_version,
     model_names,
     promote,
+    registered_model,
     run_id,
     version_of_run,
     versions,
@@ -30,12 +32,14 @@ __all__ = [
     "create_version",
     "download_model",
     "find_run",
+    "in_azureml",
     "log_model",
     "logged_model_uri",
     "mirror_for_registry",
     "mirror_pending",
     "model_names",
     "promote",
+    "registered_model",
     "run_id",
     "servers",
     "version_of_run",

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 # The folder of a run's artifacts, and the name of a logged model.
 MODEL = "model"
+# Without them the container of Azure ML's no-code deployment ends when it starts; they are not needed here.
+# https://github.com/Azure/azureml-examples/issues/3902
+_FOR_ENDPOINTS = ["azureml-inference-server-http==1.5.1", "azureml-ai-monitoring==1.0.0"]
 
 
 def log_model(trained: TrainedModel) -> str:
@@ -80,12 +83,12 @@ def _uses_skops(flavor: ModuleType) -> bool:
 
 
 def _requirements(flavor: ModuleType) -> list[str]:
-    """Return what a model of the flavor needs, as installed here; MLflow adds itself."""
+    """Return what a model of the flavor needs, as installed here, and its endpoint; MLflow adds itself."""
     if flavor.FLAVOR_NAME != "sklearn":
-        return flavor.get_default_pip_requirements()
+        return flavor.get_default_pip_requirements() + _FOR_ENDPOINTS
     serializer = "include_skops" if _uses_skops(flavor) else "include_cloudpickle"
     inputs = [f"{package}=={importlib.metadata.version(package)}" for package in ("numpy", "pandas")]
-    return flavor.get_default_pip_requirements(**{serializer: True}) + inputs
+    return flavor.get_default_pip_requirements(**{serializer: True}) + inputs + _FOR_ENDPOINTS
 
 
 def _trusted_types(model: Any) -> list[str]:

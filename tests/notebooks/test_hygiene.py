@@ -37,10 +37,10 @@ def asked_parameters(path):
 
 
 def parameter_names(call):
-    """The names in a call of `runtime.parameters`; ``*parameters.TRACKING`` stands for several."""
+    """The names in a call of `runtime.parameters`; ``*parameters.TRACKING`` and the like stand for several."""
     names = []
     for argument in call.args:
-        names += parameters.TRACKING if ast.unparse(argument) == "*parameters.TRACKING" else [argument.value]
+        names += getattr(parameters, argument.value.attr) if isinstance(argument, ast.Starred) else [argument.value]
     return names
 
 
@@ -93,8 +93,10 @@ def test_a_notebook_asks_for_declared_parameters_and_uses_each_of_them(path):
     }
     program = ast.unparse(code(path))
     assert attributes <= set(asked)
-    if "tracking.configure(p)" in program:
+    if "tracking.configure(p" in program:
         attributes |= set(parameters.TRACKING)
+    if "serving.open_endpoint(p" in program:
+        attributes |= set(parameters.ENDPOINT)
     assert "vars(p)" in program or attributes == set(asked)
 
 

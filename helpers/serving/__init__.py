@@ -1,0 +1,9 @@
+"""Serve a registered model at an endpoint, on Azure Machine Learning or on this machine."""
+
+from helpers.serving.check_log import log_checks
+from helpers.serving.endpoint import Endpoint, ServingError, payload
+from helpers.serving.health import examples
+from helpers.serving.rollout import Rollout, roll_out
+from helpers.serving.targets import open_endpoint
+
+__all__ = ["Endpoint", "Rollout", "ServingError", "examples", "log_checks", "open_endpoint", "payload", "roll_out"]

@@ -1,0 +1,225 @@
+"""Rolling a version out at the local endpoint: real model servers, real requests, versions that answer differently."""
+
+import os
+import re
+import signal
+import threading
+from collections import Counter
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import requests
+from sklearn.linear_model import LogisticRegression
+
+from helpers import serving, tracking, training
+from helpers.parameters import ParameterError
+from helpers.serving import health
+from helpers.serving.endpoint import EndpointState, deployment_name, endpoint_name
+from helpers.serving.local_endpoint import LocalEndpoint
+
+ROWS = pd.DataFrame(np.random.default_rng(0).normal(size=(120, 3)), columns=list("abc"))
+NAME = "rolled out"
+OLD, NEW = "rolled-out-1", "rolled-out-2"
+
+
+class CannotBeLoaded(mlflow.pyfunc.PythonModel):
+    """A model whose module is not where it is served."""
+
+    def predict(self, context, model_input: pd.DataFrame):
+        return model_input["a"]
+
+
+@pytest.fixture(scope="module")
+def versions(local_dir, tracking_parameters):
+    """Version 1 looks at the first column, version 2 at the second, and version 3 cannot be loaded."""
+    tracking.configure(tracking_parameters(experiment_name="rollout"))
+    made = []
+    for column in "ab":
+        estimator = LogisticRegression().fit(ROWS, np.where(ROWS[column] > 0, f"{column} high", f"{column} low"))
+        signature = mlflow.models.infer_signature(ROWS, estimator.predict(ROWS))
+        with mlflow.start_run():
+            uri = tracking.log_model(training.TrainedModel(estimator, "sklearn", [], signature, None, {}, {}))
+            made.append(mlflow.register_model(uri, NAME))
+    with mlflow.start_run():
+        broken = mlflow.pyfunc.log_model(name="model", python_model=CannotBeLoaded(), signature=signature)
+        made.append(mlflow.register_model(broken.model_uri, NAME))
+    return made
+
+
+@pytest.fixture(scope="module")
+def known(versions):
+    """What versions 1 and 2 answer."""
+    return {deployment_name(NAME, v.version): serving.examples(v, ROWS) for v in versions[:2]}
+
+
+@pytest.fixture
+def endpoint(tmp_path):
+    """An endpoint that is not there yet."""
+    made = LocalEndpoint("under-test", tmp_path / "endpoints")
+    yield made
+    made.delete()
+
+
+@pytest.fixture
+def serving_old(endpoint, versions, known):
+    """An endpoint that serves version 1."""
+    serving.roll_out(endpoint, versions[0], known[OLD], requests=3)
+    return endpoint
+
+
+@pytest.mark.parametrize(
+    ("model", "starts_with"),
+    [
+        ("breast_cancer", "breast-cancer"),
+        ("main.azureml_mlflow.Breast__Cancer", "breast-cancer"),
+        ("7 Zwerge", "model-7-zwerge"),
+        ("Größe", "gr-e"),
+        ("x", "x"),
+        ("模型", "model"),
+        ("a" * 200, "aaaa"),
+        ("-" * 40 + "b", "b"),
+    ],
+)
+def test_names_are_made_valid_and_stay_the_same(model, starts_with):
+    rule = re.compile(r"(?=.{3,32}$)[a-z](-?[a-z0-9])*")
+    for name in (endpoint_name(model, "here"), *(deployment_name(model, version) for version in ("1", "12345"))):
+        assert rule.fullmatch(name) and name.startswith(starts_with)
+    assert endpoint_name(model, "here") == endpoint_name(model, "here") != endpoint_name(model, "there")
+    assert endpoint_name(model, "here") != endpoint_name(f"{model}_", "here")
+    assert deployment_name(model, "1") != deployment_name(model, "2")
+
+
+def test_no_request_fails_while_a_version_takes_over_step_by_step_and_each_answer_is_one_of_theirs(
+    serving_old, versions, known
+):
+    failed, answered, wrong, done = [], Counter(), [], threading.Event()
+
+    def ask(place):
+        while not done.is_set():
+            place = (place + 1) % len(ROWS)
+            try:
+                answer = serving_old.invoke(ROWS.iloc[place : place + 1])
+            except serving.ServingError as error:
+                failed.append(str(error))
+                continue
+            answered[answer.deployment] += 1
+            if answer.predictions != [known[answer.deployment].predictions[place]]:
+                wrong.append((answer, place))
+
+    callers = [threading.Thread(target=ask, args=(30 * number,)) for number in range(4)]
+    for caller in callers:
+        caller.start()
+    try:
+        rollout = serving.roll_out(serving_old, versions[1], known[NEW], requests=20)
+    finally:
+        done.set()
+        for caller in callers:
+            caller.join()
+    print(f"{answered.total()} requests, {len(failed)} failed, {dict(answered)}")
+    assert failed == [] and wrong == []
+    assert min(answered[OLD], answered[NEW]) > 20
+    shares = [(check.percent, check.asked) for check in rollout.checks]
+    assert shares == [(0, NEW), (10, "endpoint"), (10, NEW), (50, "endpoint"), (50, NEW), (100, "endpoint")]
+    assert rollout.changed and rollout.state.traffic == {NEW: 100} and rollout.state.deployments.keys() == {NEW}
+    assert all(0 < check.p50_ms <= check.p95_ms and not check.errors for check in rollout.checks)
+
+    again = serving.roll_out(serving_old, versions[1], known[NEW], requests=3)
+    assert not again.changed and again.state == rollout.state
+    # And back, as after a mistake that no check had found.
+    assert serving.roll_out(serving_old, versions[0], known[OLD], steps=[100], requests=3).state.traffic == {OLD: 100}
+
+
+def test_a_rollout_that_is_killed_anywhere_goes_on_when_it_is_called_again(serving_old, versions, known):
+    kills, steps, rollout = 0, 0, None
+    while rollout is None:
+        left = steps = steps + 1
+
+        def show(line):
+            nonlocal left
+            # Those of the model server are more than it takes.
+            left -= not line.startswith("  ") or "Application startup complete" in line
+            if not left:
+                raise KeyboardInterrupt(line)
+
+        try:
+            rollout = serving.roll_out(serving_old, versions[1], known[NEW], requests=3, show=show)
+        except KeyboardInterrupt:
+            kills += 1
+            assert sum(serving_old.state().traffic.values()) == 100
+            answer = serving_old.invoke(ROWS)
+            assert answer.predictions == known[answer.deployment].predictions
+    print(f"killed {kills} times")
+    assert kills >= 5
+    assert rollout.state.traffic == {NEW: 100} and rollout.state.deployments.keys() == {NEW}
+
+
+@pytest.mark.parametrize("when", ["  0 %", " 10 %, endpoint", f" 10 %, {NEW}", f" 50 %, {NEW}"])
+def test_a_model_server_that_dies_in_a_rollout_puts_the_old_shares_back(serving_old, versions, known, when):
+    def show(line):
+        if line.startswith(when):
+            (process,) = re.findall(r"Started server process \[(\d+)\]", serving_old.log(NEW))
+            os.kill(int(process), signal.SIGKILL)
+
+    checks = []
+    with pytest.raises(serving.ServingError, match=f"serves what it served before: {OLD} 100 %") as raised:
+        serving.roll_out(serving_old, versions[1], known[NEW], requests=40, checks=checks, show=show)
+    assert "The check with" in str(raised.value) and "log ends with" in str(raised.value)
+    assert checks[-1].errors and checks[-1].problem
+    state = serving_old.state()
+    assert state.traffic == {OLD: 100} and state.deployments.keys() == {OLD}
+    assert serving_old.invoke(ROWS).predictions == known[OLD].predictions
+
+
+def test_a_slow_a_wrong_or_a_broken_version_never_gets_a_request(serving_old, versions, known):
+    before = serving_old.state()
+    with pytest.raises(serving.ServingError, match=r"0 % of the requests failed: p95 is \d+ ms, over latency_limit_ms=1"):
+        serving.roll_out(serving_old, versions[1], known[NEW], requests=3, latency_limit_ms=1)
+    with pytest.raises(serving.ServingError, match=f"{NEW} answers otherwise than the model.*at row 0 of 120"):
+        serving.roll_out(serving_old, versions[1], health.Examples(ROWS, known[OLD].predictions), requests=3)
+    with pytest.raises(serving.ServingError, match="rolled-out-3 does not start") as raised:
+        serving.roll_out(serving_old, versions[2], known[NEW], requests=3)
+    assert "No module named 'test_rollout'" in raised.value.log
+    assert serving_old.state() == before
+    assert serving_old.invoke(ROWS).predictions == known[OLD].predictions
+
+
+def test_a_request_that_does_not_fit_is_told_what_is_wrong(serving_old):
+    with pytest.raises(serving.ServingError, match=r"400 \(the rows do not fit.*missing inputs.*'b'"):
+        serving_old.invoke(ROWS[["a", "c"]])
+    with pytest.raises(serving.ServingError, match="400.*column a.*could not convert string to float: 'text'"):
+        serving_old.invoke(ROWS.assign(a="text"))
+    with pytest.raises(serving.ServingError, match="no deployment rolled-out-9 that serves"):
+        serving_old.invoke(ROWS, "rolled-out-9")
+
+
+def test_only_who_has_the_key_is_answered_and_the_key_is_its_owners(serving_old):
+    url = serving_old.state().url
+    for headers in ({}, {"Authorization": "Bearer other"}):
+        assert requests.post(url, data="{}", headers=headers).status_code == 401
+        assert requests.delete(url.replace("/score", f"/deployments/{OLD}"), headers=headers).status_code == 401
+    assert (serving_old.folder / "endpoint.json").stat().st_mode & 0o077 == 0
+
+
+def test_an_endpoint_that_is_deleted_leaves_no_process_and_can_be_made_again(serving_old, versions, known):
+    (port,) = re.findall(r"running on http://127\.0\.0\.1:(\d+)", serving_old.log(OLD))
+    url = serving_old.state().url
+    serving_old.delete()
+    for address in (url, f"http://127.0.0.1:{port}/ping"):
+        with pytest.raises(requests.ConnectionError):
+            requests.get(address)
+    assert serving_old.state() is None and not serving_old.folder.exists()
+    assert serving.roll_out(serving_old, versions[0], known[OLD], requests=3).state.traffic == {OLD: 100}
+
+
+def test_an_endpoint_of_somebody_else_is_left_alone(endpoint, versions, known):
+    class Foreign(LocalEndpoint):
+        """One that has no mark, which a local endpoint cannot be."""
+
+        def state(self):
+            return EndpointState("https://elsewhere/score", is_ours=False)
+
+    with pytest.raises(ParameterError, match="endpoint_name='under-test'.*this bundle did not make it"):
+        serving.roll_out(Foreign("under-test", endpoint.folder), versions[0], known[OLD])
+
