@@ -116,6 +116,8 @@ def print_summary(summary: dict, output: Path, rows: int = 5) -> None:
             values |= task["task_values"]
     if "model_version" in values:
         print(f"Registered model:   {values['model_name']} version {values['model_version']} in {summary['registry_uri']}")
+    if "endpoint_name" in values:
+        print(f"Endpoint:           {values['endpoint_name']} serves {values['deployment']} at {values['scoring_uri']}")
     if "prediction_table" in values:
         _print_predictions(values, Path(summary["spark_warehouse"]), rows)
     print(f"Summary:            {output / 'summary.json'}")

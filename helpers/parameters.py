@@ -61,7 +61,7 @@ def _kinds(value: str) -> str:
     return value
 
 
-CLEAN_UP_KINDS = ("endpoints", "deployments", "model_versions", "runs", "experiments", "tables", "checkpoints")
+CLEAN_UP_KINDS = ("deployments", "endpoints", "model_versions", "runs", "experiments", "tables", "checkpoints")
 """What ``clean_up`` knows, in the order in which it is safe to delete."""
 
 _PART = r"[^`./\\\s:]+"

@@ -3,7 +3,8 @@
 from helpers.serving.check_log import log_checks
 from helpers.serving.endpoint import Endpoint, ServingError, payload
 from helpers.serving.health import examples
+from helpers.serving.inventory import items
 from helpers.serving.rollout import Rollout, roll_out
 from helpers.serving.targets import open_endpoint
 
-__all__ = ["Endpoint", "Rollout", "ServingError", "examples", "log_checks", "open_endpoint", "payload", "roll_out"]
+__all__ = ["Endpoint", "Rollout", "ServingError", "examples", "items", "log_checks", "open_endpoint", "payload", "roll_out"]

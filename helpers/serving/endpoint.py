@@ -121,8 +121,8 @@ class Endpoint(abc.ABC):
         """Return what it serves; None if there is no such endpoint."""
 
     @abc.abstractmethod
-    def create(self) -> None:
-        """Create the endpoint, with no deployment."""
+    def create(self, model_name: str) -> None:
+        """Create the endpoint, with no deployment yet, marked as this bundle's for the model."""
 
     @abc.abstractmethod
     def deploy(self, deployment: str, version: ModelVersion, show: Callable[[str], Any] = print) -> None:

@@ -49,6 +49,11 @@ class LocalEndpoint(Endpoint):
         """Return the endpoints of a folder, whether they run or not."""
         return [cls(path.parent.name, folder) for path in sorted(folder.glob(f"*/{ADDRESS_FILE}"))]
 
+    @property
+    def model_name(self) -> str:
+        """The model that it was made for."""
+        return self._address()["model_name"]
+
     def state(self) -> EndpointState | None:
         import requests
 
@@ -62,14 +67,14 @@ class LocalEndpoint(Endpoint):
         }
         return EndpointState(f"{self._address()['url']}/score", True, found["traffic"], deployments)
 
-    def create(self) -> None:
+    def create(self, model_name: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / ADDRESS_FILE).unlink(missing_ok=True)
         log = self.folder / "endpoint.log"
         with log.open("wb") as output:
             # In a session of its own: Jupyter ends the whole group of a kernel's processes.
             process = subprocess.Popen(
-                [sys.executable, "-m", "helpers.serving.local_server", str(self.folder)],
+                [sys.executable, "-m", "helpers.serving.local_server", str(self.folder), model_name],
                 cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         pause = threading.Event()
@@ -111,10 +116,9 @@ class LocalEndpoint(Endpoint):
         shutil.rmtree(self.folder / deployment, ignore_errors=True)
 
     def delete(self) -> None:
-        try:
-            pid = self._address()["pid"]
-        except FileNotFoundError:
+        if not (self.folder / ADDRESS_FILE).exists():
             return
+        pid = self._address()["pid"]
         (self.folder / ADDRESS_FILE).unlink()
         # It looks for the file, and ends its model servers first.
         pause = threading.Event()

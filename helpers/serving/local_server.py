@@ -1,6 +1,6 @@
 """The endpoint ``local``: a process on 127.0.0.1 that starts a model server a deployment and shares requests out.
 
-    python -m helpers.serving.local_server FOLDER
+    python -m helpers.serving.local_server FOLDER MODEL_NAME
 
 Requests and answers are those of an Azure ML online endpoint, at ``/score``. The rest of its addresses are for
 `helpers.serving.local_endpoint`. It ends when ``endpoint.json`` in the folder is gone.
@@ -184,8 +184,8 @@ class LocalServer:
                 server.changed.notify_all()
 
 
-def serve(folder: Path) -> None:
-    """Serve until the address file is gone."""
+def serve(folder: Path, model_name: str) -> None:
+    """Serve until the address file is gone, which says for which model this is."""
     endpoint, key = LocalServer(folder), secrets.token_urlsafe(32)
 
     class Handler(BaseHTTPRequestHandler):
@@ -231,7 +231,8 @@ def serve(folder: Path) -> None:
     server = Server((_HOST, 0), Handler)
     address = folder / ADDRESS_FILE
     with open(os.open(f"{address}.draft", os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
-        json.dump({"url": f"http://{_HOST}:{server.server_port}", "key": key, "pid": os.getpid()}, file)
+        url = f"http://{_HOST}:{server.server_port}"
+        json.dump({"url": url, "key": key, "pid": os.getpid(), "model_name": model_name}, file)
     os.replace(f"{address}.draft", address)
     told_to_end = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told_to_end.set())
@@ -243,4 +244,4 @@ def serve(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]))
+    serve(Path(sys.argv[1]), sys.argv[2])

@@ -34,8 +34,8 @@ class ManagedEndpoint(Endpoint):
     workspace : helpers.azureml.Workspace
     instance_type : str, default "Standard_DS3_v2"
     instance_count : int, default 1
-    auth : str, default "key"
-        How callers sign in, ``key`` or ``aad_token``.
+    auth : str or None, default "key"
+        How callers sign in, ``key`` or ``aad_token``; None if it is not to be asked anything.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class ManagedEndpoint(Endpoint):
         workspace: Workspace,
         instance_type: str = "Standard_DS3_v2",
         instance_count: int = 1,
-        auth: str = "key",
+        auth: str | None = "key",
     ) -> None:
         from mlflow.deployments import get_deploy_client
 
@@ -65,7 +65,7 @@ class ManagedEndpoint(Endpoint):
                 return None
             deployments = [_deployment(entry) for entry in self._client.list_deployments(self.name)]
         properties, ours = found["properties"], is_marked(found.get("tags") or {})
-        if ours and properties["authMode"] != _AUTH_MODES[self._auth]:
+        if ours and self._auth and properties["authMode"] != _AUTH_MODES[self._auth]:
             raise ParameterError(
                 "endpoint_auth",
                 self._auth,
@@ -75,12 +75,12 @@ class ManagedEndpoint(Endpoint):
         by_name = {deployment.name: deployment for deployment in deployments}
         return EndpointState(properties.get("scoringUri", ""), ours, traffic, by_name)
 
-    def create(self) -> None:
+    def create(self, model_name: str) -> None:
         # Without the property the plugin's own default has, too; a name taken in the region is told by Azure.
         wanted = {
             "auth_mode": self._auth,
             "identity": {"type": "system_assigned"},
-            "tags": {MARK: self.name},
+            "tags": {MARK: model_name},
             "properties": {"azureml.mlflow_client_endpoint": "True"},
         }
         with explained(f"Endpoint {self.name} cannot be created"), config_file("endpoint", wanted) as config:

@@ -117,7 +117,7 @@ def roll_out(
     state = endpoint.state()
     if state is None and not endpoint.replaces:
         show(f"endpoint {endpoint.name}: creating")
-        endpoint.create()
+        endpoint.create(version.name)
         state = endpoint.state()
     state = state or EndpointState("", is_ours=True)
     if not state.is_ours:
@@ -136,8 +136,8 @@ def roll_out(
         _deploy(endpoint, new, version, state, show)
         health.check_all(endpoint, new, known)
         show(f"{new} answers {len(known.rows)} held-out rows as the model that was loaded directly")
-        if not percent:
-            plan.check(0)
+        # Also where an attempt that was killed has left it.
+        plan.check(percent)
         for step in [step for step in (steps if before else [100]) if step > percent]:
             endpoint.set_traffic(_shared(before, 100 - step) | {new: step})
             plan.check(step)

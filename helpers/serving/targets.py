@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ def open_endpoint(p: SimpleNamespace, version: ModelVersion) -> tuple[Endpoint, 
     """
     kind = target(p)
     if kind == "local":
-        folder = runtime.local_dir() / "endpoints"
+        folder = local_folder()
         return LocalEndpoint(p.endpoint_name or endpoint_name(version.name, str(folder)), folder), version
     if kind == "aks" and not p.aks_compute:
         raise ParameterError("aks_compute", "", "is needed for endpoint_target=aks: the name of the attached cluster")
@@ -55,4 +56,14 @@ def target(p: SimpleNamespace) -> str:
     """Return what ``endpoint_target`` means here."""
     if p.endpoint_target != "auto":
         return p.endpoint_target
-    return "managed" if p.azureml_workspace or p.azureml_tracking_uri else "local"
+    return "managed" if names_workspace(p) else "local"
+
+
+def names_workspace(p: SimpleNamespace) -> bool:
+    """Return whether the parameters name an Azure Machine Learning workspace."""
+    return bool(p.azureml_workspace or p.azureml_tracking_uri)
+
+
+def local_folder() -> Path:
+    """Return the folder of the endpoints on this machine."""
+    return runtime.local_dir() / "endpoints"

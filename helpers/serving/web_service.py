@@ -76,7 +76,7 @@ class WebService(Endpoint):
                     raise
                 return None
 
-    def create(self) -> None:
+    def create(self, model_name: str) -> None:
         """Do nothing: it comes into being with its model."""
 
     def deploy(self, deployment: str, version: ModelVersion, show: Callable[[str], Any] = print) -> None:

@@ -161,7 +161,7 @@ def test_no_request_fails_while_a_version_takes_over_and_the_plugin_sees_what_it
     # What the container says while it starts is shown.
     assert any("Creating" in line for line in found["first_lines"]) or any("Succeeded" in line for line in found["lines"])
     assert found["again"][0] is False and "nothing is changed" in found["again"][1][0]
-    assert found["endpoint"]["tags"] == {"azureml_mlflow": "under-load"}
+    assert found["endpoint"]["tags"] == {"azureml_mlflow": "served"}
     (deployment,) = found["deployments"]
     assert deployment["sku"]["capacity"] == 1 and deployment["properties"]["instanceType"] == "Standard_DS3_v2"
     assert deployment["properties"]["model"].endswith("/models/served/versions/2")
@@ -240,7 +240,7 @@ def test_what_could_not_be_put_back_or_taken_away_is_told_and_made_good_by_the_n
     )
     assert "could not be put back to served-1 100 %" in found["stuck"] and "Run this again" in found["stuck"]
     assert found["half_way"]["traffic"] == {OLD: 90, NEW: 10}
-    assert found["shares"] == [50, 50, 100] and any("there already" in line for line in found["lines"])
+    assert found["shares"] == [10, 10, 50, 50, 100] and any("there already" in line for line in found["lines"])
     assert found["went_on"] == {"traffic": {NEW: 100}, "deployments": [NEW], "ours": True}
     assert "keeps deployment served-2" in found["left"]
     assert found["with_both"] == {"traffic": {OLD: 100}, "deployments": [OLD, NEW], "ours": True}
@@ -295,7 +295,7 @@ def test_an_identity_without_the_role_is_told_which_one_it_needs(run):
         """
         endpoint = open_endpoint("no-role")
         aml.faults.add("PUT .*/onlineEndpoints/no-role", 403)
-        answer(refused=error(endpoint.create), state=endpoint.state())
+        answer(refused=error(endpoint.create, "served"), state=endpoint.state())
         """
     )
     assert "cannot be created" in found["refused"] and "AzureML Data Scientist" in found["refused"]
@@ -334,6 +334,51 @@ def test_a_model_of_another_registry_is_registered_in_azure_ml_once_with_where_i
     assert found["tags"]["registered_from"] == f"{found['local']} elsewhere/1"
     assert found["own"].items() <= found["tags"].items() and found["own"]["run_id"]
     assert found["state"]["traffic"] == {"elsewhere-1": 100} and found["name"].startswith("elsewhere-")
+
+
+def test_clean_up_is_told_of_the_models_endpoints_and_deletes_what_serves_if_forced_only(run):
+    found = run(
+        """
+        endpoint = open_endpoint("listed")
+        roll_out(endpoint, versions()[0])
+        p = configure(endpoint_name="other-model")
+        other = train("a", "other")
+        roll_out(serving.open_endpoint(p, other)[0], other)
+        roll_out(open_endpoint("listed-service", endpoint_target="aci"), versions()[0])
+        plugin = mlflow.deployments.get_deploy_client(aml.tracking_uri)
+        plugin.create_endpoint("not-ours")
+
+        def listed(force):
+            there = serving.items(p, "served", force)
+            return {item.name: item for item in there if item.name.split("/")[0] in
+                    ("listed", "listed-service", "other-model", "not-ours")}
+
+        kept = {name: item.kept for name, item in listed(False).items()}
+        forced = listed(True)
+        kept_by_force = {name: item.kept for name, item in forced.items()}
+        mine = [item for item in forced.values() if not item.kept]
+        answer(
+            kinds=sorted((item.kind, item.name) for item in mine), kept=kept, kept_by_force=kept_by_force,
+            where=sorted({item.where for item in mine}), deleted=[item.delete() for item in mine],
+            again=[item.delete() for item in mine], left=sorted(listed(True)),
+        )
+        """
+    )
+    others = {
+        "other-model": "made by this bundle, and not named by these parameters",
+        "other-model/other-1": "made by this bundle, and not named by these parameters",
+        "not-ours": "not made by this bundle",
+    }
+    assert found["kept"] == others | {
+        "listed": "serves requests: served-1 gets 100 %; force=true deletes it",
+        "listed/served-1": "gets 100 % of the requests; force=true deletes it",
+        "listed-service": "serves requests: served-1 gets 100 %; force=true deletes it",
+    }
+    assert found["kept_by_force"] == others | {"listed": "", "listed/served-1": "", "listed-service": ""}
+    assert found["kinds"] == [["deployments", "listed/served-1"], ["endpoints", "listed"], ["endpoints", "listed-service"]]
+    assert found["where"] == ["Azure ML workspace ml-workspace"]
+    assert found["deleted"] == [True, True, True] and found["again"] == [False, False, False]
+    assert found["left"] == sorted(others)
 
 
 @pytest.mark.parametrize("kind", ["aci", "aks"])

@@ -13,6 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from helpers.serving.local_endpoint import LocalEndpoint
+
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ("01_setup", "02_train", "03_register", "04_batch_score")
 PLOTS = ["confusion_matrix", "feature_importance", "loss_curve", "roc_curve"]
@@ -68,6 +70,11 @@ class Machine:
         batches = ds.partitioning(pa.schema([("batch_id", pa.string())]), flavor="hive")
         partitions = batches if any(folder.glob("batch_id=*")) else None
         return ds.dataset(folder, format="parquet", partitioning=partitions).to_table().to_pandas()
+
+    def end_endpoints(self) -> None:
+        """End the local endpoints, which outlive the notebooks that made them."""
+        for endpoint in LocalEndpoint.all(self.folder / "endpoints"):
+            endpoint.delete()
 
     @functools.cached_property
     def client(self) -> mlflow.MlflowClient:

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tests.azureml.client import Client
 from tests.notebooks.machine import NOTEBOOKS, PLOTS
 
 
@@ -17,7 +18,7 @@ def earlier_requests(aml):
 def in_azureml(machine, workspace, earlier_requests, tmp_path_factory):
     """All notebooks with a scikit-learn model, then the two jobs with a Spark ML model; the jobs' output folder."""
     mode = {"tracking_mode": "azureml", "experiment_name": "/Shared/churn"} | workspace
-    machine.nbmake(*NOTEBOOKS, **mode, batch_id="one")
+    machine.nbmake(*NOTEBOOKS, "05_deploy_endpoint", **mode, batch_id="one", health_requests=5)
     output = tmp_path_factory.mktemp("jobs")
     jobs = ["train_and_register", "batch_score", "--output", str(output), "--param", "batch_id=two"]
     printed = machine.run("-m", "helpers.local_job", *jobs, **mode, model_flavor="spark", validation_threshold=0.5)
@@ -51,6 +52,22 @@ def test_models_in_azure_ml_are_version_1_and_2_of_their_runs_with_one_champion(
     assert first["tags"]["check.threshold"].startswith("passed") and first["inputs"] == second["inputs"] == 30
     won = second["tags"]["check.champion"].startswith("passed")
     assert ["champion" in version["tags"] for version in (first, second)] == [not won, won]
+
+
+def test_the_champion_is_served_by_a_managed_endpoint_and_its_latencies_are_with_its_run(found, aml, tmp_path):
+    plugin = """
+    client = mlflow.deployments.get_deploy_client(uri)
+    (endpoint,) = [one for one in client.list_endpoints() if one["tags"].get("azureml_mlflow") == "breast_cancer"]
+    answer(endpoint=endpoint, deployments=client.list_deployments(endpoint["name"]))
+    """
+    served = Client(aml, tmp_path).run("import mlflow, mlflow.deployments\nuri = os.environ['TRACKING_URI']", plugin)
+    assert served["endpoint"]["properties"]["traffic"] == {"breast-cancer-1": 100}
+    (deployment,) = served["deployments"]
+    assert deployment["properties"]["model"].endswith("/models/breast_cancer/versions/1")
+    run = found["runs"][0]
+    assert run["history"]["endpoint_p95_ms"][0][0] == 100 and run["history"]["endpoint_errors"] == [[100, 0]]
+    (picture,) = [name for name in run["files"] if name.startswith("rollouts/")]
+    assert run["files"][picture] > 5_000
 
 
 def test_batches_are_scored_with_the_champion_of_azure_ml(found, machine):

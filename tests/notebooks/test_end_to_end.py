@@ -5,22 +5,26 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import requests
 from sklearn.datasets import load_wine
 
 from helpers import local_job
-from tests.notebooks.machine import ROOT, Machine, artifacts
+from helpers.serving.local_endpoint import LocalEndpoint
+from tests.notebooks.machine import NOTEBOOKS, ROOT, Machine, artifacts
 
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory, quick_jvm):
     """A laptop on which nothing has been run yet."""
-    return Machine(tmp_path_factory.mktemp("machine"), quick_jvm)
+    machine = Machine(tmp_path_factory.mktemp("machine"), quick_jvm)
+    yield machine
+    machine.end_endpoints()
 
 
 @pytest.fixture(scope="module")
 def first_round(machine):
-    """All four notebooks with their defaults."""
-    machine.nbmake("01_setup", "02_train", "03_register", "04_batch_score", batch_id="monday")
+    """The notebooks with their defaults."""
+    machine.nbmake(*NOTEBOOKS, "05_deploy_endpoint", batch_id="monday", health_requests=5)
     return machine
 
 
@@ -66,6 +70,18 @@ def test_each_row_is_scored_once_with_the_version_beside_it(first_round):
     assert right.mean() > 0.95
 
 
+def test_the_endpoint_answers_anybody_who_has_its_key_as_the_batch_was_scored(first_round):
+    state, answers = ask_endpoint(first_round)
+    assert state.traffic == {"breast-cancer-1": 100}
+    predictions = first_round.table("breast_cancer_predictions").sort_values("id")
+    assert answers == predictions["prediction"].tolist()
+    run = first_round.newest_run("azureml_mlflow")
+    for name, step in (("deployment_p95_ms", 0), ("endpoint_p50_ms", 100), ("endpoint_errors", 100)):
+        (point,) = first_round.client.get_metric_history(run.info.run_id, name)
+        assert point.step == step and (point.value == 0) == (name == "endpoint_errors")
+    assert len(artifacts(run, "rollouts")) == 1
+
+
 def test_a_worse_model_is_registered_but_not_promoted_and_a_batch_scored_again_is_replaced(first_round):
     before = first_round.table("breast_cancer_predictions")
     first_round.nbmake(
@@ -86,6 +102,21 @@ def test_a_worse_model_is_registered_but_not_promoted_and_a_batch_scored_again_i
     assert (after["scored_at"] > before["scored_at"].max()).all()
 
 
+def test_a_version_takes_over_the_endpoint_once_and_clean_up_ends_it(first_round):
+    for _ in range(2):
+        first_round.nbmake("05_deploy_endpoint", model_version=2, health_requests=5, rollout_steps="50, 100")
+        state, _ = ask_endpoint(first_round)
+        assert state.traffic == {"breast-cancer-2": 100} and state.deployments.keys() == {"breast-cancer-2"}
+    run_id = first_round.client.get_model_version("breast_cancer", "2").run_id
+    points = first_round.client.get_metric_history(run_id, "endpoint_p95_ms")
+    # Not those of the second time, which has changed nothing.
+    assert sorted(point.step for point in points) == [50, 100]
+    first_round.nbmake("06_clean_up", clean_up="endpoints", dry_run="false", force="true")
+    assert LocalEndpoint.all(first_round.folder / "endpoints") == []
+    with pytest.raises(requests.ConnectionError):
+        requests.get(state.url)
+
+
 def test_a_stream_scores_each_row_once_and_a_second_one_finds_none_new(first_round):
     seen = []
     for _ in range(2):
@@ -94,6 +125,16 @@ def test_a_stream_scores_each_row_once_and_a_second_one_finds_none_new(first_rou
     assert seen[0]["id"].tolist() == sorted(first_round.table("training")["id"])
     assert seen[0]["batch_id"].str.startswith("stream-").all() and seen[0]["batch_id"].nunique() == 1
     pd.testing.assert_frame_equal(seen[1], seen[0])
+
+
+def ask_endpoint(machine):
+    """Send the rows of the scoring table with nothing but the address and the key; return its state and the answers."""
+    (endpoint,) = LocalEndpoint.all(machine.folder / "endpoints")
+    rows = machine.table("scoring").sort_values("id").drop(columns="id")
+    body = {"input_data": {"columns": list(rows), "index": list(range(len(rows))), "data": rows.to_numpy().tolist()}}
+    key = json.loads((endpoint.folder / "endpoint.json").read_text())["key"]
+    state = endpoint.state()
+    return state, requests.post(state.url, json=body, headers={"Authorization": f"Bearer {key}"}).json()
 
 
 def test_the_jobs_run_on_data_of_another_shape_with_the_spark_flavor(tmp_path, quick_jvm, monkeypatch, capsys):
