@@ -7,10 +7,10 @@ INSTALLED := $(VENV)/installed
 
 # The tests that mean something under the packages of a Databricks runtime, not only under the pinned ones.
 RUNTIMES := 16.4 17.3 18
-RUNTIME_TESTS := $(patsubst %,tests/unit/test_%.py,environment java local_catalog metrics registry replace_partition \
+RUNTIME_TESTS := $(patsubst %,tests/unit/test_%.py,cleanup environment java local_catalog metrics registry replace_partition \
 	runtime scoring split sql_engine streaming tables tracking training) \
-	$(patsubst %,tests/azureml/test_%.py,connect credentials link tracking_in_azureml) \
-	$(patsubst %,tests/notebooks/test_%.py,azureml_mode databricks_modes end_to_end)
+	$(patsubst %,tests/azureml/test_%.py,cleanup_in_azureml connect credentials link tracking_in_azureml) \
+	$(patsubst %,tests/notebooks/test_%.py,azureml_mode clean_up databricks_modes end_to_end)
 # Python 3.12, as the runtimes have, or another that their packages allow; or the one that is given as PYTHON.
 PYTHONS := python3.12 python3.13 python3.11 python3.10
 PYTHONS_16.4 := python3.11 python3.10

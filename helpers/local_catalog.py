@@ -82,6 +82,23 @@ def new_table(spark: SparkSession, table: str) -> Iterator[None]:
     unfinished.unlink()
 
 
+def drop_table(spark: SparkSession, table: str) -> None:
+    """Drop a table with its folder, so that no later session finds it.
+
+    The statement goes last: after a killed attempt the table is there still, by its name and properties, and can be
+    dropped again.
+    """
+    folder = table_folder(_warehouse(spark), table)
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != STATEMENT:
+                path.unlink()
+    spark.sql(f"DROP TABLE IF EXISTS {table}")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def replace_partition(rows: DataFrame, table: str, column: str, value: str) -> None:
     """Replace the rows of one partition, for all readers at once.
 

@@ -184,10 +184,11 @@ def register(run: Run, model_uri: str, model_name: str, tags: dict[str, str]) ->
 
 def version_tags(split: Split, metrics: dict[str, float], checks: Sequence[Check]) -> dict[str, str]:
     """Return what a version's tags say of its data, its metrics and the outcome of each check."""
+    # Unity Catalog takes no dots in a tag's name: https://learn.microsoft.com/azure/databricks/database-objects/tags#constraints
     return (
         {"training_table": split.table, "held_out_rows": str(split.held_out.count())}
-        | {f"metric.{name}": f"{value:.6g}" for name, value in metrics.items()}
-        | {f"check.{check.name}": f"{'passed' if check.passed else 'failed'}: {check.detail}" for check in checks}
+        | {f"metric_{name}": f"{value:.6g}" for name, value in metrics.items()}
+        | {f"check_{check.name}": f"{'passed' if check.passed else 'failed'}: {check.detail}" for check in checks}
     )
 
 

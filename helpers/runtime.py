@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -229,7 +230,7 @@ def display(thing: Any, rows: int = 20, links: bool = False) -> None:
     ----------
     thing : pyspark.sql.DataFrame, pandas.DataFrame or matplotlib.figure.Figure
     rows : int, default 20
-        Rows of a Spark DataFrame that are shown on a laptop; Databricks pages by itself.
+        Rows of a Spark DataFrame that are shown on a laptop; Databricks pages by itself. Those of pandas are all shown.
     links : bool, default False
         Make the addresses in a pandas DataFrame links. Not for data from elsewhere: pandas writes
         an address into the page as it is.
@@ -249,7 +250,7 @@ def display(thing: Any, rows: int = 20, links: bool = False) -> None:
         thing = thing.limit(rows).toPandas()
     import pandas as pd
 
-    with pd.option_context("display.max_colwidth", None):
+    with pd.option_context("display.max_colwidth", None, "display.max_rows", None):
         show(HTML(thing.to_html(render_links=True, notebook=True)) if links else thing)
 
 
@@ -314,7 +315,17 @@ def replace_table(
             writer.create()
 
 
-def checkpoint_folder(spark: SparkSession, table: str) -> str:
+def drop_table(spark: SparkSession, table: str) -> None:
+    """Drop a table and its files; Unity Catalog keeps those of a managed table for seven days, for ``UNDROP TABLE``."""
+    if _in_databricks():
+        spark.sql(f"DROP TABLE IF EXISTS {table}")
+    else:
+        from helpers import local_catalog
+
+        local_catalog.drop_table(spark, table)
+
+
+def checkpoint_folder(spark: SparkSession, table: str, create: bool = True) -> str:
     """Return the folder of the checkpoint of a stream into a table; on Databricks it is in a volume beside the table.
 
     Parameters
@@ -322,13 +333,24 @@ def checkpoint_folder(spark: SparkSession, table: str) -> str:
     spark : pyspark.sql.SparkSession
     table : str
         Qualified name.
+    create : bool, default True
+        Make the volume if it is missing.
     """
     parts = table.replace("`", "").split(".")
     if not _in_databricks():
         return str(local_dir() / "checkpoints" / ".".join(parts))
     catalog = parts[0] if len(parts) == 3 else spark.catalog.currentCatalog()
-    spark.sql(f"CREATE VOLUME IF NOT EXISTS `{catalog}`.`{parts[-2]}`.checkpoints")
+    if create:
+        spark.sql(f"CREATE VOLUME IF NOT EXISTS `{catalog}`.`{parts[-2]}`.checkpoints")
     return f"/Volumes/{catalog}/{parts[-2]}/checkpoints/{parts[-1]}"
+
+
+def delete_folder(folder: str) -> None:
+    """Delete a folder that `checkpoint_folder` named, with all that is in it."""
+    if _in_databricks():
+        dbutils().fs.rm(folder, True)
+    else:
+        shutil.rmtree(folder)
 
 
 def replace_partition(rows: DataFrame, table: str, column: str, value: str) -> None:

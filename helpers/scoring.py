@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from helpers import prediction, runtime, tables
+from helpers.ownership import MARK
 from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ def default_prediction_table(model_name: str) -> str:
     One a model, because another model has another id column and other labels.
     """
     return re.sub(r"\W", "_", model_name) + "_predictions"
+
+
+def quarantine_table(prediction_table: str) -> str:
+    """Return the qualified name of the table of rows that cannot be scored, beside that of the predictions."""
+    return tables.qualified_name(prediction_table.replace("`", "") + "_quarantine", "", "")
 
 
 def rows_to_score(spark: SparkSession, scoring_table: str, scoring_filter: str, id_column: str) -> DataFrame:
@@ -155,7 +161,7 @@ class Scorer:
     @property
     def quarantine_table(self) -> str:
         """Qualified name of the table of rows that cannot be scored."""
-        return tables.qualified_name(self.prediction_table.replace("`", "") + "_quarantine", "", "")
+        return quarantine_table(self.prediction_table)
 
     @cached_property
     def predictor(self) -> prediction.Predictor:
@@ -247,7 +253,9 @@ class Scorer:
 
         expected = rows.withColumn(partition, F.lit(""))
         if not tables.exists(spark, table):
-            runtime.replace_table(spark.createDataFrame([], expected.schema), table, partitioned_by=partition)
+            runtime.replace_table(
+                spark.createDataFrame([], expected.schema), table, {MARK: self.version.name}, partitioned_by=partition
+            )
         found = spark.table(table)
         if found.dtypes != expected.dtypes:
             raise ParameterError(

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from helpers import runtime
+from helpers.ownership import MARK, is_marked
 from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
@@ -21,8 +22,12 @@ SAMPLE = "scikit-learn's breast-cancer data"
 OUTPUT_COLUMNS = (
     "prediction", "probability", "probabilities", "model_name", "model_version", "scored_at", "batch_id",
 )  # fmt: skip
-# Written to each table that set-up makes; a table without them is somebody's own.
-SOURCE_PROPERTY, FINGERPRINT_PROPERTY = "azureml_mlflow.source", "azureml_mlflow.fingerprint"
+# What a table that set-up made holds, so that the same data is not written again.
+FINGERPRINT_PROPERTY = f"{MARK}.fingerprint"
+# What an unknown schema or catalog is answered with, depending on Spark's version and on Unity Catalog.
+_UNKNOWN_SCHEMA = (
+    "REQUIRES_SINGLE_PART_NAMESPACE", "CATALOG_NOT_FOUND", "NO_SUCH_CATALOG_EXCEPTION", "SCHEMA_NOT_FOUND",
+)  # fmt: skip
 
 
 def quoted(column: str) -> str:
@@ -100,10 +105,7 @@ def exists(spark: SparkSession, table: str) -> bool:
     try:
         return spark.catalog.tableExists(table)
     except AnalysisException as error:
-        # What an unknown catalog is answered with, depending on Spark's version and on Unity Catalog.
-        if error.getErrorClass() not in (
-            "REQUIRES_SINGLE_PART_NAMESPACE", "CATALOG_NOT_FOUND", "NO_SUCH_CATALOG_EXCEPTION", "SCHEMA_NOT_FOUND"
-        ):  # fmt: skip
+        if error.getErrorClass() not in _UNKNOWN_SCHEMA:
             raise
         return False
 
@@ -324,7 +326,7 @@ def make_tables(
     own = [
         parameter
         for parameter, name in names.items()
-        if exists(spark, name) and not _properties(spark, name).get(SOURCE_PROPERTY)
+        if exists(spark, name) and not is_marked(properties(spark, name))
     ]
     if source_path:
         for parameter in own:
@@ -362,15 +364,15 @@ def _make_table(rows: DataFrame, table: str, source: str) -> dict:
     count, hashes = rows.select(F.count(F.lit(1)), total).first()
     content = f"{count} {hashes} {rows.schema.simpleString()}"
     fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
-    old = _properties(spark, table) if exists(spark, table) else {}
+    old = properties(spark, table) if exists(spark, table) else {}
     if old.get(FINGERPRINT_PROPERTY) == fingerprint:
         action = "unchanged"
     else:
-        properties = {SOURCE_PROPERTY: source, FINGERPRINT_PROPERTY: fingerprint}
+        new = {MARK: source, FINGERPRINT_PROPERTY: fingerprint}
         if any(re.search(r"[ ,;{}()\n\t=]", column) for column in rows.columns):
             # Without it Delta refuses such names: https://learn.microsoft.com/azure/databricks/delta/column-mapping
-            properties["delta.columnMapping.mode"] = "name"
-        runtime.replace_table(rows, table, properties)
+            new["delta.columnMapping.mode"] = "name"
+        runtime.replace_table(rows, table, new)
         action = "replaced" if old else "created"
     return {"table": table, "action": action, "rows": count, "columns": len(rows.columns), "source": source}
 
@@ -386,8 +388,24 @@ def _made_by_somebody(spark: SparkSession, table: str) -> dict:
     }
 
 
-def _properties(spark: SparkSession, table: str) -> dict[str, str]:
+def properties(spark: SparkSession, table: str) -> dict[str, str]:
+    """Return the properties of a table that exists, by its qualified name."""
     return {row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {table}").collect()}
+
+
+def in_schema(spark: SparkSession, catalog: str, schema: str) -> list[str]:
+    """Return the qualified names of the tables and views of a schema; none if there is no such schema."""
+    from pyspark.errors import AnalysisException
+
+    name = f"{quoted(catalog)}.{quoted(schema)}" if catalog else quoted(schema)
+    try:
+        rows = spark.sql(f"SHOW TABLES IN {name}").collect()
+    except AnalysisException as error:
+        if error.getErrorClass() not in _UNKNOWN_SCHEMA:
+            raise
+        return []
+    # Temporary views belong to the session, not to the schema.
+    return [qualified_name(row["tableName"], catalog, schema) for row in rows if not row["isTemporary"]]
 
 
 def _first_line(error: Exception) -> str:

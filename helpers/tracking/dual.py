@@ -36,7 +36,7 @@ def experiments(p: SimpleNamespace, azureml_name: str = "") -> mirror.Pair:
     ParameterError
         If a parameter is missing, or if an experiment cannot have that name.
     LookupError
-        If there is no such experiment in Databricks.
+        If there is no such experiment in Databricks, or if the other was deleted.
     helpers.azureml.rest.AzureError
         If the Azure Machine Learning workspace cannot be used.
     mlflow.exceptions.MlflowException, ConnectionError

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers import runtime
+from helpers.ownership import MARK
 from helpers.tracking.mirror import model_in_copy
 from helpers.tracking.model_files import MODEL, download_model
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 CHAMPION = "champion"
 RUN_ID_TAG = "run_id"
@@ -26,8 +27,25 @@ def versions(model_name: str) -> list[ModelVersion]:
     """Return all versions of a model, the oldest first; none if there is no such model."""
     import mlflow
 
-    found = mlflow.MlflowClient().search_model_versions(f"name = '{model_name}'")
+    client = mlflow.MlflowClient()
+    found = list(client.search_model_versions(f"name = '{model_name}'"))
+    if mlflow.get_registry_uri() == "databricks-uc":
+        # Those that Unity Catalog's search finds have no tags: mlflow.entities.model_registry.ModelVersionSearch.
+        found = [client.get_model_version(model_name, version.version) for version in found]
     return sorted(found, key=lambda version: int(version.version))
+
+
+def registered_model(model_name: str) -> RegisteredModel | None:
+    """Return a registered model, or None if there is none of the name."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return mlflow.MlflowClient().get_registered_model(model_name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
 
 
 def model_names() -> list[str] | None:
@@ -65,8 +83,8 @@ def create_version(run: Run, model_uri: str, model_name: str, tags: dict[str, st
         The model that it logged.
     model_name : str
     tags : dict of str to str
-        Set together with the version, so that one without them never exists; ``run_id`` and
-        ``tracking_server`` are added to them.
+        Set together with the version, so that one without them never exists; ``run_id``,
+        ``tracking_server`` and the bundle's mark are added to them.
 
     Returns
     -------
@@ -76,16 +94,19 @@ def create_version(run: Run, model_uri: str, model_name: str, tags: dict[str, st
 
     tracking_uri, registry_uri = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
     server = runtime.workspace_url() if tracking_uri == "databricks" else tracking_uri
-    tags = tags | {RUN_ID_TAG: run.info.run_id, "tracking_server": server}
-    if not registry_uri.startswith("azureml"):
-        return mlflow.register_model(model_uri, model_name, tags=tags)
+    tags = tags | {RUN_ID_TAG: run.info.run_id, "tracking_server": server, MARK: model_name}
     client = mlflow.MlflowClient()
-    try:
-        client.get_registered_model(model_name)
-    except mlflow.exceptions.MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        client.create_registered_model(model_name)
+    in_azureml = registry_uri.startswith("azureml")
+    if registered_model(model_name) is None:
+        try:
+            # Marked where it can be deleted again.
+            client.create_registered_model(model_name, tags=None if in_azureml else {MARK: model_name})
+        except mlflow.exceptions.MlflowException as error:
+            # Somebody else was quicker.
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+    if not in_azureml:
+        return mlflow.register_model(model_uri, model_name, tags=tags)
     if tracking_uri == registry_uri:
         # `register_model("runs:/…")` asks for a logged model first, which this server answers with 404.
         source = f"{run.info.artifact_uri}/{MODEL}"

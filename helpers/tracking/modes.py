@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from helpers import azureml, runtime
 from helpers.azureml.rest import AzureError, unreachable
+from helpers.ownership import MARK
 from helpers.parameters import ParameterError
 from helpers.tracking import experiment_names
 
 if TYPE_CHECKING:
     import pandas as pd
+    from mlflow.entities import Experiment
 
 # MLflow's own defaults, 7 retries that wait twice as long each time from 2 s on, keep one call for
 # about four minutes: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.environment_variables.html
@@ -73,17 +75,20 @@ class Tracking(Servers):
     Attributes
     ----------
     experiment_id, experiment_name : str
-        The experiment, by the name it has on its server.
+        The experiment, by the name it has on its server. The id is empty if there is none, and it was not to be made.
     workspace : helpers.azureml.Workspace or None
         The Azure Machine Learning workspace, if one is used.
     azureml_error : helpers.azureml.rest.AzureError or None
         With ``dual``: why that workspace cannot be used now.
+    mirror_name : str
+        With ``dual``: the name of the experiment in Azure Machine Learning that mirrors this one.
     """
 
     experiment_id: str
     experiment_name: str
     workspace: azureml.Workspace | None = None
     azureml_error: AzureError | None = None
+    mirror_name: str = ""
 
     def registered_model_name(self, model_name: str, catalog: str, schema: str) -> str:
         """Return the name of a model in this registry; see `Servers`.
@@ -164,7 +169,7 @@ def servers(tracking_mode: str, model_registry: str, azureml_uri: str) -> Server
     return Servers(uris.get(mode, mode), uris.get(registry, registry))
 
 
-def configure(p: SimpleNamespace) -> Tracking:
+def configure(p: SimpleNamespace, create: bool = True) -> Tracking:
     """Point MLflow at the servers and the experiment, which is created if it is missing.
 
     Parameters
@@ -172,6 +177,8 @@ def configure(p: SimpleNamespace) -> Tracking:
     p : types.SimpleNamespace
         With `helpers.parameters.TRACKING`. The experiment's name is mapped to the rules of its
         server, see `helpers.tracking.experiment_names`.
+    create : bool, default True
+        False: write nothing to any server, and set no experiment.
 
     Returns
     -------
@@ -180,7 +187,7 @@ def configure(p: SimpleNamespace) -> Tracking:
     Raises
     ------
     ParameterError
-        If a parameter is missing, or if the experiment cannot have that name there.
+        If a parameter is missing, if the experiment cannot have that name there, or if it was deleted.
     helpers.azureml.rest.AzureError
         If the Azure Machine Learning workspace cannot be used; in seconds, and before anything
         is written. With ``dual`` it is kept in the result, because training does not need it.
@@ -189,10 +196,11 @@ def configure(p: SimpleNamespace) -> Tracking:
     """
     bound_retries()
     chosen, workspace, azureml_error = servers(p.tracking_mode, p.model_registry, AZUREML), None, None
+    mirror_name = ""
     experiment_name = _experiment_name(chosen.tracking_uri, p.experiment_name)
     if p.tracking_mode == "dual":
         # A name that could not be mirrored is refused before anything is logged under it.
-        experiment_names.on_azureml(p.experiment_name)
+        mirror_name = experiment_names.on_azureml(p.experiment_name)
     if p.tracking_mode == "dual" or AZUREML in (chosen.tracking_uri, chosen.registry_uri):
         try:
             workspace = azureml.connect(p)
@@ -210,11 +218,19 @@ def configure(p: SimpleNamespace) -> Tracking:
         # MLflow would print addresses of the API as if they were pages.
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     if chosen.tracking_uri.startswith("sqlite"):
-        _prepare_local_store(experiment_name)
+        _prepare_local_store()
     with databricks_named():
-        experiment = mlflow.set_experiment(experiment_name)
+        experiment = _experiment(chosen.tracking_uri, experiment_name, create)
+        if create:
+            mlflow.set_experiment(experiment_id=experiment.experiment_id)
     return Tracking(
-        chosen.tracking_uri, chosen.registry_uri, experiment.experiment_id, experiment.name, workspace, azureml_error
+        chosen.tracking_uri,
+        chosen.registry_uri,
+        experiment.experiment_id if experiment else "",
+        experiment_name,
+        workspace,
+        azureml_error,
+        mirror_name,
     )
 
 
@@ -247,13 +263,40 @@ def _experiment_name(tracking_uri: str, experiment_name: str) -> str:
     return experiment_name
 
 
-def _prepare_local_store(experiment_name: str) -> None:
-    import mlflow
-
+def _prepare_local_store() -> None:
     runtime.local_dir().mkdir(parents=True, exist_ok=True)
     # Copying files on one disk needs no progress bar, and MLflow draws four of them a model.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    if mlflow.get_experiment_by_name(experiment_name) is None:
-        # Without a location of its own, artifacts would go to ./mlruns of whoever comes first.
-        artifacts = runtime.local_dir() / "mlartifacts" / experiment_name.replace("/", "_")
-        mlflow.create_experiment(experiment_name, artifact_location=artifacts.as_uri())
+
+
+def _experiment(tracking_uri: str, name: str, create: bool) -> Experiment | None:
+    """Return the experiment, made and marked if it is missing; None if there is none, and it is not to be made."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    found = mlflow.get_experiment_by_name(name)
+    if not create:
+        return found if found and found.lifecycle_stage == "active" else None
+    if found is None:
+        details: dict[str, Any] = {}
+        if not tracking_uri.startswith("azureml"):
+            details["tags"] = {MARK: name}
+        if tracking_uri.startswith("sqlite"):
+            # Without a location of its own, artifacts would go to ./mlruns of whoever comes first.
+            artifacts = runtime.local_dir() / "mlartifacts" / name.replace("/", "_")
+            details["artifact_location"] = artifacts.as_uri()
+        try:
+            mlflow.create_experiment(name, **details)
+        except MlflowException as error:
+            # Another process was quicker.
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        found = mlflow.get_experiment_by_name(name)
+    if found.lifecycle_stage != "active":
+        raise ParameterError(
+            "experiment_name",
+            name,
+            f"was deleted on {tracking_uri}. Name another one, or restore it with all its runs: "
+            f"mlflow.MlflowClient().restore_experiment({found.experiment_id!r})",
+        )
+    return found

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers import runtime
+from helpers.ownership import MARK
 from helpers.tracking.model_files import download_model
 
 if TYPE_CHECKING:
@@ -55,5 +56,5 @@ def in_azureml(version: ModelVersion, tracking_uri: str) -> tuple[ModelVersion, 
         client.create_registered_model(version.name)
     with tempfile.TemporaryDirectory() as scratch:
         folder = download_model(f"models:/{version.name}/{version.version}", Path(scratch))
-        tags = dict(version.tags) | {SOURCE_TAG: source}
+        tags = dict(version.tags) | {SOURCE_TAG: source, MARK: version.name}
         return client.create_model_version(version.name, folder.as_uri(), tags=tags), True

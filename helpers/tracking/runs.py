@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from helpers.ownership import MARK
 from helpers.parameters import ParameterError
 from helpers.tracking.modes import Tracking
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-MODEL_NAME_TAG = "model_name"
+# The mark of a run says which model it trains.
+MODEL_NAME_TAG = MARK
 
 
 def autolog(**options) -> None:

@@ -42,7 +42,7 @@ def train(column, model_name):
     with mlflow.start_run() as run:
         uri = tracking.log_model(training.TrainedModel(estimator, "sklearn", [], signature, None, {}, {}))
     run = mlflow.get_run(run.info.run_id)
-    return tracking.create_version(run, uri, model_name, {"check.threshold": "passed"})
+    return tracking.create_version(run, uri, model_name, {"check_threshold": "passed"})
 
 def versions(name="served"):
     return tracking.versions(name)

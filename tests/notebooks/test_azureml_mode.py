@@ -49,8 +49,8 @@ def test_runs_in_azure_ml_have_parameters_histories_plots_and_a_model_of_either_
 def test_models_in_azure_ml_are_version_1_and_2_of_their_runs_with_one_champion(found):
     first, second = (found["versions"][number] for number in ("1", "2"))
     assert [first["run_id"], second["run_id"]] == [run["run_id"] for run in found["runs"]]
-    assert first["tags"]["check.threshold"].startswith("passed") and first["inputs"] == second["inputs"] == 30
-    won = second["tags"]["check.champion"].startswith("passed")
+    assert first["tags"]["check_threshold"].startswith("passed") and first["inputs"] == second["inputs"] == 30
+    won = second["tags"]["check_champion"].startswith("passed")
     assert ["champion" in version["tags"] for version in (first, second)] == [not won, won]
 
 

@@ -38,7 +38,7 @@ def test_with_the_registry_in_azure_ml_a_run_in_databricks_is_named_by_its_versi
     version = found["versions"]["1"]
     assert version["tags"]["run_id"] == run_in_databricks.info.run_id
     assert version["tags"]["tracking_server"] == databricks.url
-    assert version["tags"]["check.threshold"].startswith("passed") and "champion" in version["tags"]
+    assert version["tags"]["check_threshold"].startswith("passed") and "champion" in version["tags"]
     predictions = machine.table("both_predictions")
     assert sorted(predictions["id"]) == list(range(569)) and set(predictions["model_version"]) == {1}
 

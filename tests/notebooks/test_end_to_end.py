@@ -56,7 +56,7 @@ def test_a_run_can_be_understood_without_its_author(first_round):
 def test_the_first_model_becomes_version_1_and_champion(first_round):
     version = first_round.client.get_model_version_by_alias("breast_cancer", "champion")
     assert str(version.version) == "1"
-    assert version.tags["check.threshold"].startswith("passed: accuracy_score")
+    assert version.tags["check_threshold"].startswith("passed: accuracy_score")
     assert version.run_id == version.tags["run_id"] == first_round.newest_run("azureml_mlflow").info.run_id
 
 
@@ -91,7 +91,7 @@ def test_a_worse_model_is_registered_but_not_promoted_and_a_batch_scored_again_i
     versions = first_round.client.search_model_versions("name = 'breast_cancer'")
     assert sorted(int(version.version) for version in versions) == [1, 2]
     second = first_round.client.get_model_version("breast_cancer", "2")
-    assert second.tags["check.champion"].startswith("failed: accuracy_score")
+    assert second.tags["check_champion"].startswith("failed: accuracy_score")
     assert str(first_round.client.get_model_version_by_alias("breast_cancer", "champion").version) == "1"
 
     after = first_round.table("breast_cancer_predictions")

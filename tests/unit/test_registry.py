@@ -53,7 +53,9 @@ def test_a_new_name_makes_version_1_and_the_same_name_the_next_but_a_run_is_regi
     first, second = (run.info.run_id for run in runs)
     assert made == [("1", first, True), ("2", second, True), ("1", first, False)]
     tags = mlflow.MlflowClient().get_model_version(model_name, "1").tags
-    assert tags == {"outcome": f"of {first}", "run_id": first, "tracking_server": mlflow.get_tracking_uri()}
+    assert tags == {
+        "outcome": f"of {first}", "run_id": first, "tracking_server": mlflow.get_tracking_uri(), "azureml_mlflow": model_name
+    }  # fmt: skip
 
 
 def test_the_champion_is_what_scoring_gets_until_another_one_is_promoted(train, model_name):

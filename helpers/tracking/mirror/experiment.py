@@ -57,7 +57,7 @@ def pair(source_uri: str, source_name: str, source_server: str, target_uri: str,
     Raises
     ------
     LookupError
-        If there is no experiment of the name in Databricks.
+        If there is no experiment of the name in Databricks, or if the other was deleted.
     """
     from mlflow import MlflowClient
 
@@ -74,6 +74,8 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
 
     found = client.get_experiment_by_name(name)
     if found is not None:
+        if found.lifecycle_stage != "active":
+            raise LookupError(f"experiment {name!r} was deleted in Azure Machine Learning; restore it, or name another")
         return found.experiment_id
     try:
         return client.create_experiment(name)
@@ -86,7 +88,7 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
 
 def runs(pair: Pair) -> list[Run]:
     """Return the runs in Databricks, the oldest first, so that parents come before children."""
-    return list(_search(pair.source, pair.source_id))
+    return list(search(pair.source, pair.source_id))
 
 
 def pending(pair: Pair) -> list[Run]:
@@ -95,7 +97,7 @@ def pending(pair: Pair) -> list[Run]:
     Known from the two servers: a copy's status is the last that is set, so a copy that has ended as
     its source did was complete then. What is added to a run after its end is found by mirroring it.
     """
-    copies = {run.info.run_id: run for run in _search(pair.target, pair.target_id)}
+    copies = {run.info.run_id: run for run in search(pair.target, pair.target_id)}
 
     def is_pending(run: Run) -> bool:
         if run.info.status in ("RUNNING", "SCHEDULED"):
@@ -135,11 +137,14 @@ def _away(pair: Pair) -> str:
     return ""
 
 
-def _search(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
-    token = None
+def search(client: MlflowClient, experiment_id: str, deleted_too: bool = False) -> Iterator[Run]:
+    """Return the runs of an experiment, the oldest first."""
+    from mlflow.entities import ViewType
+
+    view, token = ViewType.ALL if deleted_too else ViewType.ACTIVE_ONLY, None
     while True:
         page = client.search_runs(
-            [experiment_id], max_results=_PAGE, order_by=["attributes.start_time ASC"], page_token=token
+            [experiment_id], "", view, _PAGE, order_by=["attributes.start_time ASC"], page_token=token
         )
         yield from page
         token = page.token
