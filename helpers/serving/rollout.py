@@ -127,6 +127,8 @@ def roll_out(
     percent = state.traffic.get(new, 0)
     if percent == 100 and not others:
         show(f"endpoint {endpoint.name} serves {new} already: nothing is changed")
+        # Nor is there a check of a rollout to be logged.
+        plan.checks = []
         plan.check(100)
         return Rollout(new, False, plan.checks, state)
     if endpoint.replaces:

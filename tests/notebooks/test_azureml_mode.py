@@ -7,6 +7,13 @@ import pytest
 from tests.azureml.client import Client
 from tests.notebooks.machine import NOTEBOOKS, PLOTS
 
+LIST_ENDPOINTS = """
+from mlflow.deployments import get_deploy_client
+
+client = get_deploy_client(os.environ["TRACKING_URI"])
+endpoints = client.list_endpoints()
+"""
+
 
 @pytest.fixture(scope="module")
 def earlier_requests(aml):
@@ -55,12 +62,11 @@ def test_models_in_azure_ml_are_version_1_and_2_of_their_runs_with_one_champion(
 
 
 def test_the_champion_is_served_by_a_managed_endpoint_and_its_latencies_are_with_its_run(found, aml, tmp_path):
-    plugin = """
-    client = mlflow.deployments.get_deploy_client(uri)
-    (endpoint,) = [one for one in client.list_endpoints() if one["tags"].get("azureml_mlflow") == "breast_cancer"]
+    script = """
+    (endpoint,) = [one for one in endpoints if one["tags"].get("azureml_mlflow") == "breast_cancer"]
     answer(endpoint=endpoint, deployments=client.list_deployments(endpoint["name"]))
     """
-    served = Client(aml, tmp_path).run("import mlflow, mlflow.deployments\nuri = os.environ['TRACKING_URI']", plugin)
+    served = Client(aml, tmp_path).run(LIST_ENDPOINTS, script)
     assert served["endpoint"]["properties"]["traffic"] == {"breast-cancer-1": 100}
     (deployment,) = served["deployments"]
     assert deployment["properties"]["model"].endswith("/models/breast_cancer/versions/1")
@@ -88,3 +94,11 @@ def test_nothing_that_a_run_leaves_behind_holds_a_secret(in_azureml, aml, machin
     sent = aml.requests()[earlier_requests:]
     assert any(request.path.endswith("/runs/create") for request in sent)
     assert [request.path for request in sent if secrets.search(f"{request.query}{request.body}".encode())] == []
+
+
+def test_clean_up_takes_down_what_the_notebooks_made_there(in_azureml, machine, workspace, aml, read_aml, tmp_path):
+    mode = {"tracking_mode": "azureml", "experiment_name": "/Shared/churn"} | workspace
+    machine.nbmake("06_clean_up", **mode, dry_run="false", force="true")
+    assert read_aml("churn", "breast_cancer") == {"runs": [], "versions": {}}
+    left = Client(aml, tmp_path).run(LIST_ENDPOINTS, "answer(marks=[one['tags'].get('azureml_mlflow') for one in endpoints])")
+    assert "breast_cancer" not in left["marks"]
