@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,11 @@ def local_dir() -> Path:
     ``.local`` in the bundle, or the environment variable ``BUNDLE_LOCAL_DIR``.
     """
     return Path(os.environ.get("BUNDLE_LOCAL_DIR") or BUNDLE_ROOT / ".local").resolve()
+
+
+def endpoints_folder() -> Path:
+    """Return the folder of the endpoints on this machine; on Databricks it goes with the cluster."""
+    return Path(tempfile.gettempdir(), "azureml_mlflow_endpoints") if _in_databricks() else local_dir() / "endpoints"
 
 
 def spark() -> SparkSession:

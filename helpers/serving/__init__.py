@@ -7,4 +7,14 @@ from helpers.serving.inventory import items
 from helpers.serving.rollout import Rollout, roll_out
 from helpers.serving.targets import open_endpoint
 
-__all__ = ["Endpoint", "Rollout", "ServingError", "examples", "items", "log_checks", "open_endpoint", "payload", "roll_out"]
+__all__ = [
+    "Endpoint",
+    "Rollout",
+    "ServingError",
+    "examples",
+    "items",
+    "log_checks",
+    "open_endpoint",
+    "payload",
+    "roll_out",
+]

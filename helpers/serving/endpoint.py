@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import abc
-import hashlib
 import json
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,9 +14,6 @@ if TYPE_CHECKING:
     import requests
     from mlflow.entities.model_registry import ModelVersion
 
-# https://learn.microsoft.com/azure/machine-learning/how-to-manage-quotas
-_LONGEST_NAME = 32
-_DIGITS = 6
 # Azure ML's own header: in a request the deployment that is to answer, in an answer the one that did.
 DEPLOYMENT_HEADER = "azureml-model-deployment"
 # Azure ML ends a request after 180 s at most:
@@ -202,34 +197,6 @@ def payload(rows: pd.DataFrame) -> str:
     values = rows.astype(object).where(rows.notna(), None).to_numpy().tolist()
     data = {"columns": list(rows.columns), "index": list(range(len(rows))), "data": values}
     return json.dumps({"input_data": data}, default=str)
-
-
-def endpoint_name(model_name: str, where: str) -> str:
-    """Return the name of a model's endpoint: valid, and the same each time.
-
-    Parameters
-    ----------
-    model_name : str
-    where : str
-        The workspace: names of endpoints are unique in an Azure region, so two workspaces need two.
-    """
-    return _valid(model_name, _LONGEST_NAME - _DIGITS - 1) + "-" + _digest(f"{where} {model_name}")
-
-
-def deployment_name(model_name: str, version: str) -> str:
-    """Return the name of a version's deployment: valid, and the same each time."""
-    return _valid(model_name.rpartition(".")[2], _LONGEST_NAME - len(str(version)) - 1) + f"-{version}"
-
-
-def _valid(text: str, length: int) -> str:
-    kept = re.sub("[^a-z0-9]+", "-", text.rpartition(".")[2].lower()).strip("-")
-    # A letter has to be first.
-    kept = kept if kept[:1].isalpha() else f"model-{kept}"
-    return kept[:length].strip("-")
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
 
 def _refusal(endpoint: str, deployment: str, response: requests.Response) -> str:

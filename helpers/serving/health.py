@@ -154,10 +154,9 @@ def check_all(endpoint: Endpoint, new: str, known: Examples) -> None:
     """
     found = endpoint.invoke(known.rows, new).predictions
     if not same(found, known.predictions):
-        number = next(
-            (i for i, (one, other) in enumerate(zip(found, known.predictions, strict=False)) if not same([one], [other])),
-            min(len(found), len(known.predictions)),
-        )
+        number = 0
+        while number < len(found) and same(found[number : number + 1], known.predictions[number : number + 1]):
+            number += 1
         raise ServingError(
             f"{new} answers otherwise than the model that was loaded directly, at row {number} of {len(known.rows)}: "
             f"{found[number : number + 1]} where the model says {known.predictions[number : number + 1]}."

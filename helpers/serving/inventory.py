@@ -12,7 +12,7 @@ from helpers.serving.azure_answers import explained
 from helpers.serving.endpoint import Endpoint
 from helpers.serving.local_endpoint import LocalEndpoint
 from helpers.serving.managed_endpoint import ManagedEndpoint
-from helpers.serving.targets import local_folder, names_workspace
+from helpers.serving.targets import names_workspace
 from helpers.serving.web_service import WebService
 
 OF_OTHERS = "made by this bundle, and not named by these parameters"
@@ -36,7 +36,7 @@ def items(p: SimpleNamespace, model_name: str, force: bool) -> list[Item]:
         If the workspace cannot be asked.
     """
     found = []
-    for endpoint in LocalEndpoint.all(local_folder()):
+    for endpoint in LocalEndpoint.all(runtime.endpoints_folder()):
         kept = "" if endpoint.model_name == model_name else OF_OTHERS
         found += _items(endpoint, "this machine", kept, force)
     if names_workspace(p):
@@ -78,15 +78,11 @@ def _items(endpoint: Endpoint, where: str, kept: str, force: bool) -> Iterator[I
     serving = ", ".join(f"{name} gets {percent} %" for name, percent in traffic.items())
     if not endpoint.replaces:
         for deployment in deployments:
-            busy = f"gets {traffic[deployment.name]} % of the requests; force=true deletes it" if deployment.name in traffic else ""
             reason = kept if deployment.is_ours else NOT_OURS
-            yield Item(
-                "deployments",
-                f"{endpoint.name}/{deployment.name}",
-                where,
-                partial(_delete_deployment, endpoint, deployment.name),
-                reason or ("" if force else busy),
-            )
+            if not reason and not force and deployment.name in traffic:
+                reason = f"gets {traffic[deployment.name]} % of the requests; force=true deletes it"
+            delete = partial(_delete_deployment, endpoint, deployment.name)
+            yield Item("deployments", f"{endpoint.name}/{deployment.name}", where, delete, reason)
     reason = kept or (f"serves requests: {serving}; force=true deletes it" if serving and not force else "")
     yield Item("endpoints", endpoint.name, where, partial(_delete, endpoint), reason)
 

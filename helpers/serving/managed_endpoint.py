@@ -97,12 +97,14 @@ class ManagedEndpoint(Endpoint):
         with (
             explained(f"Endpoint {self.name} has no deployment {deployment}", lambda: self.log(deployment)),
             config_file("deploy", wanted) as config,
-            ThreadPoolExecutor(1) as pool,
             warnings.catch_warnings(),
         ):
             # The plugin asks MLflow for the names of stages.
             warnings.simplefilter("ignore", FutureWarning)
+            pool = ThreadPoolExecutor(1)
             done = pool.submit(self._client.create_deployment, deployment, uri, config=config, endpoint=self.name)
+            # Whoever interrupts this does not wait for Azure; the next rollout does.
+            pool.shutdown(wait=False)
             self._watch(deployment, show, lambda state: bool(wait([done], _LOOK_SECONDS).done))
             done.result()
 
@@ -136,7 +138,8 @@ class ManagedEndpoint(Endpoint):
         return found["properties"]["provisioningState"]
 
     def set_traffic(self, traffic: dict[str, int]) -> None:
-        with explained(f"Endpoint {self.name} does not take the traffic {traffic}"), config_file("endpoint", {"traffic": traffic}) as config:
+        wanted = {"traffic": traffic}
+        with explained(f"Endpoint {self.name} does not take {wanted}"), config_file("endpoint", wanted) as config:
             self._client.update_endpoint(self.name, config)
 
     def delete_deployment(self, deployment: str) -> None:
@@ -180,9 +183,10 @@ class ManagedEndpoint(Endpoint):
         with explained(f"Endpoint {self.name} gives no key"):
             found = self._workspace.manager.get(self._path, api_version=API_VERSION)
             if self._auth == "key":
-                secret = self._workspace.manager.post(f"{self._path}/listKeys", {}, api_version=API_VERSION)["primaryKey"]
+                path, name = f"{self._path}/listKeys", "primaryKey"
             else:
-                secret = self._workspace.manager.post(f"{self._path}/token", {}, api_version=API_VERSION)["accessToken"]
+                path, name = f"{self._path}/token", "accessToken"
+            secret = self._workspace.manager.post(path, {}, api_version=API_VERSION)[name]
         return found["properties"]["scoringUri"], {"Authorization": f"Bearer {secret}"}
 
 

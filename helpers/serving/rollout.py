@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.parameters import ParameterError
 from helpers.serving import health
-from helpers.serving.endpoint import Endpoint, EndpointState, ServingError, deployment_name
+from helpers.serving.endpoint import Endpoint, EndpointState, ServingError
+from helpers.serving.endpoint_names import deployment_name
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -125,7 +126,7 @@ def roll_out(
     plan = _Plan(endpoint, new, known, requests, latency_limit_ms, show, [] if checks is None else checks)
     others = [name for name, deployment in state.deployments.items() if name != new and deployment.is_ours]
     percent = state.traffic.get(new, 0)
-    if percent == 100 and not others:
+    if percent == 100 and not others and state.deployments[new].state == "Succeeded":
         show(f"endpoint {endpoint.name} serves {new} already: nothing is changed")
         # Nor is there a check of a rollout to be logged.
         plan.checks = []

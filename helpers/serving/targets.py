@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from helpers import azureml, runtime, tracking
 from helpers.parameters import ParameterError
-from helpers.serving.endpoint import Endpoint, endpoint_name
+from helpers.serving.endpoint import Endpoint
+from helpers.serving.endpoint_names import endpoint_name
 from helpers.serving.local_endpoint import LocalEndpoint
 from helpers.serving.managed_endpoint import ManagedEndpoint
 from helpers.serving.web_service import WebService
@@ -38,7 +38,7 @@ def open_endpoint(p: SimpleNamespace, version: ModelVersion) -> tuple[Endpoint, 
     """
     kind = target(p)
     if kind == "local":
-        folder = local_folder()
+        folder = runtime.endpoints_folder()
         return LocalEndpoint(p.endpoint_name or endpoint_name(version.name, str(folder)), folder), version
     if kind == "aks" and not p.aks_compute:
         raise ParameterError("aks_compute", "", "is needed for endpoint_target=aks: the name of the attached cluster")
@@ -62,8 +62,3 @@ def target(p: SimpleNamespace) -> str:
 def names_workspace(p: SimpleNamespace) -> bool:
     """Return whether the parameters name an Azure Machine Learning workspace."""
     return bool(p.azureml_workspace or p.azureml_tracking_uri)
-
-
-def local_folder() -> Path:
-    """Return the folder of the endpoints on this machine."""
-    return runtime.local_dir() / "endpoints"

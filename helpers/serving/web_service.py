@@ -13,15 +13,8 @@ from typing import TYPE_CHECKING, Any
 from helpers.azureml.workspace import Workspace
 from helpers.ownership import MARK
 from helpers.serving.azure_answers import config_file, explained
-from helpers.serving.endpoint import (
-    REQUEST_SECONDS,
-    Answer,
-    Deployment,
-    Endpoint,
-    EndpointState,
-    ServingError,
-    deployment_name,
-)
+from helpers.serving.endpoint import REQUEST_SECONDS, Answer, Deployment, Endpoint, EndpointState, ServingError
+from helpers.serving.endpoint_names import deployment_name
 
 if TYPE_CHECKING:
     import pandas as pd

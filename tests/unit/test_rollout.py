@@ -16,7 +16,8 @@ from sklearn.linear_model import LogisticRegression
 from helpers import serving, tracking, training
 from helpers.parameters import ParameterError
 from helpers.serving import health
-from helpers.serving.endpoint import EndpointState, deployment_name, endpoint_name
+from helpers.serving.endpoint import EndpointState
+from helpers.serving.endpoint_names import deployment_name, endpoint_name
 from helpers.serving.local_endpoint import LocalEndpoint
 
 ROWS = pd.DataFrame(np.random.default_rng(0).normal(size=(120, 3)), columns=list("abc"))
