@@ -116,6 +116,10 @@ class Bundle:
     name, target : str
     variables : dict of str to object
         Value of each variable that has one.
+    lookups : dict of str to dict
+        What each variable is looked up by in the workspace, where it has no value.
+    settings : dict
+        What the file says, as the target overrides it; references are not resolved.
 
     Raises
     ------
@@ -143,11 +147,11 @@ class Bundle:
         self.target = target or _default_target(targets)
         if self.target not in targets:
             raise BundleError(f"{file} has no target {self.target!r}; it has: {', '.join(targets)}")
-        settings = targets[self.target] or {}
-        self.variables = self._variable_values(content, settings, variables or {})
-        self._jobs = _merged(
-            (content.get("resources") or {}).get("jobs") or {}, (settings.get("resources") or {}).get("jobs") or {}
-        )
+        overrides = targets[self.target] or {}
+        self.lookups: dict[str, dict] = {}
+        self.variables = self._variable_values(content, overrides, variables or {})
+        self.settings = _overridden(content, overrides)
+        self._jobs = (self.settings.get("resources") or {}).get("jobs") or {}
 
     @property
     def job_keys(self) -> list[str]:
@@ -169,7 +173,7 @@ class Bundle:
         unknown = settings.keys() - _JOB_FIELDS_USED - _FIELDS_WITHOUT_MEANING_HERE
         if unknown:
             raise BundleError(f"{where}: {', '.join(sorted(unknown))} cannot be run here")
-        used = self._resolve({name: settings[name] for name in _JOB_FIELDS_USED & settings.keys() - {"tasks"}}, where)
+        used = self.resolve({name: settings[name] for name in _JOB_FIELDS_USED & settings.keys() - {"tasks"}}, where)
         tasks = [self._task(task, where) for task in settings.get("tasks") or []]
         not_used = settings.keys() & _FIELDS_WITHOUT_MEANING_HERE
         for task in settings.get("tasks") or []:
@@ -189,7 +193,7 @@ class Bundle:
         if unknown or len(settings.keys() & {"notebook_task", "condition_task"}) != 1:
             what = ", ".join(sorted(unknown)) or "a task without a type"
             raise BundleError(f"{where}: {what} cannot be run here; notebook_task and condition_task can")
-        task = self._resolve({name: settings[name] for name in _TASK_FIELDS_USED & settings.keys()}, where)
+        task = self.resolve({name: settings[name] for name in _TASK_FIELDS_USED & settings.keys()}, where)
         run_if = task.get("run_if", "ALL_SUCCESS")
         if run_if not in RUN_IF:
             raise BundleError(f"{where}: run_if {run_if!r} is unknown; there are: {', '.join(RUN_IF)}")
@@ -229,23 +233,35 @@ class Bundle:
             for source in sources:
                 if isinstance(source, dict) and "default" in source:
                     values[name] = source["default"]
+                elif isinstance(source, dict) and "lookup" in source:
+                    self.lookups[name] = source["lookup"]
+                    values.pop(name, None)
                 elif source is not None and not isinstance(source, dict):
                     values[name] = source
             if f"BUNDLE_VAR_{name}" in os.environ:
                 values[name] = os.environ[f"BUNDLE_VAR_{name}"]
-        return values | given
+        values |= given
+        self.lookups = {name: by for name, by in self.lookups.items() if name not in values}
+        return values
 
-    def _resolve(self, value: Any, where: str) -> Any:
+    def resolve(self, value: Any, where: str) -> Any:
+        """Return a value with each ``${…}`` in it, at any depth, replaced by what it stands for.
+
+        Raises
+        ------
+        BundleError
+            If one has no value; the message starts with `where`.
+        """
         if isinstance(value, dict):
-            return {key: self._resolve(item, where) for key, item in value.items()}
+            return {key: self.resolve(item, where) for key, item in value.items()}
         if isinstance(value, list):
-            return [self._resolve(item, where) for item in value]
+            return [self.resolve(item, where) for item in value]
         if not isinstance(value, str):
             return value
         whole = _REFERENCE.fullmatch(value)
         if whole:
-            return self._resolve(self._referenced(whole[1], where), where)
-        return _REFERENCE.sub(lambda match: as_text(self._resolve(self._referenced(match[1], where), where)), value)
+            return self.resolve(self._referenced(whole[1], where), where)
+        return _REFERENCE.sub(lambda match: as_text(self.resolve(self._referenced(match[1], where), where)), value)
 
     def _referenced(self, name: str, where: str) -> Any:
         user = getpass.getuser()
@@ -274,13 +290,22 @@ def _default_target(targets: dict) -> str:
     raise BundleError(f"{FILE} marks no default target; name one of: {', '.join(targets)}")
 
 
+def _overridden(content: dict, overrides: dict) -> dict:
+    """Return what a target deploys; its `run_as` takes the place of the file's, the rest is merged."""
+    base = {key: value for key, value in content.items() if key not in ("targets", "variables")}
+    own = {key: value for key, value in overrides.items() if key not in ("default", "variables")}
+    return _merged(base, own) | {key: value for key, value in own.items() if key == "run_as"}
+
+
 def _merged(base: Any, override: Any) -> Any:
-    """Overlay settings as the Databricks CLI does: maps by key, lists of keyed maps by their key."""
+    """Overlay settings as the Databricks CLI does: maps by key, and tasks, clusters and parameters by theirs."""
+    if override is None:
+        return base
     if isinstance(base, dict) and isinstance(override, dict):
         merged = {key: _merged(value, override[key]) if key in override else value for key, value in base.items()}
         return merged | {key: value for key, value in override.items() if key not in base}
     if isinstance(base, list) and isinstance(override, list):
-        for key in ("task_key", "job_cluster_key", "environment_key", "name"):
+        for key in ("task_key", "job_cluster_key", "name"):
             if all(isinstance(item, dict) and key in item for item in base + override):
                 by_key = _merged({item[key]: item for item in base}, {item[key]: item for item in override})
                 return list(by_key.values())

@@ -97,12 +97,12 @@ def run(process, aml):
 def test_in_azure_ml_the_list_writes_nothing_and_the_bundles_things_go_but_for_the_champion(aml, run):
     made = run(
         """
-        world = World("plain", tracking_mode="azureml").configure()
+        world = World("cleaned", tracking_mode="azureml").configure()
         first, best, foreign, other = world.ours(), world.ours(), world.run(), world.run(**{MARK: "another"})
         for each in (first, best):
-            register(each, "plain")
-        tracking.promote("plain", "2")
-        mlflow.MlflowClient().create_model_version("plain", f"{foreign.info.artifact_uri}/model", foreign.info.run_id)
+            register(each, "cleaned")
+        tracking.promote("cleaned", "2")
+        mlflow.MlflowClient().create_model_version("cleaned", f"{foreign.info.artifact_uri}/model", foreign.info.run_id)
         answer(**{key: run.info.run_id for key, run in
                   {"first": first, "best": best, "foreign": foreign, "other": other}.items()})
         """
@@ -110,7 +110,7 @@ def test_in_azure_ml_the_list_writes_nothing_and_the_bundles_things_go_but_for_t
     before = len(aml.requests())
     listed = run(
         """
-        world = World("plain", tracking_mode="azureml")
+        world = World("cleaned", tracking_mode="azureml")
         none = World("none", tracking_mode="azureml").plan()
         answer(planned=cleanup.overview(world.plan()).to_dict("records"), none=len(none))
         """
@@ -120,22 +120,22 @@ def test_in_azure_ml_the_list_writes_nothing_and_the_bundles_things_go_but_for_t
     assert {line["where"] for line in listed["planned"]} == {"Azure ML workspace ml-workspace"}
     what = {line["name"]: line["what"] for line in listed["planned"]}
     assert what == {
-        "plain version 1": "delete",
-        "plain version 2": "keep: the champion, unless force=true",
-        "plain version 3": "keep: not made by this bundle",
+        "cleaned version 1": "delete",
+        "cleaned version 2": "keep: the champion, unless force=true",
+        "cleaned version 3": "keep: not made by this bundle",
         f"trained ({made['first']})": "delete",
-        f"trained ({made['best']})": "keep: its model is plain version 2, which stays (the champion, "
+        f"trained ({made['best']})": "keep: its model is cleaned version 2, which stays (the champion, "
         "unless force=true)",
         f"trained ({made['foreign']})": "keep: not made by this bundle",
-        f"trained ({made['other']})": "keep: trained another, not plain",
-        "plain": "keep: not known to be made by this bundle: it has other runs, or none",
+        f"trained ({made['other']})": "keep: trained another, not cleaned",
+        "cleaned": "keep: not known to be made by this bundle: it has other runs, or none",
     }
     found = run(
         """
-        world = World("plain", tracking_mode="azureml")
+        world = World("cleaned", tracking_mode="azureml")
         done = [world.clean(), world.clean(), world.clean(force=True)]
         answer(done=[[line[3] for line in lines if not line[3].startswith("kept")] for lines in done],
-               versions=world.versions(), runs=runs_in(os.environ["TRACKING_URI"], "plain"))
+               versions=world.versions(), runs=runs_in(os.environ["TRACKING_URI"], "cleaned"))
         """
     )
     assert found["done"] == [["deleted", "deleted"], [], ["deleted", "deleted"]]
@@ -246,16 +246,16 @@ def test_in_dual_mode_runs_go_on_both_servers_and_the_champions_stays_on_both(ru
 ids = [each.info.run_id for each in runs]
 answer(first=ids[0], best=ids[1], foreign=ids[2], copies=copies)
 """,
-        NAME="both",
+        NAME="cleaned_both",
     )
     before = content(databricks)
-    run('World("both", tracking_mode="dual", model_registry="azureml").plan()')
+    run('World("cleaned_both", tracking_mode="dual", model_registry="azureml").plan()')
     run('World("nobodys", tracking_mode="dual", model_registry="azureml").plan()')
     assert content(databricks) == before
     found |= run(
         """
-        world = World("both", tracking_mode="dual", model_registry="azureml")
-        places = ("databricks", "/Shared/both"), (os.environ["TRACKING_URI"], "both")
+        world = World("cleaned_both", tracking_mode="dual", model_registry="azureml")
+        places = ("databricks", "/Shared/cleaned_both"), (os.environ["TRACKING_URI"], "cleaned_both")
         answer(done=world.clean(), left=[runs_in(*place) for place in places],
                force=world.clean(force=True), last=[runs_in(*place) for place in places],
                again=world.clean(force=True))
@@ -264,7 +264,7 @@ answer(first=ids[0], best=ids[1], foreign=ids[2], copies=copies)
     best_copy = found["copies"][1]
     deleted = [line[:3] for line in found["done"] if line[3] == "deleted"]
     assert deleted == [
-        ["model_versions", "both version 1", "Azure ML workspace ml-workspace"],
+        ["model_versions", "cleaned_both version 1", "Azure ML workspace ml-workspace"],
         ["runs", f"trained ({found['first']})", "Databricks"],
         ["runs", f"trained ({found['copies'][0]})", "Azure ML workspace ml-workspace"],
         ["runs", f"trained ({found['copies'][2]})", "Azure ML workspace ml-workspace"],

@@ -44,7 +44,7 @@ def train(column, model_name):
     run = mlflow.get_run(run.info.run_id)
     return tracking.create_version(run, uri, model_name, {"check_threshold": "passed"})
 
-def versions(name="served"):
+def versions(name="rolled"):
     return tracking.versions(name)
 
 def roll_out(endpoint, version, known=None, **options):
@@ -67,12 +67,12 @@ def open_endpoint(name, version=None, **changes):
 
 p = configure(experiment_name="endpoints")
 """
-OLD, NEW = "served-1", "served-2"
+OLD, NEW = "rolled-1", "rolled-2"
 
 
 @pytest.fixture(scope="module")
 def process(aml, databricks, tmp_path_factory):
-    """A process that has registered the model ``served``: version 1 looks at column a, 2 at b, 3 cannot be loaded."""
+    """A process that has registered the model ``rolled``: version 1 looks at column a, 2 at b, 3 cannot be loaded."""
     folder = tmp_path_factory.mktemp("client")
     environment = both_servers.environment(aml, databricks) | {"BUNDLE_LOCAL_DIR": str(folder / "local")}
     with PythonProcess.start(folder, os.environ | environment) as started:
@@ -91,18 +91,27 @@ def run_script(process):
     run_script(
         """
         for column in "ab":
-            train(column, "served")
+            train(column, "rolled")
         save = mlflow.sklearn.save_model
         def damaged(model, path, **options):
             save(model, path, **options)
             (file,) = [file for file in Path(path).iterdir() if file.name.startswith("model.")]
             file.write_bytes(b"damaged")
         mlflow.sklearn.save_model = damaged
-        train("c", "served")
+        train("c", "rolled")
         mlflow.sklearn.save_model = save
         """
     )
-    return run_script
+    yield run_script
+    # The other tests' deployments need the same quota.
+    run_script(
+        """
+        plugin = mlflow.deployments.get_deploy_client(aml.tracking_uri)
+        for one in plugin.list_endpoints():
+            if "azureml_mlflow" in (one["tags"] or {}):
+                plugin.delete_endpoint(one["name"])
+        """
+    )
 
 
 @pytest.fixture
@@ -116,7 +125,7 @@ def test_no_request_fails_while_a_version_takes_over_and_the_plugin_sees_what_it
         """
         endpoint = open_endpoint("under-load")
         first, first_lines = roll_out(endpoint, versions()[0])
-        known = {f"served-{v.version}": serving.examples(v, rows) for v in versions()[:2]}
+        known = {f"rolled-{v.version}": serving.examples(v, rows) for v in versions()[:2]}
         failed, answered, wrong, done = [], Counter(), [], threading.Event()
 
         def ask(place):
@@ -135,12 +144,12 @@ def test_no_request_fails_while_a_version_takes_over_and_the_plugin_sees_what_it
         for caller in callers:
             caller.start()
         try:
-            rollout, lines = roll_out(endpoint, versions()[1], known["served-2"], requests=10)
+            rollout, lines = roll_out(endpoint, versions()[1], known["rolled-2"], requests=10)
         finally:
             done.set()
             for caller in callers:
                 caller.join()
-        again, again_lines = roll_out(endpoint, versions()[1], known["served-2"])
+        again, again_lines = roll_out(endpoint, versions()[1], known["rolled-2"])
         plugin = mlflow.deployments.get_deploy_client(aml.tracking_uri)
         answer(
             first=shown(first.state), first_lines=first_lines, failed=failed, wrong=wrong, answered=answered,
@@ -161,17 +170,17 @@ def test_no_request_fails_while_a_version_takes_over_and_the_plugin_sees_what_it
     # What the container says while it starts is shown.
     assert any("Creating" in line for line in found["first_lines"]) or any("Succeeded" in line for line in found["lines"])
     assert found["again"][0] is False and "nothing is changed" in found["again"][1][0]
-    assert found["endpoint"]["tags"] == {"azureml_mlflow": "served"}
+    assert found["endpoint"]["tags"] == {"azureml_mlflow": "rolled"}
     (deployment,) = found["deployments"]
     assert deployment["sku"]["capacity"] == 1 and deployment["properties"]["instanceType"] == "Standard_DS3_v2"
-    assert deployment["properties"]["model"].endswith("/models/served/versions/2")
+    assert deployment["properties"]["model"].endswith("/models/rolled/versions/2")
     keys = {request.path for request in aml.requests("listKeys")}
     assert any(path.endswith("under-load/listKeys") for path in keys)
 
 
 FAULTS = {
-    "the deployment is refused": ("PUT .*/deployments/served-2", 403, {}),
-    "the deployment's state cannot be read": ("GET .*/deployments/served-2", 403, {}),
+    "the deployment is refused": ("PUT .*/deployments/rolled-2", 403, {}),
+    "the deployment's state cannot be read": ("GET .*/deployments/rolled-2", 403, {}),
     "the rows are not scored": ("POST /online/faults/score", 500, {}),
     "the check at 0 % fails": ("POST /online/faults/score", 500, {"skip": 1}),
     "the answer gets lost": ("POST /online/faults/score", "lose_answer", {"skip": 3}),
@@ -226,7 +235,7 @@ def test_what_could_not_be_put_back_or_taken_away_is_told_and_made_good_by_the_n
         aml.faults.clear()
         went_on, lines = roll_out(endpoint, versions()[1], known)
         # The old deployment cannot be deleted at the end.
-        aml.faults.add("DELETE .*/deployments/served-2", 403)
+        aml.faults.add("DELETE .*/deployments/rolled-2", 403)
         left = refused(endpoint, versions()[0])
         with_both = shown(endpoint.state())
         aml.faults.clear()
@@ -238,11 +247,11 @@ def test_what_could_not_be_put_back_or_taken_away_is_told_and_made_good_by_the_n
         )
         """
     )
-    assert "could not be put back to served-1 100 %" in found["stuck"] and "Run this again" in found["stuck"]
+    assert "could not be put back to rolled-1 100 %" in found["stuck"] and "Run this again" in found["stuck"]
     assert found["half_way"]["traffic"] == {OLD: 90, NEW: 10}
     assert found["shares"] == [10, 10, 50, 50, 100] and any("there already" in line for line in found["lines"])
     assert found["went_on"] == {"traffic": {NEW: 100}, "deployments": [NEW], "ours": True}
-    assert "keeps deployment served-2" in found["left"]
+    assert "keeps deployment rolled-2" in found["left"]
     assert found["with_both"] == {"traffic": {OLD: 100}, "deployments": [OLD, NEW], "ours": True}
     assert found["done"] == {"traffic": {OLD: 100}, "deployments": [OLD], "ours": True}
 
@@ -295,7 +304,7 @@ def test_an_identity_without_the_role_is_told_which_one_it_needs(run):
         """
         endpoint = open_endpoint("no-role")
         aml.faults.add("PUT .*/onlineEndpoints/no-role", 403)
-        answer(refused=error(endpoint.create, "served"), state=endpoint.state())
+        answer(refused=error(endpoint.create, "rolled"), state=endpoint.state())
         """
     )
     assert "cannot be created" in found["refused"] and "AzureML Data Scientist" in found["refused"]
@@ -349,7 +358,7 @@ def test_clean_up_is_told_of_the_models_endpoints_and_deletes_what_serves_if_for
         plugin.create_endpoint("not-ours")
 
         def listed(force):
-            there = serving.items(p, "served", force)
+            there = serving.items(p, "rolled", force)
             return {item.name: item for item in there if item.name.split("/")[0] in
                     ("listed", "listed-service", "other-model", "not-ours")}
 
@@ -370,12 +379,12 @@ def test_clean_up_is_told_of_the_models_endpoints_and_deletes_what_serves_if_for
         "not-ours": "not made by this bundle",
     }
     assert found["kept"] == others | {
-        "listed": "serves requests: served-1 gets 100 %; force=true deletes it",
-        "listed/served-1": "gets 100 % of the requests; force=true deletes it",
-        "listed-service": "serves requests: served-1 gets 100 %; force=true deletes it",
+        "listed": "serves requests: rolled-1 gets 100 %; force=true deletes it",
+        "listed/rolled-1": "gets 100 % of the requests; force=true deletes it",
+        "listed-service": "serves requests: rolled-1 gets 100 %; force=true deletes it",
     }
-    assert found["kept_by_force"] == others | {"listed": "", "listed/served-1": "", "listed-service": ""}
-    assert found["kinds"] == [["deployments", "listed/served-1"], ["endpoints", "listed"], ["endpoints", "listed-service"]]
+    assert found["kept_by_force"] == others | {"listed": "", "listed/rolled-1": "", "listed-service": ""}
+    assert found["kinds"] == [["deployments", "listed/rolled-1"], ["endpoints", "listed"], ["endpoints", "listed-service"]]
     assert found["where"] == ["Azure ML workspace ml-workspace"]
     assert found["deleted"] == [True, True, True] and found["again"] == [False, False, False]
     assert found["left"] == sorted(others)
@@ -404,8 +413,8 @@ def test_a_web_service_has_one_version_which_the_next_replaces_unless_it_does_no
     )
     assert found["first"] == {"traffic": {OLD: 100}, "deployments": [OLD], "ours": True}
     assert found["checks"] == [[100, 0]] and found["again"] is False
-    assert "served-2 was put back in its place." in found["broken"]
-    assert "answers otherwise than the model" in found["wrong"] and "served-2 was put back" in found["wrong"]
+    assert "rolled-2 was put back in its place." in found["broken"]
+    assert "answers otherwise than the model" in found["wrong"] and "rolled-2 was put back" in found["wrong"]
     assert found["state"] == {"traffic": {NEW: 100}, "deployments": [NEW], "ours": True}
     assert found["right"] and found["gone"] is None
     assert found["no_cluster"].startswith("ParameterError: aks_compute=''")

@@ -1,6 +1,5 @@
-"""``databricks.yml`` in step with the notebooks, the declarations and the requirements."""
+"""``databricks.yml`` breaks no rule in any target, and says what this project promises."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -8,19 +7,22 @@ import yaml
 
 from helpers import parameters
 from helpers.bundle import Bundle
+from tests.bundle import rules
 
 ROOT = Path(__file__).parents[2]
-TARGETS = ["dev", "azureml", "dual", "staging", "prod"]
+TARGETS = ["dev", "serverless", "azureml", "dual", "staging", "prod"]
 JOBS = ["train_and_register", "batch_score", "deploy_endpoint", "clean_up"]
 
 
 @pytest.mark.parametrize("target", TARGETS)
+def test_nothing_is_found_in(target):
+    assert rules.findings(ROOT, target) == []
+
+
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("key", JOBS)
-def test_each_job_parameter_is_declared_with_an_accepted_default_in_each_target(key, target):
-    job = Bundle(ROOT, target).job(key)
-    assert job.parameters.keys() <= parameters.FIELDS.keys()
-    fixed = {name: value for name, value in job.parameters.items() if "{{" not in value}
-    assert len(vars(parameters.parse(fixed))) == len(fixed)
+def test_each_job_can_be_run_on_a_laptop_too(target, key):
+    assert Bundle(ROOT, target).job(key).tasks
 
 
 @pytest.mark.parametrize("key", JOBS)
@@ -29,30 +31,12 @@ def test_a_notebook_that_is_opened_by_hand_has_the_same_defaults_as_the_job_in_d
     assert fixed == {name: parameters.default_text(name) for name in fixed}
 
 
-@pytest.mark.parametrize("key", JOBS)
-def test_each_parameter_that_a_notebook_asks_for_is_given_by_its_job_and_none_in_vain(key):
-    job = Bundle(ROOT).job(key)
-    asked, by_task = set(), {name for task in job.tasks for name in task.base_parameters}
-    for task in job.tasks:
-        if task.condition:
-            asked |= set(re.findall(r"job\.parameters\.(\w+)", f"{task.condition}"))
-            continue
-        call = re.search(r"runtime\.parameters\(.*?\)", task.notebook.read_text(), re.S)[0]
-        assert "*parameters.TRACKING" in call
-        names = set(re.findall(r'\\"(\w+)\\"', call))
-        names |= {name for group in re.findall(r"\*parameters\.(\w+)", call) for name in getattr(parameters, group)}
-        given = job.parameters.keys() | task.base_parameters.keys()
-        # The champion is what 03_register has promoted just now.
-        assert names - given <= ({"model_version"} if task.key == "deploy_endpoint" else set())
-        asked |= names & given
-    assert job.parameters.keys() == asked - by_task
-
-
 def test_the_endpoint_is_deployed_after_registering_if_that_is_asked_for():
     tasks = {task.key: task for task in Bundle(ROOT).job("train_and_register").tasks}
     assert tasks["deploy_endpoint"].depends_on == {"asked_to_deploy": "true"}
     assert tasks["asked_to_deploy"].depends_on == {"register": None}
-    assert tasks["asked_to_deploy"].condition == {"op": "EQUAL_TO", "left": "{{job.parameters.deploy}}", "right": "true"}
+    condition = {"op": "EQUAL_TO", "left": "{{job.parameters.deploy}}", "right": "true"}
+    assert tasks["asked_to_deploy"].condition == condition
 
 
 def test_the_targets_are_a_development_default_and_production():
@@ -63,17 +47,31 @@ def test_the_targets_are_a_development_default_and_production():
 
 
 def test_the_schedule_is_paused_except_in_production():
-    paused = {target: Bundle(ROOT, target).variables["score_paused"] for target in TARGETS}
-    assert paused == dict.fromkeys(TARGETS, "PAUSED") | {"prod": "UNPAUSED"}
+    paused = []
+    for target in TARGETS:
+        settings = Bundle(ROOT, target).settings
+        assert "pause_status" not in settings["resources"]["jobs"]["batch_score"]["schedule"]
+        preset = settings.get("presets", {}).get("trigger_pause_status")
+        paused.append(settings["mode"] == "development" or preset == "PAUSED")
+    assert paused == [target != "prod" for target in TARGETS]
 
 
-def test_the_cluster_libraries_are_pinned_as_in_the_requirements():
-    content = yaml.safe_load((ROOT / "databricks.yml").read_text())
-    pins = set(re.findall(r"^([\w.-]+==[\w.]+)", (ROOT / "requirements.txt").read_text(), re.M))
-    for job in content["resources"]["jobs"].values():
-        for task in job["tasks"]:
-            if "condition_task" in task:
-                continue
-            packages = {library["pypi"]["package"] for library in task["libraries"]}
-            assert {"mlflow", "azureml-mlflow"} <= {package.split("==")[0] for package in packages}
-            assert packages <= pins
+@pytest.mark.parametrize("target", ["staging", "prod"])
+def test_production_runs_as_a_service_principal_that_the_other_targets_do_not_need(target):
+    assert Bundle(ROOT, target).settings["run_as"] == {"service_principal_name": "${var.service_principal}"}
+    assert Bundle(ROOT, target).lookups == {"service_principal": {"service_principal": "azureml_mlflow"}}
+    assert Bundle(ROOT, target, {"service_principal": "an-id"}).lookups == {}
+    assert Bundle(ROOT).lookups == {}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_tasks_run_on_job_clusters_except_in_the_target_serverless(target):
+    jobs = Bundle(ROOT, target).settings["resources"]["jobs"].values()
+    compute = {
+        (kind, value)
+        for job in jobs
+        for task in job["tasks"]
+        for kind, value in task.items()
+        if kind in rules.COMPUTE and "notebook_task" in task
+    }
+    assert compute == {("environment_key" if target == "serverless" else "job_cluster_key", "ml")}

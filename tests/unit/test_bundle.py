@@ -54,6 +54,36 @@ def test_a_target_overrides_one_task_and_leaves_the_others(write):
     assert [(t.key, t.max_retries) for t in Bundle(root, "prod").job("j").tasks] == [("one", 0), ("two", 3)]
 
 
+def test_a_target_changes_what_it_names_and_puts_its_identity_in_place_of_another(write):
+    target = {"mode": "production", "workspace": {"root_path": "/b"}, "sync": None, "run_as": {"user_name": "b"}}
+    root = write(
+        targets={"dev": {"default": True}, "prod": target},
+        workspace={"host": "h", "root_path": "/a"},
+        sync={"paths": ["a"]},
+        run_as={"service_principal_name": "a"},
+    )
+    settings = Bundle(root, "prod").settings
+    assert settings["workspace"] == {"host": "h", "root_path": "/b"}
+    assert settings["sync"] == {"paths": ["a"]}
+    assert settings["run_as"] == {"user_name": "b"}
+    assert settings["mode"] == "production" and "mode" not in Bundle(root, "dev").settings
+
+
+def test_a_variable_that_is_looked_up_has_a_value_only_if_one_is_given(write):
+    lookup = {"lookup": {"service_principal": "name"}}
+    root = write(
+        [task("t", notebook_task={"notebook_path": "a.ipynb", "base_parameters": {"p": "${var.x}"}})],
+        variables={"x": {"default": "default"}},
+        targets={"dev": {"default": True}, "prod": {"variables": {"x": lookup}}},
+    )
+    assert Bundle(root).lookups == {}
+    assert Bundle(root, "prod").lookups == {"x": {"service_principal": "name"}}
+    with pytest.raises(BundleError, match=r"\$\{var.x\} has no value here; give it with --var x=…"):
+        Bundle(root, "prod").job("j")
+    given = Bundle(root, "prod", {"x": "id"})
+    assert given.lookups == {} and given.job("j").tasks[0].base_parameters == {"p": "id"}
+
+
 def test_tasks_are_ordered_by_what_they_depend_on(write):
     root = write([task("last", "middle"), task("middle", "first"), task("first")])
     assert [t.key for t in Bundle(root).job("j").tasks] == ["first", "middle", "last"]

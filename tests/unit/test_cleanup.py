@@ -332,7 +332,7 @@ def test_items_of_other_modules_take_part_in_the_plan():
     run = Item("runs", "r", "Databricks", lambda: True)
     planned = cleanup.plan([run, deployment, endpoint], "endpoints, deployments, runs")
     assert [(item.name, item.kept) for item in planned] == [
-        ("churn", "holds what is kept, blue"), ("blue", "gets 90 % of the traffic"), ("r", ""),
+        ("blue", "gets 90 % of the traffic"), ("churn", "holds what is kept, blue"), ("r", ""),
     ]  # fmt: skip
 
 

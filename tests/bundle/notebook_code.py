@@ -1,0 +1,73 @@
+"""What a notebook's cells ask for, set and install, read from their source; nothing is run."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from pathlib import Path
+
+import nbformat
+
+from helpers import parameters
+
+
+def asked_parameters(notebook: Path) -> set[str]:
+    """Return the names in its call of ``runtime.parameters``; ``*parameters.TRACKING`` stands for several."""
+    names: set[str] = set()
+    for call in _calls(notebook, "runtime.parameters"):
+        for argument in call.args:
+            starred = isinstance(argument, ast.Starred)
+            names |= set(getattr(parameters, argument.value.attr)) if starred else {argument.value}
+    return names
+
+
+def task_values(notebook: Path) -> set[str]:
+    """Return the keys of the task values that it sets."""
+    return {call.args[0].value for call in _calls(notebook, "runtime.set_task_value")}
+
+
+def installed_packages(notebook: Path) -> list[str]:
+    """Return what its ``%pip install`` cells install, as written."""
+    lines = [line for cell in _code_cells(notebook) for line in cell.source.splitlines()]
+    words = [word for line in lines if line.startswith("%pip install") for word in line.split()[2:]]
+    return [word for word in words if not word.startswith("-")]
+
+
+def source(notebook: Path) -> str:
+    """Return the cells that a job runs, as one program."""
+    cells = [cell.source for cell in _code_cells(notebook) if "skip-execution" not in cell.metadata.get("tags", [])]
+    return re.sub(r"^[%!].*$", "", "\n".join(cells), flags=re.M)
+
+
+def is_notebook(path: Path) -> bool:
+    """Return whether a file is a notebook in Jupyter's format."""
+    return _valid(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _valid(text: str) -> bool:
+    try:
+        nbformat.validate(nbformat.reads(text, as_version=4))
+    except (ValueError, nbformat.ValidationError):
+        return False
+    return True
+
+
+def _code_cells(notebook: Path) -> list[nbformat.NotebookNode]:
+    return _cells_of(notebook.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _cells_of(text: str) -> list[nbformat.NotebookNode]:
+    return [cell for cell in nbformat.reads(text, as_version=4).cells if cell.cell_type == "code"]
+
+
+def _calls(notebook: Path, function: str) -> list[ast.Call]:
+    return [call for name, call in _all_calls(source(notebook)) if name == function]
+
+
+@functools.cache
+def _all_calls(program: str) -> list[tuple[str, ast.Call]]:
+    calls = [node for node in ast.walk(ast.parse(program)) if isinstance(node, ast.Call)]
+    return [(ast.unparse(call.func), call) for call in calls]

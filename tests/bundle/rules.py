@@ -1,0 +1,482 @@
+"""What ``databricks bundle deploy``, or the first run of a job, would complain about.
+
+A rule takes the bundle as one target deploys it and returns findings: sentences that say where, what
+is wrong, and what is there instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+import graphlib
+import re
+import zoneinfo
+from collections.abc import Collection, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from databricks.bundles.jobs import Job, Task
+
+from helpers import parameters
+from helpers.bundle import FILE, Bundle, BundleError
+from helpers.job_references import UnknownReference, resolve, start_time_references
+from tests.bundle import notebook_code, synced_files
+
+# https://learn.microsoft.com/azure/databricks/dev-tools/bundles/reference
+TOP_FIELDS = {
+    "artifacts", "bundle", "environments", "experimental", "include", "permissions", "presets", "python",
+    "resources", "run_as", "scripts", "sync", "targets", "variables", "workspace",
+}  # fmt: skip
+TARGET_FIELDS = {
+    "artifacts", "bundle", "cluster_id", "compute_id", "default", "git", "mode", "permissions", "presets",
+    "resources", "run_as", "sync", "variables", "workspace",
+}  # fmt: skip
+SECTION_FIELDS = {
+    "sync": {"exclude", "include", "paths"},
+    "presets": {
+        "artifacts_dynamic_version", "jobs_max_concurrent_runs", "name_prefix", "pipelines_development",
+        "source_linked_deployment", "tags", "trigger_pause_status",
+    },
+    "workspace": {
+        "artifact_path", "auth_type", "azure_client_id", "azure_tenant_id", "azure_workspace_resource_id", "client_id",
+        "file_path", "host", "profile", "resource_path", "root_path", "state_path",
+    },
+    "run_as": {"service_principal_name", "user_name"},
+}  # fmt: skip
+COMPUTE = ("job_cluster_key", "environment_key", "existing_cluster_id", "new_cluster")
+# https://learn.microsoft.com/azure/databricks/dev-tools/bundles/variables#substitutions
+BUNDLE_FIELDS = ("name", "target", "environment", "mode", "git.branch", "git.commit", "git.origin_url")
+WORKSPACE_FIELDS = (
+    "current_user.userName", "current_user.short_name", "current_user.domain_friendly_name",
+    "host", "root_path", "file_path", "artifact_path", "resource_path", "state_path",
+)  # fmt: skip
+# https://learn.microsoft.com/azure/databricks/jobs/dynamic-value-references
+JOB_REFERENCES = (
+    "job.id", "job.name", "job.run_id", "job.repair_count", "job.trigger.type", "workspace.id", "workspace.url",
+    *start_time_references(datetime.now()),
+)  # fmt: skip
+TASK_REFERENCES = ("task.name", "task.run_id", "task.execution_count", "task.notebook_path")
+TASK_RESULTS = ("run_id", "result_state", "error_code", "execution_count")
+SECRET = re.compile(r"\{\{secrets/[\w.@-]+/[\w.-]+\}\}")
+# A job's level by the bundle's, as the CLI applies them.
+JOB_LEVELS = {"CAN_VIEW": "CAN_VIEW", "CAN_RUN": "CAN_MANAGE_RUN", "CAN_MANAGE": "CAN_MANAGE"}
+
+
+def findings(root: Path, target: str) -> list[str]:
+    """Return what the rules find in a bundle as a target deploys it, each finding once."""
+    try:
+        bundle = deployed(root, target)
+    except BundleError as error:
+        return [str(error)]
+    found: list[str] = []
+    for rule in RULES:
+        of_rule = rule(bundle)
+        found += of_rule
+        if of_rule and rule is jobs_are_accepted_by_databricks_bundles:
+            break  # The rules after it rely on the shape of jobs.
+    return list(dict.fromkeys(found))
+
+
+def deployed(root: Path, target: str) -> Bundle:
+    """Return the bundle as a target deploys it, with a stand-in for each id that only a workspace knows."""
+    return Bundle(root, target, {name: f"id-of-{name}" for name in Bundle(root, target).lookups})
+
+
+def yaml_is_what_the_cli_reads(bundle: Bundle) -> list[str]:
+    """The CLI's reader takes only an alias after ``<<``, once a map; a key that is there twice loses a value."""
+
+    def visit(node: yaml.Node) -> Iterator[str]:
+        if id(node) in seen:
+            return
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            for item in node.value:
+                yield from visit(item)
+        elif isinstance(node, yaml.MappingNode):
+            keys = [key.value for key, _ in node.value]
+            for key, value in node.value:
+                where = f"{FILE}, line {key.start_mark.line + 1}"
+                if keys.count(key.value) > 1:
+                    yield f"{where}: {key.value!r} is there {keys.count(key.value)} times in one map"
+                # An alias stands for a node that was written before.
+                written_here = value.start_mark.index > key.start_mark.index
+                if key.value == "<<" and written_here and not isinstance(value, yaml.SequenceNode):
+                    yield f"{where}: `<<` takes an alias such as *name, not a map that is written there"
+                yield from visit(value)
+
+    seen: set[int] = set()
+    return list(visit(yaml.compose((bundle.root / FILE).read_text(encoding="utf-8"))))
+
+
+def sections_have_known_fields(bundle: Bundle) -> list[str]:
+    """The CLI warns of a field that it does not know, and deploys without it."""
+    content = _content(bundle)
+    parts = [("the top level", content, TOP_FIELDS)]
+    parts.append((f"target {bundle.target!r}", content["targets"][bundle.target], TARGET_FIELDS))
+    for section, known in SECTION_FIELDS.items():
+        parts.append((f"target {bundle.target!r}, {section}", bundle.settings.get(section) or {}, known))
+    return [
+        f"{where}: unknown field {field!r}{_nearest(field, known)}"
+        for where, fields, known in parts
+        for field in fields
+        if field not in known
+    ]
+
+
+def variables_have_a_description_and_a_value(bundle: Bundle) -> list[str]:
+    """A variable without a value stops each target's deployment, whether the target uses it or not."""
+    declared = _content(bundle).get("variables") or {}
+    found = []
+    for name, declaration in declared.items():
+        if not declaration.get("description"):
+            found.append(f"variable {name!r} has no description")
+        if name not in bundle.variables:
+            found.append(f"variable {name!r} has no value in target {bundle.target!r}: give it a default")
+    return found
+
+
+def references_resolve(bundle: Bundle) -> list[str]:
+    """Each ``${…}`` names a variable, a setting or a resource that is there."""
+    resources = bundle.settings.get("resources") or {}
+    known = [f"var.{name}" for name in bundle.variables]
+    known += [f"bundle.{name}" for name in BUNDLE_FIELDS] + [f"workspace.{name}" for name in WORKSPACE_FIELDS]
+    known += [f"resources.{kind}.{key}" for kind, of_kind in resources.items() for key in of_kind]
+    found = []
+    for where, text in _texts(bundle):
+        for reference in re.findall(r"\$\{[^}]*\}?", text):
+            name = reference.removeprefix("${").removesuffix("}")
+            if reference.endswith("}") and any(name == key or name.startswith(f"{key}.") for key in known):
+                continue
+            found.append(f"{where}: {reference} refers to nothing{_nearest(name, known)}")
+    return found
+
+
+def targets_have_what_their_mode_asks_for(bundle: Bundle) -> list[str]:
+    """Production has one copy, in a folder of its own, run by a named identity; development one a user."""
+    settings, where = bundle.settings, f"target {bundle.target!r}"
+    root_path = (settings.get("workspace") or {}).get("root_path", "")
+    run_as = {kind: name for kind, name in _resolved(bundle, settings.get("run_as") or {}).items() if name}
+    found = []
+    if settings.get("mode") == "production":
+        if not root_path:
+            found.append(f"{where}: mode production without workspace.root_path; each who deploys would get a copy")
+        if len(run_as) != 1:
+            there = ", ".join(run_as) or "neither"
+            found.append(f"{where}: run_as takes one of service_principal_name and user_name; it has {there}")
+    elif settings.get("mode") == "development":
+        if root_path and "${workspace.current_user." not in root_path:
+            found.append(f"{where}: mode development, but root_path {root_path} is the same for all users")
+        if (settings.get("presets") or {}).get("trigger_pause_status") == "UNPAUSED":
+            found.append(f"{where}: mode development cannot have trigger_pause_status UNPAUSED")
+    else:
+        found.append(f"{where}: mode {settings.get('mode')!r} is neither development nor production")
+    return found
+
+
+def jobs_are_accepted_by_databricks_bundles(bundle: Bundle) -> list[str]:
+    """Fields, types and choices are those of the models in the package ``databricks-bundles``."""
+    found = []
+    for key, job in _jobs(bundle).items():
+        permissions = [
+            {**entry, "level": JOB_LEVELS.get(entry.get("level"), entry.get("level"))}
+            for entry in _resolved(bundle, bundle.settings.get("permissions") or [])
+        ]
+        as_deployed = {"permissions": permissions, "run_as": _resolved(bundle, bundle.settings.get("run_as"))} | job
+        parts = [(f"job {key!r}", Job, {**as_deployed, "tasks": []})]
+        parts += [(_where(key, task), Task, task) for task in job.get("tasks") or []]
+        for where, model, part in parts:
+            try:
+                model.from_dict(part)
+            except (TypeError, ValueError) as error:
+                found.append(f"{where}: {error}")
+    return found
+
+
+def notebooks_exist(bundle: Bundle) -> list[str]:
+    """Each path of a notebook task leads to a notebook that is deployed with the bundle."""
+    files = _synced(bundle)
+    found = []
+    for where, _, task in _tasks(bundle):
+        path = Path((task.get("notebook_task") or {}).get("notebook_path", ""))
+        if "notebook_task" not in task:
+            continue
+        if not (bundle.root / path).is_file():
+            near = _nearest(str(path), [str(file) for file in files if file.suffix == ".ipynb"])
+            found.append(f"{where}: there is no file {path}{near}")
+        elif path not in files:
+            found.append(f"{where}: {path} is not synced")
+        elif not notebook_code.is_notebook(bundle.root / path):
+            found.append(f"{where}: {path} is no notebook")
+    return found
+
+
+def tasks_run_on_one_compute_that_is_there(bundle: Bundle) -> list[str]:
+    """Each notebook task has one kind of compute, defined in its job; only clusters install libraries."""
+    found = []
+    for where, job, task in _tasks(bundle):
+        named = [kind for kind in COMPUTE if task.get(kind)]
+        if "notebook_task" in task and len(named) != 1:
+            found.append(f"{where}: needs one of {', '.join(COMPUTE)}; it has {' and '.join(named) or 'none'}")
+        for kind, defined_in in (("job_cluster_key", "job_clusters"), ("environment_key", "environments")):
+            keys = [entry.get(kind) for entry in job.get(defined_in) or []]
+            if kind in task and task[kind] not in keys:
+                there = ", ".join(map(str, keys)) or "none"
+                found.append(f"{where}: {kind} {task[kind]!r} is not defined; {defined_in} of the job: {there}")
+        if "environment_key" in task and task.get("libraries"):
+            found.append(f"{where}: serverless compute takes no `libraries`; dependencies of the environment do that")
+    return found
+
+
+def tasks_depend_on_tasks(bundle: Bundle) -> list[str]:
+    """Each ``depends_on`` names another task of the job, an outcome only of a condition, and never in a circle."""
+    found = []
+    for key, job in _jobs(bundle).items():
+        tasks = {task.get("task_key"): task for task in job.get("tasks") or []}
+        for task in job.get("tasks") or []:
+            for before in task.get("depends_on") or []:
+                where, other = _where(key, task), tasks.get(before["task_key"])
+                if other is None:
+                    found.append(f"{where}: depends_on {before['task_key']!r}, which is no task of the job")
+                elif "outcome" in before and "condition_task" not in other:
+                    found.append(f"{where}: depends_on an outcome of {before['task_key']!r}, which is no condition")
+        try:
+            graphlib.TopologicalSorter(_edges(job)).prepare()
+        except graphlib.CycleError as error:
+            found.append(f"job {key!r}: tasks depend on each other in a circle: {' → '.join(error.args[1])}")
+    return found
+
+
+def values_are_known_when_a_job_runs(bundle: Bundle) -> list[str]:
+    """Each ``{{…}}`` is a job parameter, a reference of Databricks, or a value set by a task that ran before."""
+    found = []
+    for key, job in _jobs(bundle).items():
+        for entry in job.get("parameters") or []:
+            found += _unknown(f"job {key!r}, parameter {entry['name']!r}", entry.get("default"), JOB_REFERENCES)
+        for cluster in job.get("job_clusters") or []:
+            for name, text in (cluster["new_cluster"].get("spark_env_vars") or {}).items():
+                if "{{" in str(text) and not SECRET.fullmatch(text):
+                    found.append(f"job {key!r}, spark_env_vars {name}: {text} is not {{{{secrets/<scope>/<key>}}}}")
+        of_job = [*JOB_REFERENCES, *(f"job.parameters.{entry['name']}" for entry in job.get("parameters") or [])]
+        for task in job.get("tasks") or []:
+            known = [*of_job, *TASK_REFERENCES, *_results_before(bundle, job, task)]
+            texts = (task.get("notebook_task") or {}).get("base_parameters") or task.get("condition_task") or {}
+            for name, text in texts.items():
+                found += _unknown(f"{_where(key, task)}, {name}", text, known)
+    return found
+
+
+def parameters_are_those_of_the_notebooks(bundle: Bundle) -> list[str]:
+    """Each parameter of a job is one that its notebooks declare, with an accepted value, and none is left out."""
+    found = []
+    for key, job in _jobs(bundle).items():
+        entries = job.get("parameters") or []
+        given = [entry["name"] for entry in entries]
+        found += [f"job {key!r}: parameter {name!r} is there twice" for name in set(given) if given.count(name) > 1]
+        asked: set[str] = set()
+        for task in job.get("tasks") or []:
+            where, own = _where(key, task), (task.get("notebook_task") or {}).get("base_parameters") or {}
+            asked |= set(re.findall(r"job\.parameters\.(\w+)", str(task)))
+            notebook = _notebook(bundle, task)
+            if not notebook:
+                continue
+            names = notebook_code.asked_parameters(notebook)
+            asked |= names
+            missing = sorted(names - {*given, *own})
+            found += [f"{where}: {notebook.name} asks for {name!r}, which nobody gives" for name in missing]
+            found += [f"{where}: {notebook.name} does not ask for {name!r}" for name in own if name not in names]
+            found += [f"{where}: the job's parameter {name!r} wins over the task's" for name in own if name in given]
+            found += _refused(where, own)
+        not_given = [name for name in asked if name not in given]
+        found += [
+            f"job {key!r}: no notebook of the job asks for {name!r}{_nearest(name, not_given)}"
+            for name in given
+            if name not in asked
+        ]
+        found += _refused(f"job {key!r}", {entry["name"]: entry["default"] for entry in entries})
+    return found
+
+
+def packages_are_pinned_as_in_the_requirements(bundle: Bundle) -> list[str]:
+    """A task gets what its notebook's ``%pip`` cell installs, and all is pinned as in ``requirements.txt``."""
+    lines = (bundle.root / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split(" ")[0].split("==") for line in lines if re.match(r"[\w.-]+==", line))
+    found = []
+    for where, job, task in _tasks(bundle):
+        notebook = _notebook(bundle, task)
+        if not notebook:
+            continue
+        packages = [library["pypi"]["package"] for library in task.get("libraries") or [] if "pypi" in library]
+        for environment in job.get("environments") or []:
+            if environment["environment_key"] == task.get("environment_key"):
+                packages += environment["spec"].get("dependencies") or []
+        installed = notebook_code.installed_packages(notebook)
+        for source, package in [(where, it) for it in packages] + [(notebook.name, it) for it in installed]:
+            name, _, version = package.partition("==")
+            if version != pins.get(name):
+                there = f"{name}=={pins[name]}" if name in pins else f"no pin of {name}"
+                found.append(f"{source}: {package} is installed, but requirements.txt has {there}")
+        names, there = [package.partition("==")[0] for package in packages], ", ".join(packages) or "none"
+        found += [
+            f"{where}: {package} is installed by {notebook.name}, but not for this task; it gets {there}"
+            for package in installed
+            if package.partition("==")[0] not in names
+        ]
+    return found
+
+
+def imported_files_are_synced(bundle: Bundle) -> list[str]:
+    """What notebooks import from the bundle, directly or not, is among the files that are deployed."""
+    files = _synced(bundle)
+    notebooks = {notebook for _, _, task in _tasks(bundle) if (notebook := _notebook(bundle, task))}
+    return synced_files.missing_imports(bundle.root, sorted(it.relative_to(bundle.root) for it in notebooks), files)
+
+
+def schedules_can_be_read(bundle: Bundle) -> list[str]:
+    """A schedule is a Quartz expression, which has seconds and one ``?``, in a time zone that exists."""
+    found = []
+    for key, job in _jobs(bundle).items():
+        schedule = job.get("schedule")
+        if not schedule:
+            continue
+        fields = schedule["quartz_cron_expression"].split()
+        if len(fields) not in (6, 7) or [fields[3], fields[5]].count("?") != 1:
+            text = schedule["quartz_cron_expression"]
+            found.append(f"job {key!r}: schedule {text!r} is not: second minute hour day month weekday, one day a `?`")
+        if schedule["timezone_id"] not in zoneinfo.available_timezones():
+            found.append(f"job {key!r}: there is no time zone {schedule['timezone_id']!r}")
+    return found
+
+
+RULES = (
+    yaml_is_what_the_cli_reads,
+    sections_have_known_fields,
+    variables_have_a_description_and_a_value,
+    references_resolve,
+    targets_have_what_their_mode_asks_for,
+    jobs_are_accepted_by_databricks_bundles,
+    notebooks_exist,
+    tasks_run_on_one_compute_that_is_there,
+    tasks_depend_on_tasks,
+    values_are_known_when_a_job_runs,
+    parameters_are_those_of_the_notebooks,
+    packages_are_pinned_as_in_the_requirements,
+    imported_files_are_synced,
+    schedules_can_be_read,
+)
+
+
+def _content(bundle: Bundle) -> dict:
+    return yaml.safe_load((bundle.root / FILE).read_text(encoding="utf-8"))
+
+
+def _jobs(bundle: Bundle) -> dict[str, dict]:
+    return _resolved(bundle, (bundle.settings.get("resources") or {}).get("jobs") or {})
+
+
+def _tasks(bundle: Bundle) -> list[tuple[str, dict, dict]]:
+    jobs = _jobs(bundle).items()
+    return [(_where(key, task), job, task) for key, job in jobs for task in job.get("tasks") or []]
+
+
+def _where(job: str, task: dict) -> str:
+    return f"job {job!r}, task {task.get('task_key', '?')!r}"
+
+
+def _resolved(bundle: Bundle, value: Any) -> Any:
+    """Resolve what can be; the rest stays as it is, for the rule that looks for it."""
+    if isinstance(value, dict):
+        return {key: _resolved(bundle, item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_resolved(bundle, item) for item in value]
+    try:
+        return bundle.resolve(value, "")
+    except BundleError:
+        return value
+
+
+def _texts(bundle: Bundle) -> list[tuple[str, str]]:
+    """Return all texts of a target's settings and of its variables, each with where it is."""
+
+    def visit(where: str, value: Any) -> Iterator[tuple[str, str]]:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                yield from visit(f"{where}, {key}", item)
+        elif isinstance(value, list):
+            for item in value:
+                yield from visit(where, item)
+        elif isinstance(value, str):
+            yield where, value
+
+    found = [text for name, value in bundle.variables.items() for text in visit(f"variable {name!r}", value)]
+    for section, value in bundle.settings.items():
+        if section != "resources":
+            found += visit(f"target {bundle.target!r}, {section}", value)
+    for kind, of_kind in (bundle.settings.get("resources") or {}).items():
+        for key, resource in of_kind.items():
+            where = f"{kind.removesuffix('s')} {key!r}"
+            found += visit(where, {name: value for name, value in resource.items() if name != "tasks"})
+            found += [text for task in resource.get("tasks") or [] for text in visit(_where(key, task), task)]
+    return found
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _notebook(bundle: Bundle, task: dict) -> Path | None:
+    """Return a task's notebook if it can be read, which is a rule of its own."""
+    path = bundle.root / (task.get("notebook_task") or {}).get("notebook_path", "")
+    return path if path.is_file() and notebook_code.is_notebook(path) else None
+
+
+def _synced(bundle: Bundle) -> set[Path]:
+    return synced_files.synced(bundle.root, bundle.settings.get("sync") or {})
+
+
+def _edges(job: dict) -> dict[str, list[str]]:
+    tasks = job.get("tasks") or []
+    return {task["task_key"]: [before["task_key"] for before in task.get("depends_on") or []] for task in tasks}
+
+
+def _results_before(bundle: Bundle, job: dict, task: dict) -> list[str]:
+    """Return the references that tasks which certainly ran before a task have set."""
+    edges, by_key = _edges(job), {it["task_key"]: it for it in job["tasks"]}
+    before: set[str] = set()
+    todo = list(edges[task["task_key"]])
+    while todo:
+        key = todo.pop()
+        if key in by_key and key not in before:
+            before.add(key)
+            todo += edges[key]
+    found = []
+    for key in sorted(before):
+        found += [f"tasks.{key}.{name}" for name in TASK_RESULTS]
+        notebook = _notebook(bundle, by_key[key])
+        if notebook:
+            found += [f"tasks.{key}.values.{name}" for name in sorted(notebook_code.task_values(notebook))]
+        if "condition_task" in by_key[key]:
+            found.append(f"tasks.{key}.outcome")
+    return found
+
+
+def _unknown(where: str, text: Any, known: Collection[str]) -> list[str]:
+    try:
+        left = resolve(str(text), dict.fromkeys(known, ""))
+    except UnknownReference as error:
+        return [f"{where}: {error}"]
+    return [f"{where}: {text} is no reference that Databricks knows"] if "{{" in left else []
+
+
+def _refused(where: str, values: dict[str, Any]) -> list[str]:
+    """Return why values are not accepted, leaving out those that are known only when the job runs."""
+    found = []
+    for name, value in values.items():
+        if name not in parameters.FIELDS or "{{" in str(value) or "${" in str(value):
+            continue
+        try:
+            parameters.parse({name: value})
+        except parameters.ParameterError as error:
+            found.append(f"{where}: {error}")
+    return found

@@ -1,0 +1,115 @@
+"""The files that a deployment copies to the workspace, and the modules that notebooks import from them."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tests.bundle import notebook_code
+
+
+def synced(root: Path, sync: dict) -> set[Path]:
+    """Return the files that `sync` takes, relative to the root of the bundle.
+
+    As the CLI does, what ``.gitignore`` names stays behind, be the folder a repository or a copy of one.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+    sync : dict
+        ``paths``, ``exclude`` and ``include`` of the bundle.
+    """
+    excluded = [f"--exclude={pattern}" for pattern in sync.get("exclude") or []]
+    with tempfile.TemporaryDirectory() as scratch:
+        subprocess.run(["git", "init", "--quiet", "--bare", scratch], check=True)
+        command = ["git", f"--git-dir={scratch}", f"--work-tree={root}", "ls-files", "-z", "--others"]
+        command += ["--exclude-standard", *excluded, "--", *(sync.get("paths") or ["."])]
+        listed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=root).stdout
+    included = [file for pattern in sync.get("include") or [] for file in root.glob(pattern) if file.is_file()]
+    return {Path(name) for name in listed.split("\0") if name} | {file.relative_to(root) for file in included}
+
+
+def missing_imports(root: Path, notebooks: list[Path], files: set[Path]) -> list[str]:
+    """Return what is missing among `files` for the imports of notebooks, and those of what they import.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+    notebooks : list of pathlib.Path
+        Relative to the root, as are `files`.
+    files : set of pathlib.Path
+
+    Returns
+    -------
+    list of str
+        One sentence a missing file or name, with the first that imports it.
+    """
+    findings: list[str] = []
+    seen: set[Path | str] = set()
+    todo = [(notebook, notebook_code.source(root / notebook)) for notebook in notebooks]
+    while todo:
+        importer, source = todo.pop(0)
+        for module, name in _imported_modules(source):
+            if not (root / module.split(".")[0]).is_dir():
+                continue  # A package that is installed.
+            for file in _files_of(root, module, name):
+                if file in seen:
+                    continue
+                seen.add(file)
+                if not isinstance(file, Path):
+                    findings.append(f"{importer} imports {file}, which is not there")
+                elif file not in files:
+                    findings.append(f"{importer} imports {file}, which is not synced")
+                else:
+                    todo.append((file, (root / file).read_text(encoding="utf-8")))
+    return findings
+
+
+def _files_of(root: Path, module: str, name: str | None) -> list[Path | str]:
+    """Return the files that an import executes, and as text what it names and none of them has."""
+    parts = module.split(".")
+    packages = [_module_file(root, parts[: end + 1]) for end in range(len(parts))]
+    if None in packages:
+        return [module]
+    files: list[Path | str] = [file for file in packages if file]
+    own = _module_file(root, [*parts, name]) if name else None
+    if own:
+        files.append(own)
+    elif name and name not in _defined((root / files[-1]).read_text(encoding="utf-8")):
+        files.append(f"{module}.{name}")
+    return files
+
+
+def _module_file(root: Path, parts: list[str]) -> Path | None:
+    path = Path(*parts)
+    candidates = [path / "__init__.py", path.with_name(path.name + ".py")]
+    return next((candidate for candidate in candidates if (root / candidate).is_file()), None)
+
+
+@functools.cache
+def _imported_modules(source: str) -> list[tuple[str, str | None]]:
+    """Return each import at any depth: the module, and the name if one is imported from it."""
+    found: set[tuple[str, str | None]] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {(alias.name, None) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {(node.module, alias.name) for alias in node.names}
+    return sorted(found, key=str)
+
+
+@functools.cache
+def _defined(source: str) -> set[str]:
+    """Return the names that a module has; those of its functions are among them, which does no harm."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names

@@ -1,0 +1,266 @@
+"""Rules for the files of GitHub Actions and Azure Pipelines; each returns what breaks it, one line a finding."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+GITHUB, AZURE = ".github/workflows", ".azuredevops"
+SCRIPTS = ("run", "bash", "script", "pwsh", "powershell")
+
+# https://learn.microsoft.com/azure/databricks/dev-tools/cli/bundle-commands
+CLI_FLAGS = {
+    "validate": ["--strict"],
+    "deploy": ["--auto-approve", "--fail-on-active-runs", "--force-lock"],
+    "run": ["--restart"],
+}
+# https://learn.microsoft.com/azure/databricks/dev-tools/cli/install
+CLI_INSTALLER = "curl -fsSL https://raw.githubusercontent.com/databricks/setup-cli/$SETUP_CLI/install.sh | sudo sh"
+
+# https://docs.github.com/actions/reference/workflows-and-actions/events-that-trigger-workflows
+GITHUB_EVENTS = {
+    "pull-request": {"pull_request": {"branches": ["main"]}},
+    "staging": {"push": {"branches": ["main"]}},
+    "prod": {"release": {"types": ["released"]}},
+}
+# https://learn.microsoft.com/azure/devops/pipelines/repos/azure-repos-git
+AZURE_EVENTS = {
+    "pull-request": ("none", {"branches": {"include": ["main"]}}),
+    "staging": ({"branches": {"include": ["main"]}}, "none"),
+    "prod": ({"branches": {"exclude": ["*"]}, "tags": {"include": ["v*"]}}, "none"),
+}
+
+# https://learn.microsoft.com/azure/databricks/dev-tools/auth/provider-github
+GITHUB_SIGN_IN = {
+    "DATABRICKS_AUTH_TYPE": "github-oidc",
+    "DATABRICKS_HOST": "${{ vars.DATABRICKS_HOST }}",
+    "DATABRICKS_CLIENT_ID": "${{ vars.DATABRICKS_CLIENT_ID }}",
+    "BUNDLE_VAR_service_principal": "${{ vars.DATABRICKS_CLIENT_ID }}",
+}
+# https://learn.microsoft.com/azure/databricks/dev-tools/auth/provider-azure-devops
+AZURE_SIGN_IN = {"name": "DATABRICKS_AUTH_TYPE", "value": "azure-devops-oidc"}
+AZURE_STEP = {
+    "SYSTEM_ACCESSTOKEN": "$(System.AccessToken)",
+    "BUNDLE_VAR_service_principal": "$(DATABRICKS_CLIENT_ID)",
+}
+HARMLESS = [
+    "id-token: write",
+    "SYSTEM_ACCESSTOKEN: $(System.AccessToken)",
+    "persist-credentials: false",
+    "persistCredentials: false",
+]
+
+
+class Cli(argparse.ArgumentParser):
+    """The part of the Databricks CLI that the pipelines may use."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def texts(root: Path, folder: str) -> dict[str, str]:
+    return {path.stem: path.read_text() for path in sorted((root / folder).iterdir())}
+
+
+def parsed(root: Path, folder: str) -> dict[str, Any]:
+    """Scalars stay text: otherwise ``on`` were True, and 3.10 the number 3.1."""
+    return {name: yaml.load(text, yaml.BaseLoader) for name, text in texts(root, folder).items()}
+
+
+def every_file(root: Path) -> Iterator[tuple[str, str, Any]]:
+    """Address, text and content of each file."""
+    for folder in (GITHUB, AZURE):
+        for name, document in parsed(root, folder).items():
+            yield f"{folder}/{name}.yml", texts(root, folder)[name], document
+
+
+def mappings(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        yield node
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            yield from mappings(child)
+
+
+def scripts(node: Any) -> list[dict[str, Any]]:
+    """The steps that run a script."""
+    return [step for step in mappings(node) if any(isinstance(step.get(key), str) for key in SCRIPTS)]
+
+
+def commands(node: Any) -> list[list[str]]:
+    """The words of each line of each script."""
+    lines = [line for step in scripts(node) for key in SCRIPTS for line in step.get(key, "").splitlines()]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def calls(node: Any, *programs: str) -> list[list[str]]:
+    return [words for words in commands(node) if words[0] in programs]
+
+
+def target_of(words: list[str]) -> str | None:
+    named = re.search(r"--target[ =](\S+)", shlex.join(words))
+    return named and named[1]
+
+
+def jobs(document: Any) -> dict[str, Any]:
+    if isinstance(document["jobs"], dict):
+        return document["jobs"]
+    return {job.get("job") or job["deployment"]: job for job in document["jobs"]}
+
+
+def bundle_of(root: Path) -> dict[str, Any]:
+    return yaml.safe_load((root / "databricks.yml").read_text())
+
+
+def databricks_cli(bundle: dict[str, Any]) -> Cli:
+    cli = Cli(allow_abbrev=False)
+    of_bundles = cli.add_subparsers(required=True).add_parser("bundle").add_subparsers(required=True)
+    for name, flags in CLI_FLAGS.items():
+        command = of_bundles.add_parser(name, allow_abbrev=False)
+        command.add_argument("--target", required=True, choices=list(bundle["targets"]))
+        for flag in flags:
+            command.add_argument(flag, action="store_true")
+        if name == "run":
+            command.add_argument("job", choices=list(bundle["resources"]["jobs"]))
+    return cli
+
+
+def commands_exist(root: Path) -> list[str]:
+    """In the Makefile, in the Databricks CLI with such a target, job and variable, or as the CLI's own installer."""
+    make_targets = re.findall(r"^([\w-]+):(?!=)", (root / "Makefile").read_text(), re.MULTILINE)
+    bundle, found = bundle_of(root), []
+    cli = databricks_cli(bundle)
+    # https://learn.microsoft.com/azure/databricks/dev-tools/bundles/variables
+    variables = {f"BUNDLE_VAR_{name}" for name in bundle["variables"]}
+    for file, text, document in every_file(root):
+        named = sorted(set(re.findall(r"BUNDLE_VAR_\w+", text)) - variables)
+        found += [f"{file}: the bundle has no variable for {name}" for name in named]
+        for program, *arguments in commands(document):
+            command = shlex.join([program, *arguments])
+            if program == "make":
+                found += [f"{file}: make has no {word}" for word in arguments if word not in make_targets]
+            elif program == "databricks":
+                try:
+                    cli.parse_args(arguments)
+                except ValueError as error:
+                    found.append(f"{file}: {command}: {error}")
+            elif program != "set" and " ".join([program, *arguments]) != CLI_INSTALLER:
+                found.append(f"{file}: {command}: neither make nor databricks")
+    return found
+
+
+def both_services_do_the_same(root: Path) -> list[str]:
+    github, azure = parsed(root, GITHUB), parsed(root, AZURE)
+    found = [f"{name}: only for one of the two services" for name in sorted(github.keys() ^ azure.keys())]
+    for name in sorted(github.keys() & azure.keys()):
+        if calls(github[name], "make", "databricks") != calls(azure[name], "make", "databricks"):
+            found.append(f"{name}: the services run different commands")
+    return found
+
+
+def each_event_has_its_target(root: Path) -> list[str]:
+    """Pull requests validate every target and deploy nothing, merges deploy to staging, releases to prod."""
+    found = []
+    for name, document in parsed(root, GITHUB).items():
+        if document["on"] != GITHUB_EVENTS.get(name):
+            found.append(f"{GITHUB}/{name}.yml: runs on {document['on']}")
+    for name, document in parsed(root, AZURE).items():
+        if (document["trigger"], document["pr"]) != AZURE_EVENTS.get(name):
+            found.append(f"{AZURE}/{name}.yml: runs on {document['trigger']} and {document['pr']}")
+    for file, _, document in every_file(root):
+        changing = [words for words in calls(document, "databricks") if words[1:3] != ["bundle", "validate"]]
+        found += [f"{file}: {shlex.join(words)}" for words in changing if target_of(words) != Path(file).stem]
+    validated = [target_of(words) for words in calls(parsed(root, GITHUB)["pull-request"], "databricks")]
+    return found + [f"{target} is not validated" for target in bundle_of(root)["targets"] if target not in validated]
+
+
+def python_versions_are_the_readmes(root: Path) -> list[str]:
+    first, last = re.search(r"Python 3\.(\d+) to 3\.(\d+)", (root / "README.md").read_text()).groups()
+    named = [f"3.{minor}" for minor in range(int(first), int(last) + 1)]
+    github = jobs(parsed(root, GITHUB)["pull-request"])["tests"]["strategy"]["matrix"]["python"]
+    matrix = jobs(parsed(root, AZURE)["pull-request"])["tests"]["strategy"]["matrix"]
+    tested = {GITHUB: github, AZURE: [entry["python"] for entry in matrix.values()]}
+    return [f"{folder}: tests on {versions}" for folder, versions in tested.items() if versions != named]
+
+
+def code_of_others_is_pinned(root: Path) -> list[str]:
+    """By commit, with its version beside it, and one version everywhere."""
+    pins: dict[str, set[str]] = {}
+    found = []
+    for file, text, document in every_file(root):
+        used = [step["uses"] for step in mappings(document) if "uses" in step]
+        used += [f"databricks/setup-cli@{step['SETUP_CLI']}" for step in mappings(document) if "SETUP_CLI" in step]
+        for action in used:
+            name, _, commit = action.partition("@")
+            pins.setdefault(name, set()).add(commit)
+            if not re.search(rf"[@ ]{re.escape(commit)} # v\d+\.\d+\.\d+$", text, re.MULTILINE):
+                found.append(f"{file}: {action} without its version")
+            if not re.fullmatch("[0-9a-f]{40}", commit):
+                found.append(f"{file}: {action} is no commit")
+    return found + [f"{name}: several versions" for name, commits in pins.items() if len(commits) > 1]
+
+
+def no_secret_is_used(root: Path) -> list[str]:
+    found = []
+    for file, text, document in every_file(root):
+        for harmless in HARMLESS:
+            text = text.replace(harmless, "")
+        found += [f"{file}: {word}" for word in re.findall(r"\S*(?:secret|token|password|credential).*", text, re.I)]
+        for step in mappings(document):
+            github = "/checkout@" in step.get("uses", "") and step.get("with", {}).get("persist-credentials") != "false"
+            azure = "checkout" in step and step.get("persistCredentials") != "false"
+            found += [f"{file}: a checkout leaves its token behind"] * (github or azure)
+    return found
+
+
+def permissions_are_the_least(root: Path) -> list[str]:
+    found = []
+    for name, document in parsed(root, GITHUB).items():
+        if document.get("permissions") != {}:
+            found.append(f"{name}: every job may {document.get('permissions')}")
+        for job, content in jobs(document).items():
+            signs_in = {"id-token": "write"} if calls(content, "databricks") else {}
+            if content.get("permissions") != {"contents": "read"} | signs_in:
+                found.append(f"{name}: {job} may {content.get('permissions')}")
+    return found
+
+
+def databricks_trusts_the_pipeline(root: Path) -> list[str]:
+    """Each job that calls Databricks signs in by workload identity federation, as the identity of its file."""
+    found = []
+    for file, _, document in every_file(root):
+        name = Path(file).stem
+        for job, content in jobs(document).items():
+            if not calls(content, "databricks"):
+                continue
+            if file.startswith(GITHUB):
+                right = content.get("env") == GITHUB_SIGN_IN and content.get("environment") == name
+            else:
+                signing_in = [step for step in scripts(content) if calls(step, "databricks")]
+                right = content.get("variables") == [{"group": f"databricks-{name}"}, AZURE_SIGN_IN]
+                right &= all(step.get("env") == AZURE_STEP for step in signing_in)
+                right &= content.get("environment", "pull-request") == name
+            if not right:
+                found.append(f"{file}: {job} signs in otherwise")
+    return found
+
+
+def runs_are_limited(root: Path) -> list[str]:
+    """In time, and to one at once for each target."""
+    found = []
+    for file, _, document in every_file(root):
+        timeout = "timeout-minutes" if file.startswith(GITHUB) else "timeoutInMinutes"
+        found += [f"{file}: {name} has no {timeout}" for name, job in jobs(document).items() if timeout not in job]
+    for name in ("staging", "prod"):
+        if parsed(root, GITHUB)[name].get("concurrency") != {"group": name, "cancel-in-progress": "false"}:
+            found.append(f"{GITHUB}/{name}.yml: runs at once, or is cancelled half-way")
+        if parsed(root, AZURE)[name].get("lockBehavior") != "sequential":
+            found.append(f"{AZURE}/{name}.yml: skips a run that waits")
+    return found

@@ -1,0 +1,104 @@
+"""The files for GitHub Actions and Azure Pipelines keep to the rules, and each rule finds what breaks it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.ci import pipeline_rules as rules
+
+ROOT = Path(__file__).parents[2]
+RULES = [
+    rules.commands_exist,
+    rules.both_services_do_the_same,
+    rules.each_event_has_its_target,
+    rules.python_versions_are_the_readmes,
+    rules.code_of_others_is_pinned,
+    rules.no_secret_is_used,
+    rules.permissions_are_the_least,
+    rules.databricks_trusts_the_pipeline,
+    rules.runs_are_limited,
+]
+PULL_REQUEST, STAGING, PROD = (f".github/workflows/{name}.yml" for name in ("pull-request", "staging", "prod"))
+AZURE_PULL_REQUEST, AZURE_STAGING, AZURE_PROD = (
+    f".azuredevops/{name}.yml" for name in ("pull-request", "staging", "prod")
+)
+# A rule, and a change of one file that it has to find.
+BREAKS = [
+    (rules.commands_exist, PULL_REQUEST, "make test", "make tests"),
+    (rules.commands_exist, AZURE_PULL_REQUEST, "make test", "make test lint"),
+    (rules.commands_exist, PULL_REQUEST, "make test", "pytest"),
+    (rules.commands_exist, "Makefile", "\ntest:", "\ncheck:"),
+    (rules.commands_exist, STAGING, "bundle deploy", "bundles deploy"),
+    (rules.commands_exist, STAGING, "bundle deploy", "bundle apply"),
+    (rules.commands_exist, STAGING, "deploy --target", "deploy --force-unlock --target"),
+    (rules.commands_exist, STAGING, "deploy --target staging", "deploy"),
+    (rules.commands_exist, AZURE_PROD, "--target prod", "--target production"),
+    (rules.commands_exist, AZURE_STAGING, "run batch_score", "run batch_scores"),
+    (rules.commands_exist, "databricks.yml", "    batch_score:", "    score:"),
+    (rules.commands_exist, "databricks.yml", "  staging:", "  stage:"),
+    (rules.commands_exist, PROD, "BUNDLE_VAR_service_principal", "BUNDLE_VAR_service_principle"),
+    (rules.commands_exist, AZURE_PROD, "databricks/setup-cli/$SETUP_CLI", "somebody/setup-cli/main"),
+    (rules.both_services_do_the_same, AZURE_STAGING, "databricks bundle run batch_score --target staging", ""),
+    (rules.each_event_has_its_target, PROD, "released", "published"),
+    (rules.each_event_has_its_target, STAGING, "  push:", "  pull_request:"),
+    (rules.each_event_has_its_target, AZURE_PROD, "[v*]", '["*"]'),
+    (rules.each_event_has_its_target, AZURE_PULL_REQUEST, "[main]", "[release]"),
+    (rules.each_event_has_its_target, STAGING, "deploy --target staging", "deploy --target prod"),
+    (rules.each_event_has_its_target, PULL_REQUEST, "bundle validate --target dual", "bundle deploy --target dual"),
+    (rules.each_event_has_its_target, PULL_REQUEST, "databricks bundle validate --target dual", ""),
+    (rules.python_versions_are_the_readmes, PULL_REQUEST, '"3.10", ', ""),
+    (rules.python_versions_are_the_readmes, AZURE_PULL_REQUEST, 'python313: { python: "3.13" }', ""),
+    (rules.python_versions_are_the_readmes, "README.md", "3.10 to 3.13", "3.10 to 3.14"),
+    (rules.code_of_others_is_pinned, PROD, "@6bb7075f85b326f8b9ce160933dfe9bcd63c8121", "@v1.13.0"),
+    (rules.code_of_others_is_pinned, PROD, "@6bb7075f85b326f8b9ce160933dfe9bcd63c8121", "@6bb7075"),
+    (rules.code_of_others_is_pinned, PROD, " # v1.13.0", ""),
+    (rules.code_of_others_is_pinned, AZURE_PROD, "6bb7075f85b326f8b9ce160933dfe9bcd63c8121", "main"),
+    (rules.code_of_others_is_pinned, AZURE_PROD, "6bb7075f", "6bb7075e"),
+    (rules.no_secret_is_used, PROD, "${{ vars.DATABRICKS_CLIENT_ID }}", "${{ secrets.DATABRICKS_CLIENT_ID }}"),
+    (rules.no_secret_is_used, PROD, "DATABRICKS_CLIENT_ID:", "DATABRICKS_TOKEN:"),
+    (rules.no_secret_is_used, AZURE_PROD, "SYSTEM_ACCESSTOKEN:", "DATABRICKS_CLIENT_SECRET:"),
+    (rules.no_secret_is_used, PULL_REQUEST, "persist-credentials: false", "fetch-depth: 0"),
+    (rules.no_secret_is_used, AZURE_PROD, "persistCredentials: false", "fetchDepth: 0"),
+    (rules.permissions_are_the_least, PROD, "permissions: {}", "permissions: read-all"),
+    (rules.permissions_are_the_least, PROD, "permissions: {}\n", ""),
+    (rules.permissions_are_the_least, PROD, "contents: read", "contents: write"),
+    (rules.permissions_are_the_least, PULL_REQUEST, "contents: read\n    strategy", "id-token: write\n    strategy"),
+    (rules.permissions_are_the_least, PROD, "      id-token: write\n", ""),
+    (rules.databricks_trusts_the_pipeline, PROD, "github-oidc", "pat"),
+    (rules.databricks_trusts_the_pipeline, PROD, "environment: prod", "environment: staging"),
+    (rules.databricks_trusts_the_pipeline, PULL_REQUEST, "    environment: pull-request\n", ""),
+    (rules.databricks_trusts_the_pipeline, AZURE_PROD, "azure-devops-oidc", "azure-client-secret"),
+    (rules.databricks_trusts_the_pipeline, AZURE_PROD, "environment: prod", "environment: staging"),
+    (rules.databricks_trusts_the_pipeline, AZURE_PULL_REQUEST, "databricks-pull-request", "databricks-prod"),
+    (rules.databricks_trusts_the_pipeline, AZURE_STAGING, "SYSTEM_ACCESSTOKEN: $(System.AccessToken)", "A: b"),
+    (rules.runs_are_limited, PULL_REQUEST, "    timeout-minutes: 90\n", ""),
+    (rules.runs_are_limited, AZURE_STAGING, "    timeoutInMinutes: 270\n", ""),
+    (rules.runs_are_limited, STAGING, "cancel-in-progress: false", "cancel-in-progress: true"),
+    (rules.runs_are_limited, PROD, "group: prod", "group: ${{ github.ref }}"),
+    (rules.runs_are_limited, AZURE_PROD, "lockBehavior: sequential\n", ""),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_pipelines_keep_to_the_rule(rule: Callable[[Path], list[str]]):
+    assert rule(ROOT) == []
+
+
+@pytest.mark.parametrize("rule, file, old, new", BREAKS, ids=[rule.__name__ for rule, *_ in BREAKS])
+def test_a_rule_finds_a_file_that_breaks_it(rule, file, old, new, tmp_path):
+    for folder in (rules.GITHUB, rules.AZURE):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    for name in ("Makefile", "README.md", "databricks.yml"):
+        shutil.copy(ROOT / name, tmp_path)
+    whole = (tmp_path / file).read_text()
+    assert old in whole
+    (tmp_path / file).write_text(whole.replace(old, new))
+    assert rule(tmp_path) != []
+
+
+def test_every_rule_is_shown_to_find_something():
+    assert {rule for rule, *_ in BREAKS} == set(RULES)
