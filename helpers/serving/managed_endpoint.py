@@ -90,7 +90,6 @@ class ManagedEndpoint(Endpoint):
         wanted = {
             "instance_type": self._instance_type,
             "instance_count": self._instance_count,
-            "app_insights_enabled": True,
             "properties": {MARK: version.name},
         }
         uri = f"models:/{version.name}/{version.version}"
