@@ -127,10 +127,12 @@ def rollout(checks: Sequence[Check]) -> Figure:
     top = axes.get_ylim()[1]
     for place, check in zip(places, checks, strict=True):
         if check.problem:
-            axes.text(place, top * 0.02, f"{check.errors} errors" if check.errors else "too slow", color="firebrick",
-                      rotation=90, ha="center", va="bottom")  # fmt: skip
+            axes.text(place, top * 0.03, f"{check.errors} errors" if check.errors else "too slow", color="firebrick",
+                      ha="center", va="bottom", bbox={"facecolor": "white", "edgecolor": "none"})  # fmt: skip
     axes.set(xlabel="requests that the new version gets, and who is asked", ylabel="milliseconds")
     axes.set_xticks(places, names)
     axes.grid(axis="y", alpha=0.3)
-    axes.legend()
+    # Above the bars.
+    axes.margins(y=0.25)
+    axes.legend(ncols=2)
     return figure

@@ -105,8 +105,8 @@ def check(
 ) -> Check:
     """Send single rows, one after the other.
 
-    It fails at the first request that gets no answer, or from the new version an answer that is not the model's,
-    and if the 95th percentile of the latencies is too great.
+    It fails if a request gets no answer, or from the new version one that is not the model's, and if the 95th
+    percentile of the latencies is too great.
 
     Parameters
     ----------

@@ -140,7 +140,10 @@ class LocalEndpoint(Endpoint):
         return json.loads((self.folder / ADDRESS_FILE).read_text())
 
     def _post(self, body: str, headers: dict[str, str]) -> requests.Response:
-        return self._send("POST", "/score", body, headers)
+        try:
+            return self._send("POST", "/score", body, headers)
+        except FileNotFoundError:
+            raise self._gone("there is no endpoint.json") from None
 
     def _ask(self, method: str, path: str, content: Any = None) -> dict[str, Any]:
         import requests
@@ -149,8 +152,11 @@ class LocalEndpoint(Endpoint):
             response = self._send(method, path, json.dumps(content))
             response.raise_for_status()
         except (FileNotFoundError, requests.RequestException) as error:
-            raise ServingError(f"The local endpoint {self.name} has ended, or does not answer ({error}).") from None
+            raise self._gone(error) from None
         return response.json()
+
+    def _gone(self, reason: object) -> ServingError:
+        return ServingError(f"The local endpoint {self.name} has ended, or does not answer ({reason}).")
 
     def _send(
         self, method: str, path: str, body: str | None = None, headers: Mapping[str, str] = MappingProxyType({})

@@ -216,6 +216,8 @@ def _put_back(endpoint: Endpoint, new: str, before: dict[str, int], error: Servi
     log = error.log
     try:
         state = endpoint.state()
+        if state is None:
+            return ServingError(f"{error.message} Endpoint {endpoint.name} is gone.", log)
         if new in state.traffic:
             endpoint.set_traffic(before | {new: 0})
         if new in state.deployments:

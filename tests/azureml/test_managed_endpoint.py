@@ -12,8 +12,7 @@ from tests.azureml.client import PRELUDE
 from tests.azureml.python_process import PythonProcess
 
 HELPERS = """
-import logging, threading, time, warnings
-from collections import Counter
+import logging, warnings
 from types import SimpleNamespace
 
 import mlflow
@@ -23,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from helpers import parameters, serving, tracking, training
 from helpers.serving import health
 from tests.azureml import both_servers
+from tests.callers import Callers
 
 warnings.filterwarnings("ignore")
 logging.getLogger("mlflow").setLevel("ERROR")
@@ -126,33 +126,13 @@ def test_no_request_fails_while_a_version_takes_over_and_the_plugin_sees_what_it
         endpoint = open_endpoint("under-load")
         first, first_lines = roll_out(endpoint, versions()[0])
         known = {f"rolled-{v.version}": serving.examples(v, rows) for v in versions()[:2]}
-        failed, answered, wrong, done = [], Counter(), [], threading.Event()
-
-        def ask(place):
-            while not done.is_set():
-                place = (place + 1) % len(rows)
-                try:
-                    got = endpoint.invoke(rows.iloc[place : place + 1])
-                except serving.ServingError as error:
-                    failed.append(str(error))
-                    continue
-                answered[got.deployment] += 1
-                if got.predictions != [known[got.deployment].predictions[place]]:
-                    wrong.append(str(got))
-
-        callers = [threading.Thread(target=ask, args=(15 * number,)) for number in range(4)]
-        for caller in callers:
-            caller.start()
-        try:
+        with Callers(endpoint, known) as callers:
             rollout, lines = roll_out(endpoint, versions()[1], known["rolled-2"], requests=10)
-        finally:
-            done.set()
-            for caller in callers:
-                caller.join()
         again, again_lines = roll_out(endpoint, versions()[1], known["rolled-2"])
         plugin = mlflow.deployments.get_deploy_client(aml.tracking_uri)
         answer(
-            first=shown(first.state), first_lines=first_lines, failed=failed, wrong=wrong, answered=answered,
+            first=shown(first.state), first_lines=first_lines, failed=callers.failed, wrong=len(callers.wrong),
+            answered=callers.answered,
             after=shown(rollout.state), checks=[[c.percent, c.asked, c.errors] for c in rollout.checks], lines=lines,
             again=[again.changed, again_lines], endpoint=plugin.get_endpoint("under-load"),
             deployments=plugin.list_deployments("under-load"),
@@ -161,14 +141,16 @@ def test_no_request_fails_while_a_version_takes_over_and_the_plugin_sees_what_it
     )
     print(f"{sum(found['answered'].values())} requests, {len(found['failed'])} failed, {found['answered']}")
     assert found["first"] == {"traffic": {OLD: 100}, "deployments": [OLD], "ours": True}
-    assert found["failed"] == found["wrong"] == []
+    assert found["failed"] == [] and found["wrong"] == 0
     assert min(found["answered"][OLD], found["answered"][NEW]) > 10
     assert found["after"] == {"traffic": {NEW: 100}, "deployments": [NEW], "ours": True}
     assert found["checks"] == [
         [0, NEW, 0], [10, "endpoint", 0], [10, NEW, 0], [50, "endpoint", 0], [50, NEW, 0], [100, "endpoint", 0]
     ]  # fmt: skip
     # What the container says while it starts is shown.
-    assert any("Creating" in line for line in found["first_lines"]) or any("Succeeded" in line for line in found["lines"])
+    for lines, deployment in ((found["first_lines"], OLD), (found["lines"], NEW)):
+        # The model server says so itself, when it looks for what the container needs.
+        assert f"  {deployment}: Succeeded" in lines and any("azureml-inference-server-http" in line for line in lines)
     assert found["again"][0] is False and "nothing is changed" in found["again"][1][0]
     assert found["endpoint"]["tags"] == {"azureml_mlflow": "rolled"}
     (deployment,) = found["deployments"]

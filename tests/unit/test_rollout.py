@@ -3,8 +3,6 @@
 import os
 import re
 import signal
-import threading
-from collections import Counter
 
 import mlflow
 import numpy as np
@@ -19,6 +17,7 @@ from helpers.serving import health
 from helpers.serving.endpoint import EndpointState
 from helpers.serving.endpoint_names import deployment_name, endpoint_name
 from helpers.serving.local_endpoint import LocalEndpoint
+from tests.callers import Callers
 
 ROWS = pd.DataFrame(np.random.default_rng(0).normal(size=(120, 3)), columns=list("abc"))
 NAME = "rolled out"
@@ -95,32 +94,11 @@ def test_names_are_made_valid_and_stay_the_same(model, starts_with):
 def test_no_request_fails_while_a_version_takes_over_step_by_step_and_each_answer_is_one_of_theirs(
     serving_old, versions, known
 ):
-    failed, answered, wrong, done = [], Counter(), [], threading.Event()
-
-    def ask(place):
-        while not done.is_set():
-            place = (place + 1) % len(ROWS)
-            try:
-                answer = serving_old.invoke(ROWS.iloc[place : place + 1])
-            except serving.ServingError as error:
-                failed.append(str(error))
-                continue
-            answered[answer.deployment] += 1
-            if answer.predictions != [known[answer.deployment].predictions[place]]:
-                wrong.append((answer, place))
-
-    callers = [threading.Thread(target=ask, args=(30 * number,)) for number in range(4)]
-    for caller in callers:
-        caller.start()
-    try:
+    with Callers(serving_old, known) as callers:
         rollout = serving.roll_out(serving_old, versions[1], known[NEW], requests=20)
-    finally:
-        done.set()
-        for caller in callers:
-            caller.join()
-    print(f"{answered.total()} requests, {len(failed)} failed, {dict(answered)}")
-    assert failed == [] and wrong == []
-    assert min(answered[OLD], answered[NEW]) > 20
+    print(f"{callers.answered.total()} requests, {len(callers.failed)} failed, {dict(callers.answered)}")
+    assert callers.failed == [] and callers.wrong == []
+    assert min(callers.answered[OLD], callers.answered[NEW]) > 20
     shares = [(check.percent, check.asked) for check in rollout.checks]
     assert shares == [(0, NEW), (10, "endpoint"), (10, NEW), (50, "endpoint"), (50, NEW), (100, "endpoint")]
     assert rollout.changed and rollout.state.traffic == {NEW: 100} and rollout.state.deployments.keys() == {NEW}
@@ -182,6 +160,36 @@ def test_a_slow_a_wrong_or_a_broken_version_never_gets_a_request(serving_old, ve
     assert "No module named 'test_rollout'" in raised.value.log
     assert serving_old.state() == before
     assert serving_old.invoke(ROWS).predictions == known[OLD].predictions
+
+
+def test_a_check_counts_the_answers_that_are_not_the_models(serving_old, known):
+    wrong = health.Examples(ROWS, known[NEW].predictions)
+    outcome = health.check(serving_old, OLD, 100, wrong, requests=5, latency_limit_ms=2_000)
+    assert outcome.errors == 5 and outcome.problem.startswith(f"{OLD} answers ['a ")
+    # An answer of another deployment is not measured by the new version's.
+    assert health.check(serving_old, NEW, 10, wrong, requests=5, latency_limit_ms=2_000).errors == 0
+
+
+def test_an_endpoint_that_is_gone_is_told_and_not_put_back(versions, known, tmp_path):
+    endpoint = LocalEndpoint("ended", tmp_path)
+
+    def show(line):
+        if line.startswith("  0 %"):
+            endpoint.delete()
+
+    with pytest.raises(serving.ServingError, match="Endpoint ended is gone") as raised:
+        serving.roll_out(endpoint, versions[0], known[OLD], requests=3, show=show)
+    assert raised.value.__suppress_context__ and endpoint.state() is None
+
+
+def test_the_checks_of_a_rollout_that_failed_are_logged_too(versions, known):
+    run = mlflow.get_run(versions[0].run_id)
+    failed = health.Check(10, "endpoint", 3, 2, 4.0, 8.0, "", "no answer")
+    with pytest.raises(serving.ServingError, match="no answer"), serving.log_checks(run) as checks:
+        checks.append(failed)
+        raise serving.ServingError("no answer")
+    logged = mlflow.get_run(run.info.run_id).data.metrics
+    assert (logged["endpoint_errors"], logged["endpoint_p95_ms"]) == (2, 8)
 
 
 def test_a_request_that_does_not_fit_is_told_what_is_wrong(serving_old):

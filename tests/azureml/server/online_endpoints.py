@@ -310,17 +310,17 @@ class OnlineEndpoints:
     def _start_server(self, deployment: Deployment, model: Path) -> None:
         properties = deployment.resource["properties"]
         environment = properties.get("environmentVariables") or {}
+        server = None
         try:
             server = self._model_servers.start(model, deployment.log_file, environment, needs_aml=True)
         except ModelServerError:
-            properties["provisioningState"] = "Failed"
             # Without a code, and worded as https://github.com/Azure/mlops-v2/issues/120 quotes it.
             message = "ResourceNotReady: User container has crashed or terminated: Liveness probe failed: HTTP probe"
             message += " failed with statuscode: 502. Please see troubleshooting guide, available here:"
             raise OperationError(f"{message} https://aka.ms/oe-tsg#error-resourcenotready") from None
-        except Exception:
-            properties["provisioningState"] = "Failed"
-            raise
+        finally:
+            if server is None:
+                properties["provisioningState"] = "Failed"
         with self._lock:
             replaced, deployment.server = deployment.server, server
             properties["provisioningState"] = "Succeeded"
