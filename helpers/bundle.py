@@ -211,7 +211,9 @@ class Bundle:
         return Task(
             key=task["task_key"],
             notebook=path,
-            base_parameters={name: as_text(value) for name, value in ((notebook or {}).get("base_parameters") or {}).items()},
+            base_parameters={
+                name: as_text(value) for name, value in ((notebook or {}).get("base_parameters") or {}).items()
+            },
             condition={name: as_text(value) for name, value in condition.items()} if condition else None,
             depends_on={before["task_key"]: before.get("outcome") for before in task.get("depends_on") or []},
             run_if=run_if,
@@ -226,7 +228,9 @@ class Bundle:
         declared = content.get("variables") or {}
         unknown = [name for name in [*given, *(settings.get("variables") or {})] if name not in declared]
         if unknown:
-            raise BundleError(f"{FILE} declares no variable {unknown[0]!r}; it declares: {', '.join(declared) or 'none'}")
+            raise BundleError(
+                f"{FILE} declares no variable {unknown[0]!r}; it declares: {', '.join(declared) or 'none'}"
+            )
         values = {}
         for name, declaration in declared.items():
             sources = [declaration, (settings.get("variables") or {}).get(name)]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers import runtime, tables
@@ -132,7 +132,7 @@ def _drop(spark: SparkSession, table: str) -> bool:
 def _checkpoints(spark: SparkSession, checkpoint: str, predictions: str) -> Iterator[Item]:
     """Return the folder that the bundle chose; that of a user's choice has nothing to tell what else is in it."""
     folder = runtime.checkpoint_folder(spark, predictions, create=False)
-    if os.path.isdir(folder):
+    if Path(folder).is_dir():
         yield Item("checkpoints", folder, "files", partial(_delete_folder, folder))
     if checkpoint and checkpoint != folder:
         kept = "named by checkpoint, hence not known to be this bundle's only; delete the folder by hand"
@@ -140,7 +140,7 @@ def _checkpoints(spark: SparkSession, checkpoint: str, predictions: str) -> Iter
 
 
 def _delete_folder(folder: str) -> bool:
-    if not os.path.isdir(folder):
+    if not Path(folder).is_dir():
         return False
     runtime.delete_folder(folder)
     return True
@@ -200,7 +200,7 @@ def delete(planned: Iterable[Item]) -> Iterator[Outcome]:
             try:
                 result = "deleted" if item.delete() else "already gone"
             # Any error: Spark, three clients of MLflow and the file system each have their own, and each is reported.
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 result = f"failed: {_in_one_line(error)}"
                 if time.monotonic() - begin > PATIENCE:
                     away[item.kind, item.where] = item.name

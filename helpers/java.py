@@ -62,7 +62,7 @@ def _is_for_spark_3() -> bool:
 
 
 def _fits(version: int) -> bool:
-    return MINIMUM_VERSION <= version and not (_is_for_spark_3() and version > NEWEST_VERSION_FOR_SPARK_3)
+    return version >= MINIMUM_VERSION and not (_is_for_spark_3() and version > NEWEST_VERSION_FOR_SPARK_3)
 
 
 def java_home() -> Path:

@@ -115,7 +115,9 @@ def print_summary(summary: dict, output: Path, rows: int = 5) -> None:
         for task in job["tasks"].values():
             values |= task["task_values"]
     if "model_version" in values:
-        print(f"Registered model:   {values['model_name']} version {values['model_version']} in {summary['registry_uri']}")
+        print(
+            f"Registered model:   {values['model_name']} version {values['model_version']} in {summary['registry_uri']}"
+        )
     if "endpoint_name" in values:
         print(f"Endpoint:           {values['endpoint_name']} serves {values['deployment']} at {values['scoring_uri']}")
     if "prediction_table" in values:
@@ -131,7 +133,9 @@ def _print_predictions(values: dict[str, Any], warehouse: Path, rows: int) -> No
 
     folder = table_folder(warehouse, values["prediction_table"])
     batches = values["batch_id"]
-    print(f"Predictions:        {values['prediction_table']}, batch {batches or '–'}: {values['rows_scored']} rows in {folder}")
+    print(
+        f"Predictions:        {values['prediction_table']}, batch {batches or '–'}: {values['rows_scored']} rows in {folder}"
+    )
     if not folder.is_dir() or not batches:
         return
     partitions = ds.partitioning(pa.schema([("batch_id", pa.string())]), flavor="hive")

@@ -22,11 +22,11 @@ class Widgets:
     def __init__(self) -> None:
         self._values: dict[str, str] = {}
 
-    def text(self, name: str, defaultValue: str, label: str | None = None) -> None:
+    def text(self, name: str, defaultValue: str, label: str | None = None) -> None:  # noqa: N803
         """Declare a parameter."""
         self._values[name] = os.environ.get(PARAMETER_PREFIX + name.upper(), defaultValue)
 
-    def dropdown(self, name: str, defaultValue: str, choices: list[str], label: str | None = None) -> None:
+    def dropdown(self, name: str, defaultValue: str, choices: list[str], label: str | None = None) -> None:  # noqa: N803
         """Declare a parameter with choices (`helpers.parameters` checks them)."""
         self.text(name, defaultValue, label)
 

@@ -131,9 +131,7 @@ def run_job(job: Job, given: dict[str, str], output: Path, on_change: Callable[[
     return result
 
 
-def _run_task(
-    task: Task, job: JobResult, known: dict[str, Any], output: Path, deadline: float | None
-) -> TaskResult:
+def _run_task(task: Task, job: JobResult, known: dict[str, Any], output: Path, deadline: float | None) -> TaskResult:
     state = _state_before(task, job.tasks)
     if state:
         return TaskResult(state)
@@ -191,9 +189,7 @@ def _state_before(task: Task, results: dict[str, TaskResult]) -> str | None:
     return NOT_RUN if any(bad) and task.run_if not in ("AT_LEAST_ONE_FAILED", "ALL_FAILED") else EXCLUDED
 
 
-def _run_attempt(
-    task: Task, attempt: int, values: dict[str, str], output: Path, deadline: float | None
-) -> TaskResult:
+def _run_attempt(task: Task, attempt: int, values: dict[str, str], output: Path, deadline: float | None) -> TaskResult:
     import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
@@ -213,7 +209,7 @@ def _run_attempt(
         seconds = min(seconds, remaining) if seconds else remaining
     with (
         tempfile.TemporaryDirectory() as scratch,
-        open(result.log, "wb") as log,
+        result.log.open("wb") as log,
         job_report.CellProgress(task.key, notebook) as progress,
     ):
         task_values = Path(scratch, "task_values.json")
@@ -425,7 +421,9 @@ def _parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--var", action="append", default=[], type=assignment, metavar="NAME=VALUE", help="a variable of the bundle"
     )
-    parser.add_argument("--output", type=lambda path: Path(path).resolve(), metavar="DIR", help="default: .local/jobs/<time>")
+    parser.add_argument(
+        "--output", type=lambda path: Path(path).resolve(), metavar="DIR", help="default: .local/jobs/<time>"
+    )
     return parser.parse_args(arguments)
 
 

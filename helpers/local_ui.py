@@ -19,7 +19,7 @@ def main() -> None:
     address = tracking.servers("local", "local").tracking_uri
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", address, *sys.argv[1:]]
     os.chdir(runtime.local_dir())
-    os.execv(sys.executable, command)
+    os.execv(sys.executable, command)  # noqa: S606
 
 
 if __name__ == "__main__":

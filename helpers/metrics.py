@@ -49,7 +49,5 @@ def classification_metrics(
     if probabilities is not None and set(labels.tolist()) == set(classes):
         metrics["log_loss"] = log_loss(labels, probabilities, labels=list(classes))
         scores = probabilities[:, 1] if len(classes) == 2 else probabilities
-        metrics["roc_auc"] = roc_auc_score(
-            labels, scores, multi_class="ovr", average="weighted", labels=list(classes)
-        )
+        metrics["roc_auc"] = roc_auc_score(labels, scores, multi_class="ovr", average="weighted", labels=list(classes))
     return {name: float(value) for name, value in metrics.items()}

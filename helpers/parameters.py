@@ -6,6 +6,7 @@ runner checks what it is given against this list before it starts anything.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Collection, Iterable, Mapping
 from types import SimpleNamespace
@@ -34,7 +35,7 @@ class ParameterError(ValueError):
         origin = f" (from {source})" if source else ""
         super().__init__(f"{name}={value!r}{origin}: {problem}")
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[ParameterError], tuple[Any, ...]]:
         return type(self), (self.name, self.value, self.problem, self.source)
 
 
@@ -49,7 +50,7 @@ def _matching(pattern: str, accepted: str) -> AfterValidator:
 
 def _rising(value: str) -> str:
     steps = [int(step) for step in value.split(",")]
-    if steps[0] < 1 or steps[-1] != 100 or any(after <= before for before, after in zip(steps, steps[1:])):
+    if steps[0] < 1 or steps[-1] != 100 or any(after <= before for before, after in itertools.pairwise(steps)):
         raise ValueError("rising percentages that end with 100, such as 10, 50, 100")
     return value
 
@@ -251,8 +252,12 @@ class Parameters(BaseModel):
     )
     endpoint_name: EndpointName = Field("", description="Endpoint; one a model. Empty: made from model_name")
     instance_type: InstanceType = Field("Standard_DS3_v2", description="Virtual machine of a managed endpoint")
-    instance_count: int = Field(1, ge=1, le=100, description="Virtual machines (managed) or replicas (aks) of a deployment")
-    aks_compute: str = Field("", description="Of endpoint_target=aks: the Kubernetes cluster attached to the Azure ML workspace")
+    instance_count: int = Field(
+        1, ge=1, le=100, description="Virtual machines (managed) or replicas (aks) of a deployment"
+    )
+    aks_compute: str = Field(
+        "", description="Of endpoint_target=aks: the Kubernetes cluster attached to the Azure ML workspace"
+    )
     endpoint_auth: Literal["key", "aad_token"] = Field(
         "key", description="How callers of the endpoint sign in. aad_token: managed endpoints only"
     )

@@ -246,7 +246,9 @@ class Predictor:
         problem = [F.coalesce(*problems).alias("_type_problem")] if problems else []
         if isinstance(engine.how, sql_engine.Translation):
             # A text that is missing is a category to all models that have a translation.
-            numbers = [name for name, kind in self.inputs.items() if kind.typeName() != "string" and name in rows.columns]
+            numbers = [
+                name for name, kind in self.inputs.items() if kind.typeName() != "string" and name in rows.columns
+            ]
             missing = [_missing(rows, numbers).alias("_missing")] * explain
             scored = engine.how.transform(rows, [*kept, *missing, *problem])
             found, prediction = F.col(probability), F.col("prediction").cast(self.prediction_type)
@@ -364,14 +366,18 @@ def _answers(model_uri: str, outputs: Schema | None) -> tuple[dict[str, DataType
 
     if outputs is None:
         raise ParameterError(
-            "model_name", model_uri, "has a signature without outputs; log it with signature=infer_signature(…, <answers>)"
+            "model_name",
+            model_uri,
+            "has a signature without outputs; log it with signature=infer_signature(…, <answers>)",
         )
     if not outputs.is_tensor_spec():
         schema = outputs.as_spark_schema()
         fields = schema.fields if isinstance(schema, StructType) else [StructField("prediction", schema)]
         if len(fields) == 1:
             return {"prediction": fields[0].dataType}, fields[0].dataType
-        return {field.name: field.dataType for field in fields}, StructType([StructField(f.name, f.dataType) for f in fields])
+        return {field.name: field.dataType for field in fields}, StructType(
+            [StructField(f.name, f.dataType) for f in fields]
+        )
     # infer_signature with an array as output records a tensor of this NumPy kind.
     if len(outputs.inputs) > 1 or len(outputs.inputs[0].shape) > 2:
         raise ParameterError(

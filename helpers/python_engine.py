@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from helpers import runtime, worker_predictions
 from helpers.tables import quoted
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import Column, DataFrame
     from pyspark.sql.types import DataType
 
@@ -52,7 +53,9 @@ class PythonEngine:
     env_manager: str = "local"
     _archives: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
-    def transform(self, rows: DataFrame, keep: Sequence[Column], inputs: Sequence[Column], each_class: bool) -> DataFrame:
+    def transform(
+        self, rows: DataFrame, keep: Sequence[Column], inputs: Sequence[Column], each_class: bool
+    ) -> DataFrame:
         """Apply the model.
 
         Parameters
@@ -94,7 +97,7 @@ class PythonEngine:
             schema = schema.add(name, _parse_datatype_string(kind))
         archive = self._archive(rows)
 
-        def answer(batches):
+        def answer(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             # Pickled by value, since workers cannot import `helpers`.
             import sys
 

@@ -13,6 +13,7 @@ from helpers.parameters import ParameterError
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
+    from mlflow.models import MetricThreshold
 
     from helpers.split import Split
 
@@ -106,7 +107,9 @@ def validate(
     return checks
 
 
-def _check(name: str, metrics: dict[str, float], reference: dict[str, float], metric: str, threshold) -> Check:
+def _check(
+    name: str, metrics: dict[str, float], reference: dict[str, float], metric: str, threshold: MetricThreshold
+) -> Check:
     import mlflow
     from mlflow.models import EvaluationResult
     from mlflow.models.evaluation.validation import ModelValidationFailedException
@@ -221,7 +224,9 @@ def resolve_version(model_name: str, model_version: str) -> ModelVersion:
     if model_version:
         if model_version not in versions:
             existing = ", ".join(versions)
-            raise ParameterError("model_version", model_version, f"{model_name} has no such version; it has: {existing}")
+            raise ParameterError(
+                "model_version", model_version, f"{model_name} has no such version; it has: {existing}"
+            )
         return versions[model_version]
     found = tracking.champion(model_name)
     if found is None:

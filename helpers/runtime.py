@@ -137,7 +137,7 @@ def secret(scope: str, key: str, parameter: str) -> str:
         )
     try:
         return dbutils().secrets.get(scope=scope, key=key)
-    except Exception as error:  # py4j's, Spark Connect's or dbutils' own, depending on the compute
+    except Exception as error:  # noqa: BLE001 - py4j's, Spark Connect's or dbutils' own, depending on the compute
         reason = " ".join(" ".join(str(error).splitlines()[:2]).split())[:200]
         raise declared.ParameterError(
             parameter,

@@ -109,7 +109,7 @@ def _picked(rows: DataFrame, scoring_table: str, scoring_filter: str) -> DataFra
     try:
         picked = rows.where(scoring_filter) if scoring_filter else rows
         # Spark Connect looks at the condition now only if it is asked for something.
-        picked.schema
+        picked.schema  # noqa: B018
         return picked
     except AnalysisException as error:
         # A parse error is one, too.

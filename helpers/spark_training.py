@@ -20,7 +20,12 @@ _PREFIX = "_ml_"
 
 
 def fit(
-    split: Split, *, epochs: int, learning_rate: float, seed: int, on_epoch: Callable[[int, dict[str, float]], None]
+    split: Split,
+    *,
+    epochs: int,
+    learning_rate: float,
+    seed: int,
+    on_epoch: Callable[[int, dict[str, float]], None],
 ) -> PipelineModel:
     """Train logistic regression by L-BFGS, then call `on_epoch` for each iteration.
 
@@ -57,9 +62,11 @@ def fit(
     numeric = [f"{_PREFIX}numeric_{i}" for i in range(len(split.numeric))]
     text = [f"{_PREFIX}text_{i}" for i in range(len(split.categorical))]
     index, encoded = [f"{name}_index" for name in text], [f"{name}_encoded" for name in text]
-    renamed = [f"CAST({quoted(column)} AS DOUBLE) AS {name}" for column, name in zip(split.numeric, numeric, strict=True)]
+    renamed = [
+        f"CAST({quoted(column)} AS DOUBLE) AS {name}" for column, name in zip(split.numeric, numeric, strict=True)
+    ]
     renamed += [f"{quoted(column)} AS {name}" for column, name in zip(split.categorical, text, strict=True)]
-    stages: list[Any] = [SQLTransformer(statement=f"SELECT *, {', '.join(renamed)} FROM __THIS__")]
+    stages: list[Any] = [SQLTransformer(statement=f"SELECT *, {', '.join(renamed)} FROM __THIS__")]  # noqa: S608
     if numeric:
         stages += [
             Imputer(strategy="median", inputCols=numeric, outputCols=[f"{name}_filled" for name in numeric]),
@@ -87,7 +94,7 @@ def fit(
         IndexToString(
             inputCol=f"{_PREFIX}index", outputCol=f"{_PREFIX}class", labels=[str(name) for name in split.classes]
         ),
-        SQLTransformer(statement=f"SELECT *, CAST({_PREFIX}class AS {label_type}) AS prediction FROM __THIS__"),
+        SQLTransformer(statement=f"SELECT *, CAST({_PREFIX}class AS {label_type}) AS prediction FROM __THIS__"),  # noqa: S608
     ]
     classes = F.array(*map(F.lit, split.classes))
     # By name, because Spark 3's F.array_position takes no column as its second argument.

@@ -186,7 +186,9 @@ def require_column(rows: DataFrame, column: str, parameter: str) -> DataType:
         raise ParameterError(parameter, column, f"no such column; {hint}there are: {_listed(rows.columns)}")
     if column.lower() in OUTPUT_COLUMNS:
         names = ", ".join(OUTPUT_COLUMNS)
-        raise ParameterError(parameter, column, f"the predictions have a column of that name; rename it: {names} are taken")
+        raise ParameterError(
+            parameter, column, f"the predictions have a column of that name; rename it: {names} are taken"
+        )
     return rows.schema[column].dataType
 
 
@@ -206,7 +208,9 @@ def check_id(rows: DataFrame, id_column: str) -> int:
     looked_at = [F.min(identifier), F.max(identifier)] if whole else [F.count_distinct(identifier)]
     count, filled, *found = rows.select(F.count(F.lit(1)), F.count(identifier), *looked_at).first()
     if filled < count:
-        raise ParameterError("id_column", id_column, f"has {count - filled} nulls among {count} rows; it must have none")
+        raise ParameterError(
+            "id_column", id_column, f"has {count - filled} nulls among {count} rows; it must have none"
+        )
     distinct = _distinct(rows, identifier, count, *found) if whole else found[0]
     if distinct < count:
         example = rows.groupBy(identifier).count().where("`count` > 1").first()[0]
@@ -250,12 +254,12 @@ def check_label(rows: DataFrame, label_column: str, id_column: str) -> dict:
     if label_column == id_column:
         raise ParameterError("label_column", label_column, "is the id_column too; the label is another column")
     if not isinstance(kind, AtomicType):
-        raise ParameterError("label_column", label_column, f"has type {kind.simpleString()}; numbers or text are accepted")
+        raise ParameterError(
+            "label_column", label_column, f"has type {kind.simpleString()}; numbers or text are accepted"
+        )
     label = F.col(quoted(label_column))
-    counts = dict(
-        (row[0], row[1])
-        for row in rows.where(has_label(rows, label_column)).groupBy(label).count().limit(MAX_CLASSES + 1).collect()
-    )
+    labelled = rows.where(has_label(rows, label_column))
+    counts = dict(labelled.groupBy(label).count().limit(MAX_CLASSES + 1).collect())
     if not counts:
         raise ParameterError("label_column", label_column, "is null in every row")
     if len(counts) == 1:
@@ -269,7 +273,7 @@ def check_label(rows: DataFrame, label_column: str, id_column: str) -> dict:
     return dict(sorted(counts.items()))
 
 
-def has_label(rows: DataFrame, label_column: str):
+def has_label(rows: DataFrame, label_column: str) -> Column:
     """Return the condition that a row's label is there (neither null nor NaN)."""
     from pyspark.sql import functions as F
 
@@ -324,9 +328,7 @@ def make_tables(
         "scoring_table": qualified_name(scoring_table, catalog, schema),
     }
     own = [
-        parameter
-        for parameter, name in names.items()
-        if exists(spark, name) and not is_marked(properties(spark, name))
+        parameter for parameter, name in names.items() if exists(spark, name) and not is_marked(properties(spark, name))
     ]
     if source_path:
         for parameter in own:

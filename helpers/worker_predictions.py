@@ -62,7 +62,7 @@ class Model:
         """
         try:
             return self._answers(data), None
-        except Exception as error:  # whatever a model raises for a value
+        except Exception as error:  # noqa: BLE001 - whatever a model raises for a value
             _raise_if_not_for_values(error)
         found = pd.concat(self._answers_by_kind(data.reset_index(drop=True))).sort_index()
         return {name: found[name].to_numpy() for name, _ in self.config["answers"]}, found[PROBLEM].to_numpy()
@@ -118,7 +118,7 @@ class Model:
         try:
             yield pd.DataFrame(self._answers(data) | {PROBLEM: ""}, index=data.index)
             return
-        except Exception as caught:  # whatever a model raises for a value
+        except Exception as caught:  # noqa: BLE001 - whatever a model raises for a value
             _raise_if_not_for_values(caught)
             error = _text(caught)
         if len(data) == 1 or (lacks and _NAMES_MISSING.search(error)):
@@ -136,14 +136,14 @@ class Model:
             try:
                 self._answers(data[number : number + 1])
                 return False
-            except Exception as caught:  # whatever a model raises for a value
+            except Exception as caught:  # noqa: BLE001 - whatever a model raises for a value
                 if _text(caught) != error:
                     return False
         return True
 
     def _refused(self, data: pd.DataFrame, error: str, lacks: list[str]) -> pd.DataFrame:
         problem = f"{', '.join(map(repr, lacks))} missing or infinite: {error}" if lacks else error
-        fillers = {name: _FILLERS.get(kind, None) for name, kind in self.config["answers"]}
+        fillers = {name: _FILLERS.get(kind) for name, kind in self.config["answers"]}
         return pd.DataFrame(fillers | {PROBLEM: problem}, index=data.index)
 
 

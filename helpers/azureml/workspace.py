@@ -160,9 +160,7 @@ def _ask_for_uri(manager: AzureRest, resource_id: str, who: str, p: SimpleNamesp
     return properties["mlFlowTrackingUri"]
 
 
-def _check_access(
-    workspace: Workspace, credential: TokenCredential, scope: str, who: str, p: SimpleNamespace
-) -> None:
+def _check_access(workspace: Workspace, credential: TokenCredential, scope: str, who: str, p: SimpleNamespace) -> None:
     """Ask the workspace's MLflow server something cheap, before MLflow's own client retries for minutes."""
     host = workspace.tracking_uri.split("/")[2]
     server = AzureRest(credential, f"https://{host}", scope)

@@ -43,7 +43,9 @@ def explained(problem: str, log: Callable[[], str] = str) -> Iterator[None]:
 
 def _reason(error: BaseException) -> str:
     """Return what is wrong with which property, which is in JSON within a detail; or else the first line."""
-    found = [detail.message for detail in getattr(getattr(error, "error", None), "details", None) or [] if detail.message]
+    found = [
+        detail.message for detail in getattr(getattr(error, "error", None), "details", None) or [] if detail.message
+    ]
     for detail in found:
         try:
             told = json.loads(detail)["errors"]

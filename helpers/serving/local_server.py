@@ -169,7 +169,7 @@ class LocalServer:
         with self._lock:
             if not wanted and not self._traffic:
                 return 404, b'{"message": "no deployment gets traffic"}', ""
-            name = wanted or random.choices(list(self._traffic), list(self._traffic.values()))[0]
+            name = wanted or random.choices(list(self._traffic), list(self._traffic.values()))[0]  # noqa: S311
             server = self._servers.get(name)
             if server is None or server.state != "Succeeded":
                 return 404, json.dumps({"message": f"no deployment {name} that serves"}).encode(), name
@@ -210,7 +210,7 @@ def serve(folder: Path, model_name: str) -> None:
                 endpoint.set_traffic(json.loads(body))
             self._answer(200, json.dumps(endpoint.state()).encode())
 
-        do_GET = do_POST = do_PUT = do_DELETE = _handle
+        do_GET = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815
 
         def _answer(self, status: int, content: bytes, headers: dict[str, str] | None = None) -> None:
             self.send_response(status)
@@ -230,10 +230,11 @@ def serve(folder: Path, model_name: str) -> None:
 
     server = Server((_HOST, 0), Handler)
     address = folder / ADDRESS_FILE
-    with open(os.open(f"{address}.draft", os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
+    draft = address.with_suffix(".draft")
+    with open(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:  # noqa: PTH123
         url = f"http://{_HOST}:{server.server_port}"
         json.dump({"url": url, "key": key, "pid": os.getpid(), "model_name": model_name}, file)
-    os.replace(f"{address}.draft", address)
+    draft.replace(address)
     told_to_end = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told_to_end.set())
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -104,14 +104,16 @@ class ManagedEndpoint(Endpoint):
             done = pool.submit(self._client.create_deployment, deployment, uri, config=config, endpoint=self.name)
             # Whoever interrupts this does not wait for Azure; the next rollout does.
             pool.shutdown(wait=False)
-            self._watch(deployment, show, lambda state: bool(wait([done], _LOOK_SECONDS).done))
+            self._watch(deployment, show, lambda _: bool(wait([done], _LOOK_SECONDS).done))
             done.result()
 
     def wait(self, deployment: str, show: Callable[[str], Any] = print) -> None:
         pause = threading.Event()
         state = self._watch(deployment, show, lambda state: pause.wait(_LOOK_SECONDS) or state not in _GOING_ON)
         if state != "Succeeded":
-            raise ServingError(f"Endpoint {self.name} has deployment {deployment} in state {state}.", self.log(deployment))
+            raise ServingError(
+                f"Endpoint {self.name} has deployment {deployment} in state {state}.", self.log(deployment)
+            )
 
     def _watch(self, deployment: str, show: Callable[[str], Any], ended: Callable[[str], bool]) -> str:
         """Show the state and the container's log until the deployment is done; return its last state."""

@@ -122,7 +122,9 @@ def roll_out(
         state = endpoint.state()
     state = state or EndpointState("", is_ours=True)
     if not state.is_ours:
-        raise ParameterError("endpoint_name", endpoint.name, "exists, and this bundle did not make it; give another name")
+        raise ParameterError(
+            "endpoint_name", endpoint.name, "exists, and this bundle did not make it; give another name"
+        )
     plan = _Plan(endpoint, new, known, requests, latency_limit_ms, show, [] if checks is None else checks)
     others = [name for name, deployment in state.deployments.items() if name != new and deployment.is_ours]
     percent = state.traffic.get(new, 0)
@@ -167,7 +169,9 @@ def _replace(plan: _Plan, version: ModelVersion, before: EndpointState) -> Rollo
         if old is None and endpoint.state() is not None:
             endpoint.delete()
         if old is None:
-            raise ServingError(f"{error.message} There is no web service {endpoint.name}, as before.", error.log) from None
+            raise ServingError(
+                f"{error.message} There is no web service {endpoint.name}, as before.", error.log
+            ) from None
         name, number = old.model.rsplit("/", 1)
         endpoint.deploy(old.name, ModelVersion(name, number, 0), plan.show)
         raise ServingError(f"{error.message} {old.name} was put back in its place.", error.log) from None
@@ -229,7 +233,9 @@ def _put_back(endpoint: Endpoint, new: str, before: dict[str, int], error: Servi
             "Run this again when it can be reached, or set its traffic in the studio.",
             log,
         )
-    return ServingError(f"{error.message} Endpoint {endpoint.name} serves what it served before: {_words(before)}.", log)
+    return ServingError(
+        f"{error.message} Endpoint {endpoint.name} serves what it served before: {_words(before)}.", log
+    )
 
 
 def _words(traffic: dict[str, int]) -> str:

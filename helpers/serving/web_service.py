@@ -121,4 +121,6 @@ class WebService(Endpoint):
                 key = self._client._mms_client.list_service_keys(self.name).primary_key
             self._caller = self._find()["scoringUri"], key
         url, key = self._caller
-        return requests.post(url, data=body, headers=headers | {"Authorization": f"Bearer {key}"}, timeout=REQUEST_SECONDS)
+        return requests.post(
+            url, data=body, headers=headers | {"Authorization": f"Bearer {key}"}, timeout=REQUEST_SECONDS
+        )

@@ -6,9 +6,6 @@ the bundle knows how.
 
 from helpers.tracking.dual import mirror_for_registry, mirror_pending
 from helpers.tracking.model_files import download_model, log_model, logged_model_uri
-from helpers.tracking.modes import Servers, Tracking, configure, servers
-from helpers.tracking.runs import MODEL_NAME_TAG, autolog, find_run
-from helpers.tracking.registry_copy import in_azureml
 from helpers.tracking.model_versions import (
     CHAMPION,
     champion,
@@ -20,6 +17,9 @@ from helpers.tracking.model_versions import (
     version_of_run,
     versions,
 )
+from helpers.tracking.modes import Servers, Tracking, configure, servers
+from helpers.tracking.registry_copy import in_azureml
+from helpers.tracking.runs import MODEL_NAME_TAG, autolog, find_run
 
 __all__ = [
     "CHAMPION",

@@ -83,7 +83,7 @@ def mirror_pending(p: SimpleNamespace) -> str:
                 lines.append(f"{len(chosen) - len(lines)} older runs are pending; {again}")
                 break
     # Any error, since this boundary keeps a finished training from failing, and the plugin raises plain Exceptions.
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         return f"Mirroring to Azure ML is pending; {again}. {first_line(error)}"
     return "\n".join(lines or ["All runs that have ended are mirrored to Azure ML."])
 

@@ -187,9 +187,7 @@ def _experiments(client: MlflowClient, tracking_uri: str, name: str) -> list[Exp
     return found
 
 
-def _experiment_item(
-    client: MlflowClient, experiment: Experiment, where: str, name: str, runs: list[Item]
-) -> Item:
+def _experiment_item(client: MlflowClient, experiment: Experiment, where: str, name: str, runs: list[Item]) -> Item:
     renames = _renames(client.tracking_uri)
     kept = ""
     if renames and not is_marked(experiment.tags):

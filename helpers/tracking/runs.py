@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from helpers.ownership import MARK
 from helpers.parameters import ParameterError
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MODEL_NAME_TAG = MARK
 
 
-def autolog(**options) -> None:
+def autolog(**options: Any) -> None:
     """Call ``mlflow.autolog``; without the models where the server could not take them.
 
     On Azure Machine Learning autologging a model ends in a 404 (it has no API for MLflow 3's logged

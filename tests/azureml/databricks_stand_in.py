@@ -98,9 +98,7 @@ def _start(folder: Path, port: int, python: str) -> subprocess.Popen[bytes]:
     # The queue of background jobs is not played, and would take ten seconds to end.
     environment = plain_environment() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (folder / "server.log").open("ab") as log:
-        return subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
 
 
 def _answers(url: str, process: subprocess.Popen[bytes]) -> bool:

@@ -123,7 +123,7 @@ class Fork:
             try:
                 os.write(answer_write, json.dumps(work()).encode())
                 status = 0
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 os.write(answer_write, json.dumps(f"{type(error).__name__}: {error}"[:1000]).encode())
             finally:
                 os._exit(status)
@@ -137,7 +137,7 @@ class Fork:
 
     def end(self) -> tuple[int, Any]:
         """Wait for its end; return its status (minus a signal), and what it said."""
-        with open(self._answer) as answer:
+        with open(self._answer) as answer:  # noqa: PTH123
             text = answer.read()
         _, status = os.waitpid(self.pid, 0)
         return os.waitstatus_to_exitcode(status), json.loads(text) if text else None
@@ -181,7 +181,7 @@ def sweep(aml: AzureMLStandIn, kinds: list[str], every: int = 1, first: int = 0)
             fault = dict(KINDS[kind])
             retries = fault.pop("retries")
             fault = {"times": 1, "skip": number} | fault
-            fork = Fork(lambda: mirror(retries, run_id, databricks=front))
+            fork = Fork(lambda: mirror(retries, run_id, databricks=front))  # noqa: B023
             aml.faults.add(f"^\\w+ (?!{DISCOVERY})", fault.pop("answer"), pid=fork.pid, **fault)
             fork.go()
             status, said = fork.end()
@@ -194,10 +194,10 @@ def sweep(aml: AzureMLStandIn, kinds: list[str], every: int = 1, first: int = 0)
                 problems.append(f"not killed: {status} {said}")
             elif kind.endswith("retried") and status != 0:
                 problems.append(f"not survived: {said}")
-            again, said = in_fork(lambda: mirror(3, parent_id, run_id))
+            again, said = in_fork(lambda: mirror(3, parent_id, run_id))  # noqa: B023
             if again != 0:
                 problems.append(f"second time: {said}")
-            _, different = in_fork(lambda: compare(parent_id, run_id))
+            _, different = in_fork(lambda: compare(parent_id, run_id))  # noqa: B023
             yield Outcome(kind, number, status != 0, problems + different)
             number += every
 
@@ -259,13 +259,13 @@ def main() -> int:
 def _with_servers() -> int:
     """Start both stand-ins, and this module in a process that is signed in to them."""
     command = [sys.executable, "-m", "tests.azureml.mirror_faults", *sys.argv[1:]]
-    with tempfile.TemporaryDirectory() as folder:
-        with (
-            AzureMLStandIn.start(Path(folder, "aml")) as aml,
-            DatabricksStandIn.start(Path(folder, "db")) as databricks,
-        ):
-            variables = both_servers.environment(aml, databricks) | {"BUNDLE_LOCAL_DIR": str(Path(folder, "local"))}
-            return subprocess.run(command, env=os.environ | variables).returncode
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        AzureMLStandIn.start(Path(folder, "aml")) as aml,
+        DatabricksStandIn.start(Path(folder, "db")) as databricks,
+    ):
+        variables = both_servers.environment(aml, databricks) | {"BUNDLE_LOCAL_DIR": str(Path(folder, "local"))}
+        return subprocess.run(command, env=os.environ | variables).returncode
 
 
 if __name__ == "__main__":

@@ -273,7 +273,10 @@ answer(first=ids[0], best=ids[1], foreign=ids[2], copies=copies)
     # The source of the third copy is somebody's own; the copy was this bundle's.
     assert found["last"] == [[found["foreign"]], None]
     foreign = f"trained ({found['foreign']})"
-    assert [line[3] for line in found["again"]] == ["kept: not made by this bundle", f"kept: holds what is kept, {foreign}"]
+    assert [line[3] for line in found["again"]] == [
+        "kept: not made by this bundle",
+        f"kept: holds what is kept, {foreign}",
+    ]
 
 
 def test_an_experiment_of_copies_that_was_deleted_is_named_when_the_next_run_is_to_be_mirrored(run):

@@ -366,7 +366,11 @@ def test_clean_up_is_told_of_the_models_endpoints_and_deletes_what_serves_if_for
         "listed-service": "serves requests: rolled-1 gets 100 %; force=true deletes it",
     }
     assert found["kept_by_force"] == others | {"listed": "", "listed/rolled-1": "", "listed-service": ""}
-    assert found["kinds"] == [["deployments", "listed/rolled-1"], ["endpoints", "listed"], ["endpoints", "listed-service"]]
+    assert found["kinds"] == [
+        ["deployments", "listed/rolled-1"],
+        ["endpoints", "listed"],
+        ["endpoints", "listed-service"],
+    ]
     assert found["where"] == ["Azure ML workspace ml-workspace"]
     assert found["deleted"] == [True, True, True] and found["again"] == [False, False, False]
     assert found["left"] == sorted(others)

@@ -381,5 +381,3 @@ def test_faults_meet_changes_logs_and_scoring_too(aml, client, blue_and_green):
     assert found["logs"] == 429
     patches = [item.status for item in aml.requests("/onlineEndpoints/blue-and-green") if item.method == "PATCH"]
     assert patches[-2:] == [500, 202]
-
-

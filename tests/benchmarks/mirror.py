@@ -65,17 +65,17 @@ def main() -> None:
         }
         print(json.dumps(steps[options.step]()))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        with (
-            AzureMLStandIn.start(Path(folder, "aml")) as aml,
-            DatabricksStandIn.start(Path(folder, "databricks")) as databricks,
-        ):
-            environment = os.environ | both_servers.environment(aml, databricks)
-            environment["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-            environment["DATABRICKS_HOST"] = aml.front_of(databricks.url)
-            for delay in options.delay:
-                for points in options.points:
-                    measure(points, delay, options, aml, databricks.store, environment)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        AzureMLStandIn.start(Path(folder, "aml")) as aml,
+        DatabricksStandIn.start(Path(folder, "databricks")) as databricks,
+    ):
+        environment = os.environ | both_servers.environment(aml, databricks)
+        environment["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+        environment["DATABRICKS_HOST"] = aml.front_of(databricks.url)
+        for delay in options.delay:
+            for points in options.points:
+                measure(points, delay, options, aml, databricks.store, environment)
 
 
 def measure(

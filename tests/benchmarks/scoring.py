@@ -41,14 +41,21 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--growth", type=int, nargs="*", default=[100_000, 1_000_000, 5_000_000, 20_000_000])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--models", nargs="+", choices=["linear", "boosting", "forest"], default=["linear", "boosting", "forest"])
+    parser.add_argument(
+        "--models", nargs="+", choices=["linear", "boosting", "forest"], default=["linear", "boosting", "forest"]
+    )
     parser.add_argument("--output", type=Path, default=Path(".local/benchmarks"))
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["BUNDLE_LOCAL_DIR"] = folder
         bench = Bench(Path(folder))
-        result: dict[str, Any] = {"rows": options.rows, "columns": len(COLUMNS), "repeats": options.repeats, "models": {}}
+        result: dict[str, Any] = {
+            "rows": options.rows,
+            "columns": len(COLUMNS),
+            "repeats": options.repeats,
+            "models": {},
+        }
         for model in options.models:
             result["models"][model] = bench.compare(model, options.rows, options.repeats)
         result["growth"] = [bench.grow(rows, options.repeats) for rows in options.growth]
@@ -142,7 +149,9 @@ class Bench:
             "Arrow identity": lambda: written(
                 described(table.mapInArrow(back, "id long, c0 double, c1 double")), CHUNK
             ),
-            "no model": lambda: written(described(table.selectExpr("id", f"{total} AS prediction", "c0 AS probability")), CHUNK),
+            "no model": lambda: written(
+                described(table.selectExpr("id", f"{total} AS prediction", "c0 AS probability")), CHUNK
+            ),
             "scikit-learn, 2 processes": lambda: in_memory(estimator, rows),
         }
         if version.name == "bench_linear":
@@ -178,7 +187,8 @@ class Bench:
         result["stream"] = self.stream(version, rows, repeats, medians)
         result["ids_checked"] = statistics.median(self.ids_checked(rows) for _ in range(repeats))
         result["different_predictions"] = {
-            engine: self.different(version, estimator, rows, engine) for engine in ("udf", "auto")[: 1 + (name == "linear")]
+            engine: self.different(version, estimator, rows, engine)
+            for engine in ("udf", "auto")[: 1 + (name == "linear")]
         }
         show(name, rows, result)
         return result
@@ -195,13 +205,19 @@ class Bench:
 
             def new(checkpoint: str = checkpoint) -> list[Any]:
                 given = scoring.new_rows(self.spark, self.table(rows), "", "id")
-                return streaming.score_new_rows(self.scorer(version, rows, engine), given, checkpoint, on_batch=lambda _: None)
+                return streaming.score_new_rows(
+                    self.scorer(version, rows, engine), given, checkpoint, on_batch=lambda _: None
+                )
 
             batch.append(measured(lambda: self.ours(version, rows, engine))[0])
             stream.append(measured(lambda: [sum(batch.rows_scored for batch in new())].index(rows))[0])
             again.append(measured(lambda: [len(new())].index(0))[0])
         found = {"batch": batch, "stream": stream, "nothing_new": again}
-        return {"engine": engine, "seconds": found, "median": {name: statistics.median(all_) for name, all_ in found.items()}}
+        return {
+            "engine": engine,
+            "seconds": found,
+            "median": {name: statistics.median(all_) for name, all_ in found.items()},
+        }
 
     def ids_checked(self, rows: int) -> float:
         """Return how long it takes to see that the ids are unique."""
@@ -347,7 +363,10 @@ def show(name: str, rows: int, result: dict[str, Any]) -> None:
         print(f"{way}: " + ", ".join(f"{medians[other] / seconds:.2f} of {other}" for other in others))
     ratio = stream["median"]["stream"] / stream["median"]["batch"]
     print(f"stream ({stream['engine']}): {ratio:.2f} × the batch; nothing new: {stream['median']['nothing_new']:.2f} s")
-    print(f"ids checked: {result['ids_checked']:.2f} s; other predictions than predict's: {result['different_predictions']}", flush=True)
+    print(
+        f"ids checked: {result['ids_checked']:.2f} s; other predictions than predict's: {result['different_predictions']}",
+        flush=True,
+    )
 
 
 def draw(result: dict[str, Any], file: Path) -> None:

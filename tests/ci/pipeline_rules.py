@@ -159,10 +159,11 @@ def commands_exist(root: Path) -> list[str]:
 def both_services_do_the_same(root: Path) -> list[str]:
     github, azure = parsed(root, GITHUB), parsed(root, AZURE)
     found = [f"{name}: only for one of the two services" for name in sorted(github.keys() ^ azure.keys())]
-    for name in sorted(github.keys() & azure.keys()):
-        if calls(github[name], "make", "databricks") != calls(azure[name], "make", "databricks"):
-            found.append(f"{name}: the services run different commands")
-    return found
+    return found + [
+        f"{name}: the services run different commands"
+        for name in sorted(github.keys() & azure.keys())
+        if calls(github[name], "make", "databricks") != calls(azure[name], "make", "databricks")
+    ]
 
 
 def each_event_has_its_target(root: Path) -> list[str]:

@@ -88,7 +88,7 @@ def test_the_pipelines_keep_to_the_rule(rule: Callable[[Path], list[str]]):
     assert rule(ROOT) == []
 
 
-@pytest.mark.parametrize("rule, file, old, new", BREAKS, ids=[rule.__name__ for rule, *_ in BREAKS])
+@pytest.mark.parametrize(("rule", "file", "old", "new"), BREAKS, ids=[rule.__name__ for rule, *_ in BREAKS])
 def test_a_rule_finds_a_file_that_breaks_it(rule, file, old, new, tmp_path):
     for folder in (rules.GITHUB, rules.AZURE):
         shutil.copytree(ROOT / folder, tmp_path / folder)

@@ -100,5 +100,7 @@ def test_clean_up_takes_down_what_the_notebooks_made_there(in_azureml, machine, 
     mode = {"tracking_mode": "azureml", "experiment_name": "/Shared/churn"} | workspace
     machine.nbmake("06_clean_up", **mode, dry_run="false", force="true")
     assert read_aml("churn", "breast_cancer") == {"runs": [], "versions": {}}
-    left = Client(aml, tmp_path).run(LIST_ENDPOINTS, "answer(marks=[one['tags'].get('azureml_mlflow') for one in endpoints])")
+    left = Client(aml, tmp_path).run(
+        LIST_ENDPOINTS, "answer(marks=[one['tags'].get('azureml_mlflow') for one in endpoints])"
+    )
     assert "breast_cancer" not in left["marks"]

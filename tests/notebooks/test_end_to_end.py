@@ -84,9 +84,7 @@ def test_the_endpoint_answers_anybody_who_has_its_key_as_the_batch_was_scored(fi
 
 def test_a_worse_model_is_registered_but_not_promoted_and_a_batch_scored_again_is_replaced(first_round):
     before = first_round.table("breast_cancer_predictions")
-    first_round.nbmake(
-        "02_train", "03_register", "04_batch_score", epochs=1, learning_rate=1e-9, batch_id="monday"
-    )
+    first_round.nbmake("02_train", "03_register", "04_batch_score", epochs=1, learning_rate=1e-9, batch_id="monday")
 
     versions = first_round.client.search_model_versions("name = 'breast_cancer'")
     assert sorted(int(version.version) for version in versions) == [1, 2]
@@ -148,7 +146,12 @@ def test_the_jobs_run_on_data_of_another_shape_with_the_spark_flavor(tmp_path, q
     for name, value in machine.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(ROOT)
-    own_data = {"label_column": "Cultivar Class", "id_column": "Bottle No.", "model_name": "wine", "model_flavor": "spark"}
+    own_data = {
+        "label_column": "Cultivar Class",
+        "id_column": "Bottle No.",
+        "model_name": "wine",
+        "model_flavor": "spark",
+    }
     status = local_job.main(
         ["train_and_register", "batch_score", "--output", str(tmp_path / "out")]
         + [f"--param=source_path={tmp_path / 'wine.csv'}", "--param=validation_metric=roc_auc"]

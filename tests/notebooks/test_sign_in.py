@@ -25,7 +25,7 @@ def test_a_job_with_a_wrong_secret_ends_before_any_table_with_one_line_that_says
     errors = [output for output in outputs if output["output_type"] == "error"]
     assert [error["ename"] for error in errors] == ["AzureError"] and "\n" not in errors[0]["evalue"]
     warehouse = tmp_path / "local" / "warehouse"
-    assert [path for path in warehouse.rglob("*.parquet")] == [] and not (tmp_path / "local" / "mlflow.db").exists()
+    assert not list(warehouse.rglob("*.parquet")) and not (tmp_path / "local" / "mlflow.db").exists()
     left = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert [str(file) for file in left if wrong.encode() in file.read_bytes()] == []
     assert wrong not in job.stdout + job.stderr

@@ -21,11 +21,13 @@ def write(tmp_path):
 
 
 def task(key, *before, **settings):
-    settings = {"notebook_task": {"notebook_path": "a.ipynb"}} if not settings else settings
+    settings = settings or {"notebook_task": {"notebook_path": "a.ipynb"}}
     return {"task_key": key, "depends_on": [{"task_key": name} for name in before], **settings}
 
 
-def test_variables_come_from_the_default_the_target_the_environment_and_the_command_line_in_that_order(write, monkeypatch):
+def test_variables_come_from_the_default_the_target_the_environment_and_the_command_line_in_that_order(
+    write, monkeypatch
+):
     root = write(
         variables={name: {"default": "default"} for name in ("w", "x", "y", "z")},
         targets={"dev": {"variables": {"x": "target", "y": "target", "z": {"default": "target"}}}},

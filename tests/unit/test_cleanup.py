@@ -148,7 +148,7 @@ def test_the_champion_its_run_and_their_experiment_stay_until_force_is_said_and_
     assert tracking.champion(world.model_name).run_id == world.runs[1]
     outcomes = world.clean(force=True)
     assert [outcome.result for outcome in outcomes] == ["deleted"] * 4
-    assert world.left() == dict.fromkeys(left, []) and tracking.registered_model(world.model_name) is None
+    assert world.left() == {kind: [] for kind in left} and tracking.registered_model(world.model_name) is None
     assert world.find(force=True) == [] and world.clean(force=True) == []
 
 
@@ -219,7 +219,7 @@ def test_a_job_that_is_killed_between_any_two_deletions_is_finished_by_the_next(
     for done in range(number):
         first = next(cleanup.delete(world.plan(force=True)))
         assert first.result == "deleted" and len(world.plan(force=True)) == number - done - 1
-    assert world.left() == dict.fromkeys(world.left(), [])
+    assert world.left() == {kind: [] for kind in world.left()}
 
 
 def test_an_experiment_that_was_renamed_and_not_yet_deleted_is_found_again(world):

@@ -97,7 +97,10 @@ def scored(spark, local_dir, tracking_parameters, tmp_path_factory, data):
     runtime.replace_table(spark.createDataFrame(rows).repartition(4), "on_executors.scoring")
     labels = (data["c0"] + data["c1"] > 0).astype(int)
     answers = pd.Series([0], name="prediction")
-    estimators = {"forest": RandomForestClassifier(10).fit(data, labels), "linear": LogisticRegression().fit(data, labels)}
+    estimators = {
+        "forest": RandomForestClassifier(10).fit(data, labels),
+        "linear": LogisticRegression().fit(data, labels),
+    }
     stages = [VectorAssembler(inputCols=list(data), outputCol="features"), SparkLogisticRegression(maxIter=5)]
     spark_ml = Pipeline(stages=stages).fit(spark.createDataFrame(data.assign(label=labels.astype(float))))
     logged = {kind: (estimator, "sklearn", answers) for kind, estimator in estimators.items()}
@@ -121,7 +124,14 @@ def scored(spark, local_dir, tracking_parameters, tmp_path_factory, data):
         (folder / "spark" / part.name).symlink_to(part)
     models = {kind: f"on_executors_{kind}" for kind in (*logged, "dies", "needs")}
     models["stream"] = models["forest"]
-    arguments = [ROOT, "on_executors.scoring", "on_executors", folder / "checkpoint", folder / "elsewhere", json.dumps(models)]
+    arguments = [
+        ROOT,
+        "on_executors.scoring",
+        "on_executors",
+        folder / "checkpoint",
+        folder / "elsewhere",
+        json.dumps(models),
+    ]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"SPARK_HOME": str(folder / "spark"), "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
     # For speed: as on the driver of these tests, and two attempts of a task in place of four.
@@ -143,7 +153,7 @@ def predictions(spark, table, data):
 
 
 def test_executors_have_neither_the_bundle_nor_the_drivers_folder(scored):
-    folders, processes, importable = zip(*scored["workers"], strict=True)
+    folders, _, importable = zip(*scored["workers"], strict=True)
     assert len(set(folders)) == 2 and not any(importable)
     assert not any("elsewhere" in folder or folder == str(ROOT) for folder in folders)
 
@@ -162,7 +172,9 @@ def test_each_engine_and_a_stream_give_the_models_answers_on_executors(spark, sc
 def test_a_spark_ml_pipeline_gives_its_answers_on_executors(spark, scored, data):
     assert scored["spark_ml"] == ["spark ml", ROWS, 0]
     expected = scored["spark_ml_model"].transform(spark.createDataFrame(data.assign(id=range(ROWS)))).toPandas()
-    assert predictions(spark, "spark_ml", data)["prediction"].tolist() == expected.sort_values("id")["prediction"].tolist()
+    assert (
+        predictions(spark, "spark_ml", data)["prediction"].tolist() == expected.sort_values("id")["prediction"].tolist()
+    )
 
 
 def test_a_job_whose_python_worker_is_killed_gives_each_row_its_answer_once(spark, scored, data):
@@ -171,5 +183,7 @@ def test_a_job_whose_python_worker_is_killed_gives_each_row_its_answer_once(spar
 
 
 def test_a_package_that_only_the_driver_has_is_named_with_what_to_do(scored):
-    assert scored["needs"].startswith("model_name='models:/on_executors_needs/1': needs the package 'only_on_the_driver'")
+    assert scored["needs"].startswith(
+        "model_name='models:/on_executors_needs/1': needs the package 'only_on_the_driver'"
+    )
     assert "not installed on the executors. Add only-on-the-driver==1.2.3 to the task's libraries" in scored["needs"]

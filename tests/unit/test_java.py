@@ -81,5 +81,7 @@ def test_spark_3_takes_java_17_only_and_is_not_given_the_wheel(tmp_path, machine
     machine(make_java(tmp_path / "a", 25), make_java(tmp_path / "b", 17))
     assert java.java_home() == tmp_path / "b"
     machine(make_java(tmp_path / "c", 11), tmp_path / "a")
-    with pytest.raises(SystemExit, match=r"Spark 3 needs Java 17, .*JAVA_HOME has Java 11; PATH has Java 25.*set JAVA_HOME"):
+    with pytest.raises(
+        SystemExit, match=r"Spark 3 needs Java 17, .*JAVA_HOME has Java 11; PATH has Java 25.*set JAVA_HOME"
+    ):
         java.main()

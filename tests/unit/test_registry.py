@@ -16,9 +16,7 @@ def data(spark):
     tables.sample_rows(spark).select("id", "worst_area", "mean_texture", "diagnosis").write.mode(
         "overwrite"
     ).saveAsTable("registry_tests.t")
-    return split.load(
-        spark, "registry_tests.t", label_column="diagnosis", id_column="id", test_fraction=0.3, seed=1
-    )
+    return split.load(spark, "registry_tests.t", label_column="diagnosis", id_column="id", test_fraction=0.3, seed=1)
 
 
 @pytest.fixture
@@ -90,7 +88,9 @@ def test_the_champion_is_what_scoring_gets_until_another_one_is_promoted(train, 
 def test_each_check_of_the_gate_says_by_how_much(metric, value, champion, outcomes):
     champion_metrics = None if champion is None else {metric: champion}
     checks = registry.validate({metric: value}, champion_metrics, metric=metric, threshold=0.9)
-    assert [(check.name, check.passed) for check in checks] == [(name, passed) for name, (passed, _) in outcomes.items()]
+    assert [(check.name, check.passed) for check in checks] == [
+        (name, passed) for name, (passed, _) in outcomes.items()
+    ]
     for check in checks:
         assert outcomes[check.name][1] in check.detail
 

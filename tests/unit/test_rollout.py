@@ -151,7 +151,9 @@ def test_a_model_server_that_dies_in_a_rollout_puts_the_old_shares_back(serving_
 
 def test_a_slow_a_wrong_or_a_broken_version_never_gets_a_request(serving_old, versions, known):
     before = serving_old.state()
-    with pytest.raises(serving.ServingError, match=r"0 % of the requests failed: p95 is \d+ ms, over latency_limit_ms=1"):
+    with pytest.raises(
+        serving.ServingError, match=r"0 % of the requests failed: p95 is \d+ ms, over latency_limit_ms=1"
+    ):
         serving.roll_out(serving_old, versions[1], known[NEW], requests=3, latency_limit_ms=1)
     with pytest.raises(serving.ServingError, match=f"{NEW} answers otherwise than the model.*at row 0 of 120"):
         serving.roll_out(serving_old, versions[1], health.Examples(ROWS, known[OLD].predictions), requests=3)
@@ -229,4 +231,3 @@ def test_an_endpoint_of_somebody_else_is_left_alone(tmp_path, versions, known):
 
     with pytest.raises(ParameterError, match="endpoint_name='under-test'.*this bundle did not make it"):
         serving.roll_out(Foreign("under-test", tmp_path), versions[0], known[OLD])
-

@@ -65,7 +65,9 @@ def test_addresses_in_a_table_are_links_only_where_they_are_our_own(monkeypatch,
 def test_importing_the_helpers_imports_neither_spark_nor_mlflow():
     # The other is imported where its library is needed, by training.
     late = {"sklearn_training"}
-    files = [file.relative_to(ROOT) for file in (ROOT / "helpers").rglob("*.py") if file.stem not in late | {"__init__"}]
+    files = [
+        file.relative_to(ROOT) for file in (ROOT / "helpers").rglob("*.py") if file.stem not in late | {"__init__"}
+    ]
     assert Path("helpers/azureml/credentials.py") in files
     names = [".".join(file.with_suffix("").parts) for file in files]
     program = f"import sys, importlib\nfor n in {names!r}: importlib.import_module(n)\n"

@@ -110,7 +110,9 @@ def test_a_signature_inferred_from_an_array_is_understood(spark, schema, score, 
 def test_predictions_of_another_type_do_not_fit_the_table_and_leave_it_as_it_was(spark, schema, score, register, tree):
     score(tree)
     before = predictions(spark, schema)
-    with pytest.raises(ParameterError, match="prediction_table=.*has other columns.*prediction string.*prediction bigint"):
+    with pytest.raises(
+        ParameterError, match="prediction_table=.*has other columns.*prediction string.*prediction bigint"
+    ):
         score(register(DecisionTreeClassifier(), [0, 0, 1, 1]))
     pd.testing.assert_frame_equal(predictions(spark, schema), before)
 
@@ -182,7 +184,9 @@ REFUSING = {"sql": (LinearRegression(), "sql"), "udf": (LinearRegression(), "udf
 
 
 @pytest.mark.parametrize("model", REFUSING)
-def test_rows_that_cannot_be_scored_go_to_quarantine_with_the_reason(spark, schema, score, register, with_bad_rows, model):
+def test_rows_that_cannot_be_scored_go_to_quarantine_with_the_reason(
+    spark, schema, score, register, with_bad_rows, model
+):
     estimator, engine = REFUSING[model]
     version = register(estimator, [1.0, 2.0, 3.0, 4.0])
     batch = score(version, table=with_bad_rows, scoring_engine=engine)
@@ -196,13 +200,17 @@ def test_rows_that_cannot_be_scored_go_to_quarantine_with_the_reason(spark, sche
     assert wide == "'weight.kg' is no bigint: 9223372036854775808"
     assert json.loads(refused["row"]["g"]) == {"Size in cm": 1.0, "weight.kg": 9223372036854775808, "Row Key": "g"}
     assert set(refused["batch_id"]) == {"b1"}
-    spark.sql(f"CREATE TABLE {schema}.mended AS SELECT * FROM {with_bad_rows} WHERE `Row Key` < 'f' AND NOT isnull(`Size in cm`)")
+    spark.sql(
+        f"CREATE TABLE {schema}.mended AS SELECT * FROM {with_bad_rows} WHERE `Row Key` < 'f' AND NOT isnull(`Size in cm`)"
+    )
     assert score(version, table=f"{schema}.mended", scoring_engine=engine).rows_quarantined == 0
     assert spark.table(f"{schema}.predictions_quarantine").count() == 0
 
 
 @pytest.mark.parametrize("engine", ["sql", "udf"])
-def test_a_batch_fails_at_a_bad_row_if_asked_to_and_writes_nothing(spark, schema, score, register, with_bad_rows, engine):
+def test_a_batch_fails_at_a_bad_row_if_asked_to_and_writes_nothing(
+    spark, schema, score, register, with_bad_rows, engine
+):
     version = register(LinearRegression(), [1.0, 2.0, 3.0, 4.0])
     options = {"scoring_engine": engine, "on_bad_rows": "fail"}
     assert score(version, "`Row Key` < 'e'", table=with_bad_rows, **options).rows_scored == 4
@@ -213,8 +221,12 @@ def test_a_batch_fails_at_a_bad_row_if_asked_to_and_writes_nothing(spark, schema
     assert not spark.catalog.tableExists(f"{schema}.predictions_quarantine")
 
 
-def test_rows_that_a_spark_ml_pipeline_refuses_go_to_quarantine(spark, schema, tracking_servers, model_name, with_bad_rows):
-    features = spark.createDataFrame(FEATURES.rename(columns={"Size in cm": "size", "weight.kg": "weight"}).assign(label=1.0))
+def test_rows_that_a_spark_ml_pipeline_refuses_go_to_quarantine(
+    spark, schema, tracking_servers, model_name, with_bad_rows
+):
+    features = spark.createDataFrame(
+        FEATURES.rename(columns={"Size in cm": "size", "weight.kg": "weight"}).assign(label=1.0)
+    )
     stages = [VectorAssembler(inputCols=["size", "weight"], outputCol="x"), SparkRegression(featuresCol="x")]
     pipeline = Pipeline(stages=stages).fit(features)
     signature = infer_signature(FEATURES.set_axis(["size", "weight"], axis=1), pd.Series([1.0], name="prediction"))
@@ -223,7 +235,9 @@ def test_rows_that_a_spark_ml_pipeline_refuses_go_to_quarantine(spark, schema, t
         version = mlflow.register_model(tracking.log_model(trained), model_name)
     renamed = "`Size in cm` AS size, CAST(`weight.kg` AS DOUBLE) AS weight, `Row Key`"
     spark.sql(f"CREATE TABLE {schema}.renamed AS SELECT {renamed} FROM {with_bad_rows} WHERE `Row Key` <> 'g'")
-    spark.sql(f"CREATE TABLE {schema}.spark_rows AS SELECT size, CAST(weight AS BIGINT) AS weight, `Row Key` FROM {schema}.renamed")
+    spark.sql(
+        f"CREATE TABLE {schema}.spark_rows AS SELECT size, CAST(weight AS BIGINT) AS weight, `Row Key` FROM {schema}.renamed"
+    )
     rows = scoring.rows_to_score(spark, f"{schema}.spark_rows", "", "Row Key")
     names = (version, f"{schema}.spark_rows", f"{schema}.predictions", "Row Key")
     with pytest.raises(ParameterError, match="Row Key='[ef]': the Spark ML pipeline skips it"):
@@ -270,15 +284,23 @@ def test_a_package_that_the_driver_lacks_is_named_with_what_to_do(
     score, tracking_servers, model_name, tmp_path, monkeypatch
 ):
     module = tmp_path / "gone_package.py"
-    module.write_text("from sklearn.linear_model import LinearRegression\n\n\nclass Gone(LinearRegression):\n    pass\n")
+    module.write_text(
+        "from sklearn.linear_model import LinearRegression\n\n\nclass Gone(LinearRegression):\n    pass\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     estimator = importlib.import_module("gone_package").Gone().fit(FEATURES, [1.0, 2.0, 3.0, 4.0])
     signature = infer_signature(FEATURES, pd.Series([1.0], name="prediction"))
     with mlflow.start_run():
-        options = {"signature": signature, "serialization_format": "cloudpickle", "pip_requirements": ["gone-package==3.2.1"]}
+        options = {
+            "signature": signature,
+            "serialization_format": "cloudpickle",
+            "pip_requirements": ["gone-package==3.2.1"],
+        }
         version = mlflow.register_model(mlflow.sklearn.log_model(estimator, "model", **options).model_uri, model_name)
     monkeypatch.delitem(sys.modules, "gone_package")
     module.unlink()
     importlib.invalidate_caches()
-    with pytest.raises(ParameterError, match="package 'gone_package', which is not installed here. Add gone-package==3.2.1 to"):
+    with pytest.raises(
+        ParameterError, match="package 'gone_package', which is not installed here. Add gone-package==3.2.1 to"
+    ):
         score(version)

@@ -93,7 +93,9 @@ def test_a_bad_row_stops_a_stream_if_asked_to_and_is_told_as_in_a_batch(spark, s
     add(spark, source, 0, 4)
     stream(on_bad_rows="fail")
     spark.sql(f"INSERT INTO {source} VALUES (9, CAST('Infinity' AS DOUBLE))")
-    with pytest.raises(ParameterError, match="on_bad_rows='fail': .*scoring has rows that .*id=9: 'size' missing or infinite"):
+    with pytest.raises(
+        ParameterError, match="on_bad_rows='fail': .*scoring has rows that .*id=9: 'size' missing or infinite"
+    ):
         stream(on_bad_rows="fail")
     assert predicted(spark, schema) == expected(4)
     (mended,) = stream()

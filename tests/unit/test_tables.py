@@ -46,7 +46,10 @@ def test_a_file_or_folder_is_loaded_with_its_column_names_as_they_are(spark, sch
         for i in range(2):
             AWKWARD.iloc[2 * i : 2 * i + 2].to_parquet(source / f"part-{i}.parquet", index=False)
     made = make(source_path=str(source))
-    assert [(table["action"], table["rows"], table["columns"]) for table in made] == [("created", 4, 5), ("created", 4, 4)]
+    assert [(table["action"], table["rows"], table["columns"]) for table in made] == [
+        ("created", 4, 5),
+        ("created", 4, 4),
+    ]
     training = spark.table(f"{schema}.training").orderBy("Row Id").toPandas()
     assert_frame_equal(training, AWKWARD, check_dtype=False)
     assert spark.table(f"{schema}.scoring").columns == [name for name in AWKWARD if name != "Cultivar Class"]
@@ -56,7 +59,8 @@ def test_set_up_run_again_changes_nothing_and_other_data_replaces_its_tables(spa
     AWKWARD.to_csv(tmp_path / "one.csv", index=False)
     AWKWARD.assign(HUE=9).to_csv(tmp_path / "two.csv", index=False)
     actions = [
-        [table["action"] for table in make(source_path=str(tmp_path / name))] for name in ("one.csv", "one.csv", "two.csv")
+        [table["action"] for table in make(source_path=str(tmp_path / name))]
+        for name in ("one.csv", "one.csv", "two.csv")
     ]
     assert actions == [["created"] * 2, ["unchanged"] * 2, ["replaced"] * 2]
     assert {row["HUE"] for row in spark.table(f"{schema}.training").collect()} == {9}
@@ -93,7 +97,11 @@ def test_ids_on_both_sides_of_zero_are_told_from_duplicates_wherever_they_are(sp
 @pytest.mark.parametrize(
     ("change", "arguments", "message"),
     [
-        ({}, {"label_column": "cultivar class"}, "label_column='cultivar class': no such column; did you mean 'Cultivar Class'"),
+        (
+            {},
+            {"label_column": "cultivar class"},
+            "label_column='cultivar class': no such column; did you mean 'Cultivar Class'",
+        ),
         ({}, {"label_column": "Row Id"}, "label_column='Row Id': is the id_column too"),
         ({"Cultivar Class": None}, {}, "label_column='Cultivar Class': is null in every row"),
         ({"Cultivar Class": "a"}, {}, "label_column='Cultivar Class': has one class only, 'a'"),
@@ -101,7 +109,11 @@ def test_ids_on_both_sides_of_zero_are_told_from_duplicates_wherever_they_are(sp
         ({"Row Id": [1, 2, 2, 3]}, {}, "id_column='Row Id': has duplicates: 3 values for 4 rows, e.g. 2"),
         ({"Row Id": [1, None, 2, 3]}, {}, "id_column='Row Id': has 1 nulls among 4 rows"),
         ({"Probability": [1, 2, 3, 4]}, {"id_column": "Probability"}, "id_column='Probability': the predictions have"),
-        ({"prediction": [1, 2, 1, 2]}, {"label_column": "prediction"}, "label_column='prediction': the predictions have"),
+        (
+            {"prediction": [1, 2, 1, 2]},
+            {"label_column": "prediction"},
+            "label_column='prediction': the predictions have",
+        ),
         ({}, {"catalog": "nowhere"}, "catalog='nowhere': no such catalog; there are: spark_catalog"),
     ],
 )

@@ -23,7 +23,9 @@ def test_a_mode_means_a_server_and_its_registry_unless_another_is_named(local_di
     assert (chosen.tracking_uri, chosen.registry_uri) == tuple(local if name == "local" else name for name in expected)
 
 
-def test_an_experiment_is_made_once_with_its_artifacts_in_the_local_folder(local_dir, tracking_parameters, monkeypatch, tmp_path):
+def test_an_experiment_is_made_once_with_its_artifacts_in_the_local_folder(
+    local_dir, tracking_parameters, monkeypatch, tmp_path
+):
     monkeypatch.chdir(tmp_path)
     first, again = (tracking.configure(tracking_parameters(experiment_name="team/one")) for _ in range(2))
     assert first == again and first.experiment_name == "team/one"

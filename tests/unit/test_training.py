@@ -29,9 +29,7 @@ def tables_by_label(spark):
 @pytest.mark.parametrize("flavor", ["sklearn", "spark"])
 @pytest.mark.parametrize("kind", LABELS)
 def test_a_model_learns_and_tells_each_epoch_how_it_does(spark, tracking_servers, tables_by_label, flavor, kind):
-    data = split.load(
-        spark, tables_by_label[kind], label_column="the label", id_column="id", test_fraction=0.3, seed=1
-    )
+    data = split.load(spark, tables_by_label[kind], label_column="the label", id_column="id", test_fraction=0.3, seed=1)
     assert (len(data.numeric), len(data.categorical)) == (2, 2)
     with mlflow.start_run() as run:
         trained = training.fit(data, model_flavor=flavor, epochs=8, learning_rate=0.05, seed=3)
@@ -43,7 +41,9 @@ def test_a_model_learns_and_tells_each_epoch_how_it_does(spark, tracking_servers
     assert [point.step for point in history] == list(range(1, len(history) + 1))
     assert len(history) == 8 or flavor == "spark"
     assert history[-1].value < history[0].value
-    assert mlflow.get_run(run.info.run_id).data.metrics["val_log_loss"] == pytest.approx(trained.metrics["val_log_loss"])
+    assert mlflow.get_run(run.info.run_id).data.metrics["val_log_loss"] == pytest.approx(
+        trained.metrics["val_log_loss"]
+    )
 
     assert set(trained.signature.inputs.input_names()) == {"size.in cm", "Weight", "Shop Name", "city"}
     assert trained.signature.outputs.input_names() == ["prediction"]

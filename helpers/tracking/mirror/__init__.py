@@ -5,8 +5,8 @@ So nothing is lost if either is away or the process dies: the next call goes on 
 """
 
 from helpers.tracking.mirror.experiment import Failure, Pair, mirror_runs, pair, pending, runs
-from helpers.tracking.mirror.registration import model_in_copy
 from helpers.tracking.mirror.limits import LeftOut
+from helpers.tracking.mirror.registration import model_in_copy
 from helpers.tracking.mirror.run import Mirrored, MirrorError, mirror_run
 
 __all__ = [

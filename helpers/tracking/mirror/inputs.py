@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from helpers.tracking.mirror import limits
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import DatasetInput, Run
 
     from helpers.tracking.mirror.experiment import Pair
 
@@ -23,10 +23,10 @@ def copy(pair: Pair, source: Run, target: Run) -> list[limits.LeftOut]:
         (*limits.REFUSALS, "ENDPOINT_NOT_FOUND"),
     )
     left_out = [limits.LeftOut("dataset input", item.dataset.name, why) for item, why in refused]
-    for item in getattr(source.inputs, "model_inputs", None) or []:
-        left_out.append(limits.LeftOut("model input", item.model_id, "Azure Machine Learning has no logged models"))
-    return left_out
+    models = getattr(source.inputs, "model_inputs", None) or []
+    why = "Azure Machine Learning has no logged models"
+    return left_out + [limits.LeftOut("model input", model.model_id, why) for model in models]
 
 
-def _identity(item) -> tuple[str, str]:
+def _identity(item: DatasetInput) -> tuple[str, str]:
     return item.dataset.name, item.dataset.digest

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 import shutil
@@ -96,7 +95,7 @@ class BlobStorage:
             else:
                 shutil.copyfileobj(request.stream, target, _PIECE)
         file.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(temporary, file)
+        temporary.replace(file)
         # Kept as the client said it: x-ms-blob-content-md5 of Put Blob and Put Block List.
         self._md5[name] = request.headers.get("x-ms-blob-content-md5", "")
         return _answer(201, file)

@@ -66,7 +66,7 @@ class Operation:
             work()
         except OperationError as failure:
             self.error = failure.error
-        except Exception as failure:
+        except Exception as failure:  # noqa: BLE001
             traceback.print_exc()
             self.error = {"code": "InternalServerError", "message": f"{type(failure).__name__}: {failure}"}
         self._status = "Failed" if self.error else "Succeeded"

@@ -7,6 +7,7 @@ MLflow: https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -44,10 +45,8 @@ def answer(server: ModelServer, body: bytes, status_of_errors: int) -> Response:
     if status == 200:
         return json_answer(json.loads(answered)["predictions"])
     text = answered.decode(errors="replace")
-    try:
+    with contextlib.suppress(ValueError, KeyError, TypeError):
         text = json.loads(text)["message"]
-    except (ValueError, KeyError, TypeError):
-        pass
     failure = scoring_error(status_of_errors, "ModelError", text)
     failure.headers["ms-azureml-model-error-statuscode"] = str(status)
     failure.headers["ms-azureml-model-error-reason"] = "model_error"
