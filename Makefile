@@ -19,11 +19,12 @@ CANDIDATES = $(if $(filter file,$(origin PYTHON)),$(or $(PYTHONS_$*),$(PYTHONS))
 # Two processes, since a notebook keeps one core busy only; a file's tests share their servers, hence stay together.
 IN_TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-runtimes $(RUNTIMES:%=test-runtime-%) ui bench help
+.PHONY: run check test test-runtimes $(RUNTIMES:%=test-runtime-%) ui bench help
 
 help:
 	@echo "make run    run the jobs train_and_register and batch_score here"
-	@echo "make test   run the tests"
+	@echo "make test   run the checks and the tests"
+	@echo "make check  look at style, format and types only"
 	@echo "make bench  measure what is claimed about speed"
 	@echo "make test-runtimes   run what depends on Spark and MLflow with the packages of Databricks $(RUNTIMES)"
 	@echo "make ui     open MLflow's UI on what was run here"
@@ -32,7 +33,12 @@ run: $(INSTALLED)
 	@$(BIN)/python -m helpers.java
 	$(BIN)/python -m helpers.local_job train_and_register batch_score
 
-test: $(INSTALLED)
+check: $(INSTALLED)
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+	$(BIN)/mypy --no-error-summary
+
+test: $(INSTALLED) check
 	@$(BIN)/python -m helpers.java
 	$(BIN)/python -m pytest $(IN_TWO)
 
