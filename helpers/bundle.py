@@ -48,7 +48,7 @@ class Task:
     notebook : pathlib.Path or None
         For a notebook task.
     base_parameters : dict of str to str
-    condition : dict of str to str or None
+    condition : dict of str to str
         For a condition task: ``op``, ``left`` and ``right``.
     depends_on : dict of str to (str or None)
         Task key, with the outcome that a condition task must have had.
@@ -64,7 +64,7 @@ class Task:
     key: str
     notebook: Path | None
     base_parameters: dict[str, str]
-    condition: dict[str, str] | None
+    condition: dict[str, str]
     depends_on: dict[str, str | None]
     run_if: str
     max_retries: int
@@ -214,7 +214,7 @@ class Bundle:
             base_parameters={
                 name: as_text(value) for name, value in ((notebook or {}).get("base_parameters") or {}).items()
             },
-            condition={name: as_text(value) for name, value in condition.items()} if condition else None,
+            condition={name: as_text(value) for name, value in (condition or {}).items()},
             depends_on={before["task_key"]: before.get("outcome") for before in task.get("depends_on") or []},
             run_if=run_if,
             # -1 means without end, which nobody at a laptop wants.

@@ -74,16 +74,17 @@ def java_home() -> Path:
         If there is none; the message is one line that says what was seen and what to do.
     """
     seen = []
-    candidates = {"JAVA_HOME": None, "PATH": shutil.which("java")}
+    candidates: dict[str, Path] = {}
     if os.environ.get("JAVA_HOME"):
         candidates["JAVA_HOME"] = Path(os.environ["JAVA_HOME"], "bin", "java")
+    if on_path := shutil.which("java"):
+        candidates["PATH"] = Path(on_path)
     for where, executable in candidates.items():
-        found = installation(Path(executable)) if executable else None
+        found = installation(executable)
         if found and _fits(found[1]):
             # What JAVA_HOME names may be a wrapper (ours is): keep it, not what it wraps.
-            return Path(executable).parent.parent if where == "JAVA_HOME" else found[0]
-        if executable:
-            seen.append(f"{where} has Java {found[1]}" if found else f"{where} names {executable}, which does not run")
+            return executable.parent.parent if where == "JAVA_HOME" else found[0]
+        seen.append(f"{where} has Java {found[1]}" if found else f"{where} names {executable}, which does not run")
     seen_in_words = "; ".join(seen) or "no java in JAVA_HOME or on PATH"
     if _is_for_spark_3():
         raise JavaNotFound(

@@ -40,7 +40,8 @@ def table_folder(warehouse: Path, table: str) -> Path:
 
 
 def _warehouse(spark: SparkSession) -> Path:
-    return Path(spark.conf.get("spark.sql.warehouse.dir").removeprefix("file:"))
+    # Spark answers None to somebody only who gives it for a default.
+    return Path(spark.conf.get("spark.sql.warehouse.dir").removeprefix("file:"))  # type: ignore[union-attr]
 
 
 def register_tables(spark: SparkSession) -> None:
@@ -77,7 +78,7 @@ def new_table(spark: SparkSession, table: str) -> Iterator[None]:
     spark.sql(f"DROP TABLE IF EXISTS {table}")
     shutil.rmtree(folder, ignore_errors=True)
     yield
-    statement = spark.sql(f"SHOW CREATE TABLE {table}").first()[0]
+    statement = spark.sql(f"SHOW CREATE TABLE {table}").collect()[0][0]
     (folder / STATEMENT).write_text(re.sub(r"^LOCATION '.*'\n", "", statement, flags=re.M) + "\n")
     unfinished.unlink()
 

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,7 +139,7 @@ def _run_task(task: Task, job: JobResult, known: dict[str, Any], output: Path, d
     started = time.monotonic()
     known = known | {"task.name": task.key}
     try:
-        if task.condition:
+        if task.notebook is None:
             outcome = condition_holds(
                 task.condition["op"], resolve(task.condition["left"], known), resolve(task.condition["right"], known)
             )
@@ -148,7 +149,7 @@ def _run_task(task: Task, job: JobResult, known: dict[str, Any], output: Path, d
             references = known | {"task.run_id": f"{job.run_id}{attempt}", "task.execution_count": str(attempt)}
             # Job parameters win over a task's own: https://learn.microsoft.com/azure/databricks/jobs/job-parameters
             values = {name: resolve(value, references) for name, value in task.base_parameters.items()} | job.parameters
-            result = _run_attempt(task, attempt, values, output, deadline)
+            result = _run_attempt(task, task.notebook, attempt, values, output, deadline)
             result.seconds, result.attempts = time.monotonic() - started, attempt
             again = result.state == FAILED or (result.state == TIMEDOUT and task.retry_on_timeout)
             if not again or attempt > task.max_retries or (deadline and time.monotonic() > deadline):
@@ -189,27 +190,25 @@ def _state_before(task: Task, results: dict[str, TaskResult]) -> str | None:
     return NOT_RUN if any(bad) and task.run_if not in ("AT_LEAST_ONE_FAILED", "ALL_FAILED") else EXCLUDED
 
 
-def _run_attempt(task: Task, attempt: int, values: dict[str, str], output: Path, deadline: float | None) -> TaskResult:
+def _run_attempt(
+    task: Task, path: Path, attempt: int, values: dict[str, str], output: Path, deadline: float | None
+) -> TaskResult:
     import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
 
-    notebook = nbformat.read(task.notebook, as_version=4)
+    notebook = nbformat.read(path, as_version=4)
     stem = task.key if attempt == 1 else f"{task.key}-attempt-{attempt}"
     executed = output / f"{stem}.ipynb"
-    result = TaskResult(
-        SUCCESS,
-        executed_notebook=str(executed),
-        html=str(executed.with_suffix(".html")),
-        log=str(executed.with_suffix(".log")),
-    )
+    html_file, log_file = executed.with_suffix(".html"), executed.with_suffix(".log")
+    result = TaskResult(SUCCESS, executed_notebook=str(executed), html=str(html_file), log=str(log_file))
     seconds = task.timeout
     if deadline:
         remaining = max(deadline - time.monotonic(), 0)
         seconds = min(seconds, remaining) if seconds else remaining
     with (
         tempfile.TemporaryDirectory() as scratch,
-        result.log.open("wb") as log,
+        log_file.open("wb") as log,
         job_report.CellProgress(task.key, notebook) as progress,
     ):
         task_values = Path(scratch, "task_values.json")
@@ -223,7 +222,7 @@ def _run_attempt(task: Task, attempt: int, values: dict[str, str], output: Path,
             notebook,
             timeout=None,
             kernel_name="python3",
-            resources={"metadata": {"path": str(task.notebook.parent)}},
+            resources={"metadata": {"path": str(path.parent)}},
             coalesce_streams=True,
             on_cell_start=progress.on_cell_start,
             config=kernel_sockets(Path(scratch)),
@@ -243,7 +242,7 @@ def _run_attempt(task: Task, attempt: int, values: dict[str, str], output: Path,
         if task_values.exists():
             result.task_values = json.loads(task_values.read_text())
     nbformat.write(notebook, executed)
-    Path(result.html).write_text(_html(notebook, task.key), encoding="utf-8")
+    html_file.write_text(_html(notebook, task.key), encoding="utf-8")
     return result
 
 
@@ -378,7 +377,7 @@ def main(arguments: list[str] | None = None) -> int:
     for job in jobs:
         folder = output / job.key
         folder.mkdir(parents=True, exist_ok=True)
-        result = run_job(job, given, folder, lambda result, key=job.key: record(key, result))
+        result = run_job(job, given, folder, partial(record, job.key))
         if result.state != SUCCESS:
             break
     summary["state"] = result.state
@@ -389,9 +388,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _servers(jobs: list[Job], given: dict[str, str]) -> dict[str, str]:
     values = {name: given.get(name, default) for job in jobs for name, default in job.parameters.items()}
-    modes = (values.get(name, "auto") for name in ("tracking_mode", "model_registry"))
+    mode, registry = (values.get(name, "auto") for name in ("tracking_mode", "model_registry"))
     workspace = values.get("azureml_tracking_uri") or f"Azure ML workspace {values.get('azureml_workspace')}"
-    servers = tracking.servers(*modes, workspace)
+    servers = tracking.servers(mode, registry, workspace)
     return {"tracking_uri": servers.tracking_uri, "registry_uri": servers.registry_uri}
 
 

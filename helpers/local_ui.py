@@ -16,7 +16,7 @@ def main() -> None:
     store = runtime.local_dir() / "mlflow.db"
     if not store.exists():
         sys.exit(f"There is no local MLflow store ({store}) yet: `make run` makes it.")
-    address = tracking.servers("local", "local").tracking_uri
+    address = tracking.servers("local", "local", azureml_uri="").tracking_uri
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", address, *sys.argv[1:]]
     os.chdir(runtime.local_dir())
     os.execv(sys.executable, command)  # noqa: S606

@@ -38,16 +38,16 @@ def classification_metrics(
     import numpy as np
     from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support, roc_auc_score
 
-    labels, predictions = np.asarray(labels), np.asarray(predictions)
-    precision, recall, f1, _ = precision_recall_fscore_support(labels, predictions, average="weighted", zero_division=0)
+    actual, predicted = np.asarray(labels), np.asarray(predictions)
+    precision, recall, f1, _ = precision_recall_fscore_support(actual, predicted, average="weighted", zero_division=0)
     metrics = {
-        "accuracy_score": accuracy_score(labels, predictions),
+        "accuracy_score": accuracy_score(actual, predicted),
         "precision_score": precision,
         "recall_score": recall,
         "f1_score": f1,
     }
-    if probabilities is not None and set(labels.tolist()) == set(classes):
-        metrics["log_loss"] = log_loss(labels, probabilities, labels=list(classes))
+    if probabilities is not None and set(actual.tolist()) == set(classes):
+        metrics["log_loss"] = log_loss(actual, probabilities, labels=list(classes))
         scores = probabilities[:, 1] if len(classes) == 2 else probabilities
-        metrics["roc_auc"] = roc_auc_score(labels, scores, multi_class="ovr", average="weighted", labels=list(classes))
+        metrics["roc_auc"] = roc_auc_score(actual, scores, multi_class="ovr", average="weighted", labels=list(classes))
     return {name: float(value) for name, value in metrics.items()}

@@ -243,25 +243,25 @@ class Predictor:
             problem = F.lit(None).cast("string")
             return scored.select(*names, "prediction", found.alias(probability), problem.alias(PROBLEM))
         # Only where there can be one, since it goes through Python.
-        problem = [F.coalesce(*problems).alias("_type_problem")] if problems else []
+        type_problem = [F.coalesce(*problems).alias("_type_problem")] if problems else []
         if isinstance(engine.how, sql_engine.Translation):
             # A text that is missing is a category to all models that have a translation.
             numbers = [
                 name for name, kind in self.inputs.items() if kind.typeName() != "string" and name in rows.columns
             ]
             missing = [_missing(rows, numbers).alias("_missing")] * explain
-            scored = engine.how.transform(rows, [*kept, *missing, *problem])
+            scored = engine.how.transform(rows, [*kept, *missing, *type_problem])
             found, prediction = F.col(probability), F.col("prediction").cast(self.prediction_type)
             reason = F.concat_ws("", F.lit("a value is missing or infinite"), *(F.col("_missing") for _ in missing))
             failure = F.when(F.col("prediction").isNull(), reason)
         else:
-            scored = engine.how.transform(rows, [*kept, *problem], list(inputs.values()), each_class)
+            scored = engine.how.transform(rows, [*kept, *type_problem], list(inputs.values()), each_class)
             prediction, failure = self._prediction(), F.col(PROBLEM)
             found = nothing
             if self.gives_probabilities:
                 each = [F.col(f"p{number}") for number in range(len(self.classes))] if each_class else []
                 found = F.array(*each) if each_class else F.col(probability)
-        if problem:
+        if type_problem:
             failure = F.coalesce(F.col("_type_problem"), failure)
         return scored.select(*names, prediction.alias("prediction"), found.alias(probability), failure.alias(PROBLEM))
 
@@ -338,12 +338,13 @@ def load(model_uri: str) -> Predictor:
             "has no signature with named columns; log it with signature=infer_signature(<a pandas DataFrame>, …)",
         )
     answers, prediction_type = _answers(model_uri, signature.outputs)
-    classes, estimator = (model.metadata or {}).get("classes", []), None
+    classes = (model.metadata or {}).get("classes", [])
+    estimator: Any = None
     if "sklearn" in model.flavors and model.flavors["python_function"].get("predict_fn", "predict") == "predict":
         try:
             estimator = mlflow.sklearn.load_model(str(folder))
         except ModuleNotFoundError as error:
-            raise _missing_package(model_uri, folder, error.name, "here") from None
+            raise _missing_package(model_uri, folder, error.name or str(error), "here") from None
     # Those of a model of several outputs are a list of arrays.
     gives_probabilities = hasattr(estimator, "predict_proba") and hasattr(estimator.classes_, "tolist")
     return Predictor(
@@ -362,6 +363,7 @@ def load(model_uri: str) -> Predictor:
 
 def _answers(model_uri: str, outputs: Schema | None) -> tuple[dict[str, DataType], DataType]:
     """Return the types of the columns that a model gives, and of what is made of them."""
+    from mlflow.types import TensorSpec
     from pyspark.sql.types import ArrayType, BooleanType, DoubleType, LongType, StringType, StructField, StructType
 
     if outputs is None:
@@ -379,13 +381,14 @@ def _answers(model_uri: str, outputs: Schema | None) -> tuple[dict[str, DataType
             [StructField(f.name, f.dataType) for f in fields]
         )
     # infer_signature with an array as output records a tensor of this NumPy kind.
-    if len(outputs.inputs) > 1 or len(outputs.inputs[0].shape) > 2:
+    tensor, *others = [one for one in outputs.inputs if isinstance(one, TensorSpec)]
+    if others or len(tensor.shape) > 2:
         raise ParameterError(
             "model_name", model_uri, "has a signature of several tensors, or of one of more than two dimensions; "
             "log it with named columns as outputs"
         )  # fmt: skip
     kinds = {"f": DoubleType(), "i": LongType(), "u": LongType(), "b": BooleanType()}
-    kind, (_, *length) = kinds.get(outputs.inputs[0].type.kind, StringType()), outputs.inputs[0].shape
+    kind, (_, *length) = kinds.get(tensor.type.kind, StringType()), tensor.shape
     if not length or length == [1]:
         return {"prediction": kind}, kind
     if 1 < length[0] <= _MOST_COLUMNS:
@@ -425,6 +428,8 @@ def _missing_package(model_uri: str, folder: Path, package: str, where: str) -> 
 
 
 def _fits(found: DataType, wanted: DataType) -> bool:
+    from pyspark.sql.types import DecimalType
+
     width = ["boolean", "byte", "short", "integer", "long", "decimal", "float", "double"]
     if found == wanted:
         return True
@@ -432,5 +437,5 @@ def _fits(found: DataType, wanted: DataType) -> bool:
         return wanted.typeName() == "timestamp"
     if found.typeName() not in width or wanted.typeName() not in width[3:]:
         return False
-    whole = found.typeName() in width[1:5] or (found.typeName() == "decimal" and found.scale == 0)
+    whole = found.typeName() in width[1:5] or (isinstance(found, DecimalType) and found.scale == 0)
     return width.index(found.typeName()) < width.index(wanted.typeName()) or (whole and wanted.typeName() in _WHOLE[1:])

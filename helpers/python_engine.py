@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,7 +72,7 @@ class PythonEngine:
         -------
         pyspark.sql.DataFrame
             ``keep``, the answers, ``probability`` or ``p0``, ``p1``, … of a model that classifies, and
-            `helpers.worker_predictions.PROBLEM`: why there is no answer.
+            ``helpers.worker_predictions.PROBLEM``: why there is no answer.
         """
         answers = {name: kind.simpleString() for name, kind in self.answers.items()}
         if self.classes:
@@ -97,7 +97,7 @@ class PythonEngine:
             schema = schema.add(name, _parse_datatype_string(kind))
         archive = self._archive(rows)
 
-        def answer(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        def answer(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             # Pickled by value, since workers cannot import `helpers`.
             import sys
 

@@ -220,7 +220,7 @@ def workspace_user() -> str:
         If the workspace does not tell.
     """
     if _in_databricks():
-        return spark().sql("SELECT current_user()").first()[0]
+        return spark().sql("SELECT current_user()").collect()[0][0]
     from databricks.sdk.errors import DatabricksError
 
     try:
@@ -278,7 +278,8 @@ def spark_setting(spark: SparkSession, name: str, value: str) -> Iterator[None]:
     try:
         yield
     finally:
-        spark.conf.set(name, before)
+        # None would be the answer only if it had been given for a default.
+        spark.conf.set(name, before)  # type: ignore[arg-type]
 
 
 def uses_spark_connect(rows: DataFrame) -> bool:
@@ -315,9 +316,9 @@ def replace_table(
         # Atomic on Delta, with the old version kept in the table's history.
         writer.createOrReplace()
     else:
-        from helpers import local_catalog
+        from helpers import local_catalog, local_progress
 
-        with local_catalog.new_table(rows.sparkSession, table):
+        with local_catalog.new_table(rows.sparkSession, table), local_progress.of_spark(rows.sparkSession, table):
             writer.create()
 
 
@@ -377,6 +378,7 @@ def replace_partition(rows: DataFrame, table: str, column: str, value: str) -> N
         # One commit of Delta: https://learn.microsoft.com/azure/databricks/delta/selective-overwrite
         rows.withColumn(column, F.lit(value)).writeTo(table).overwrite(F.col(column) == value)
     else:
-        from helpers import local_catalog
+        from helpers import local_catalog, local_progress
 
-        local_catalog.replace_partition(rows, table, column, value)
+        with local_progress.of_spark(rows.sparkSession, table):
+            local_catalog.replace_partition(rows, table, column, value)

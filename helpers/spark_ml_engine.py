@@ -60,7 +60,7 @@ class SparkMLEngine:
         scored = model.transform(given)
         probabilities = F.lit(None).cast("array<double>")
         if "probability" in scored.columns:
-            probabilities = vector_to_array("probability")
+            probabilities = vector_to_array(F.col("probability"))
         return scored.select(*given.columns[: len(keep)], "prediction", probabilities.alias("probabilities"))
 
 

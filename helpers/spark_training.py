@@ -111,10 +111,11 @@ def predict(model: PipelineModel, split: Split) -> tuple[np.ndarray, np.ndarray,
     """Return labels, predictions and class probabilities of the held-out rows."""
     import numpy as np
     from pyspark.ml.functions import vector_to_array
+    from pyspark.sql import functions as F
 
     answers = (
         model.transform(split.held_out)
-        .select(quoted(split.label_column), "prediction", vector_to_array("probability").alias("probability"))
+        .select(quoted(split.label_column), "prediction", vector_to_array(F.col("probability")).alias("probability"))
         .toPandas()
     )
     return (

@@ -61,13 +61,12 @@ class Split:
     def log_input(self) -> None:
         """Log the table to the active run as a dataset input, with its name and number of rows."""
         import mlflow
+        from mlflow.data.spark_dataset import from_spark
 
         # MLflow asks whether the table is Delta, and Spark logs an error when it is not; and it
         # warns of integers, which matter in a model's signature and not here.
         with runtime.quiet("SQLQueryContextLogger"):
-            dataset = mlflow.data.from_spark(
-                self.rows, table_name=self.table, name=self.table, targets=self.label_column
-            )
+            dataset = from_spark(self.rows, table_name=self.table, name=self.table, targets=self.label_column)
             mlflow.log_input(dataset, context="training")
 
     def counts(self) -> pd.DataFrame:
@@ -202,7 +201,7 @@ def _features(rows: DataFrame, label_column: str, id_column: str) -> tuple[list[
 
     numeric, categorical, left_out = [], [], {}
     candidates = [field for field in rows.schema.fields if field.name not in (label_column, id_column)]
-    filled = rows.select([F.count(F.col(tables.quoted(field.name))) for field in candidates]).first()
+    filled = rows.select([F.count(F.col(tables.quoted(field.name))) for field in candidates]).collect()[0]
     for column, values in zip(candidates, filled, strict=True):
         if column.name.lower() in RESERVED:
             left_out[column.name] = "reserved name"

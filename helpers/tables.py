@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from helpers import runtime
 from helpers.ownership import MARK, is_marked
@@ -206,14 +206,14 @@ def check_id(rows: DataFrame, id_column: str) -> int:
     identifier = F.col(quoted(id_column))
     whole = kind.typeName() in ("byte", "short", "integer", "long")
     looked_at = [F.min(identifier), F.max(identifier)] if whole else [F.count_distinct(identifier)]
-    count, filled, *found = rows.select(F.count(F.lit(1)), F.count(identifier), *looked_at).first()
+    count, filled, *found = rows.select(F.count(F.lit(1)), F.count(identifier), *looked_at).collect()[0]
     if filled < count:
         raise ParameterError(
             "id_column", id_column, f"has {count - filled} nulls among {count} rows; it must have none"
         )
     distinct = _distinct(rows, identifier, count, *found) if whole else found[0]
     if distinct < count:
-        example = rows.groupBy(identifier).count().where("`count` > 1").first()[0]
+        example = rows.groupBy(identifier).count().where("`count` > 1").head(1)[0][0]
         raise ParameterError(
             "id_column",
             id_column,
@@ -226,12 +226,12 @@ def _distinct(rows: DataFrame, identifier: Column, count: int, lowest: int | Non
     """Count the different whole numbers."""
     from pyspark.sql import functions as F
 
-    if not count or highest - lowest > _SPARSE * count:
-        return rows.select(F.count_distinct(identifier)).first()[0]
+    if lowest is None or highest is None or highest - lowest > _SPARSE * count:
+        return rows.select(F.count_distinct(identifier)).collect()[0][0]
     # A bit for each number between the lowest and the highest: several times faster than a shuffle of all numbers.
     bits = F.bitmap_count(F.bitmap_construct_agg(F.bitmap_bit_position(identifier)))
     buckets = rows.groupBy(F.bitmap_bucket_number(identifier)).agg(bits.alias("different"))
-    return buckets.agg(F.sum("different")).first()[0]
+    return buckets.agg(F.sum("different")).collect()[0][0]
 
 
 def check_label(rows: DataFrame, label_column: str, id_column: str) -> dict:
@@ -259,7 +259,7 @@ def check_label(rows: DataFrame, label_column: str, id_column: str) -> dict:
         )
     label = F.col(quoted(label_column))
     labelled = rows.where(has_label(rows, label_column))
-    counts = dict(labelled.groupBy(label).count().limit(MAX_CLASSES + 1).collect())
+    counts: dict[Any, int] = dict(labelled.groupBy(label).count().limit(MAX_CLASSES + 1).collect())
     if not counts:
         raise ParameterError("label_column", label_column, "is null in every row")
     if len(counts) == 1:
@@ -363,7 +363,7 @@ def _make_table(rows: DataFrame, table: str, source: str) -> dict:
     columns = [F.col(quoted(column)) for column in rows.columns]
     # Decimal, because a sum of 64-bit hashes does not fit into 64 bits.
     total = F.sum(F.xxhash64(*columns).cast("decimal(38,0)"))
-    count, hashes = rows.select(F.count(F.lit(1)), total).first()
+    count, hashes = rows.select(F.count(F.lit(1)), total).collect()[0]
     content = f"{count} {hashes} {rows.schema.simpleString()}"
     fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
     old = properties(spark, table) if exists(spark, table) else {}

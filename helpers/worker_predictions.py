@@ -209,7 +209,7 @@ def answer(
         for name, kind in config["answers"]:
             columns[name] = _arrow_array(name, answers[name], kind, refused)
         nothing = pa.nulls(len(table), pa.string())
-        columns[PROBLEM] = nothing if problems is None else pa.array(problems, pa.string(), mask=~refused)
+        columns[PROBLEM] = nothing if problems is None else pa.array(problems, pa.string(), mask=problems == "")
         yield pa.RecordBatch.from_pydict(columns)
 
 

@@ -135,10 +135,10 @@ def _in_one_line(error: Exception, tried: str = "") -> AzureError:
     causes = list(_causes(error))
     code = re.search(r"AADSTS\d+", " ".join(map(str, causes)))
     if code:
-        cause = CAUSES.get(
+        meaning = CAUSES.get(
             code[0], f"see https://login.microsoftonline.com/error?code={code[0].removeprefix('AADSTS')}"
         )
-        return AzureError(f"Azure: sign-in{tried} refused ({code[0]}): {cause}. {DOCUMENTATION}", code=code[0])
+        return AzureError(f"Azure: sign-in{tried} refused ({code[0]}): {meaning}. {DOCUMENTATION}", code=code[0])
     for cause in causes:
         if isinstance(cause, (ServiceRequestError, ServiceResponseError)):
             return AzureError(f"Azure: {unreachable('Microsoft Entra ID', cause)}")

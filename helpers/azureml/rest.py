@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
     from azure.core.pipeline.policies import RetryPolicy
+    from azure.core.rest import HttpRequest, HttpResponse
 
 # The bound of every request, sign-in included: four attempts with 0, 1 and 2 s between them, or what
 # Retry-After says if that is no more than LONGEST_WAIT; 10 s to connect and 30 s to answer each, and none
 # begins after a minute. A job is better told than kept.
 LONGEST_WAIT = 20
-LIMITS = {
+LIMITS: dict[str, Any] = {
     "retry_total": 3,
     "retry_backoff_factor": 0.5,
     "timeout": 60,
@@ -79,7 +80,7 @@ class AzureRest:
         from azure.core.pipeline.policies import BearerTokenCredentialPolicy, HeadersPolicy
 
         self.base_url = base_url.rstrip("/")
-        self._client = PipelineClient(
+        self._client: PipelineClient[HttpRequest, HttpResponse] = PipelineClient(
             self.base_url,
             policies=[HeadersPolicy(), retry_policy(**LIMITS), BearerTokenCredentialPolicy(credential, scope)],
             **LIMITS,
@@ -147,7 +148,7 @@ class AzureRest:
         return AzureError("; ".join(part for part in (text, hint) if part), response.status_code, code)
 
 
-def unreachable(url: str, error: Exception) -> str:
+def unreachable(url: str, error: BaseException) -> str:
     """Return one line for a request that got no answer: the cause beneath the wrapping, and what to do."""
     reason = first_line(error)
     if "CERTIFICATE_VERIFY_FAILED" in reason:
@@ -164,7 +165,7 @@ def unreachable(url: str, error: Exception) -> str:
     return f"{url} cannot be reached{through} ({reason[:200]}); check network and firewall between here and there"
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, which is what one wants to read of Azure's."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 

@@ -56,7 +56,7 @@ class Workspace:
     def studio_url(self, page: str) -> str:
         """Return the address of a page of Azure Machine Learning studio, e.g. ``home``."""
         studio = STUDIO.get(self.cloud, "https://ml.azure.com")
-        subscription, group, name = _IN_URI.search(self.resource_id).groups()
+        subscription, group, name = _IN_URI.findall(self.resource_id)[0]
         return f"{studio}/{page}?wsid=/subscriptions/{subscription}/resourcegroups/{group}/workspaces/{name}"
 
 
@@ -99,7 +99,7 @@ def connect(p: SimpleNamespace) -> Workspace:
 
 def _resource_id(p: SimpleNamespace) -> str:
     if p.azureml_tracking_uri:
-        subscription, group, name = _IN_URI.search(p.azureml_tracking_uri).groups()
+        subscription, group, name = _IN_URI.findall(p.azureml_tracking_uri)[0]
     else:
         for parameter in ("azureml_subscription_id", "azureml_resource_group", "azureml_workspace"):
             if not getattr(p, parameter):
@@ -191,7 +191,7 @@ def _hand_to_mlflow(workspace: Workspace, credential: TokenCredential, cloud: An
     from azureml.mlflow._internal.service_context_loader import _AzureMLServiceContextLoader
     from azureml.mlflow._internal.utils import ServiceContext
 
-    subscription, group, name = _IN_URI.search(workspace.resource_id).groups()
+    subscription, group, name = _IN_URI.findall(workspace.resource_id)[0]
     context = ServiceContext(
         host_url=f"https://{workspace.tracking_uri.split('/')[2]}",
         subscription_id=subscription,

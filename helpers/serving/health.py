@@ -123,7 +123,8 @@ def check(
         The deployment that is asked. Empty: as the traffic says.
     """
     seconds: list[float] = []
-    answered, problems = Counter(), []
+    answered: Counter[str] = Counter()
+    problems = []
     for number in range(requests):
         place = number % len(known.rows)
         try:

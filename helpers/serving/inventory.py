@@ -35,7 +35,7 @@ def items(p: SimpleNamespace, model_name: str, force: bool) -> list[Item]:
     helpers.parameters.ParameterError, helpers.azureml.rest.AzureError, helpers.serving.ServingError
         If the workspace cannot be asked.
     """
-    found = []
+    found: list[Item] = []
     for endpoint in LocalEndpoint.all(runtime.endpoints_folder()):
         kept = "" if endpoint.model_name == model_name else OF_OTHERS
         found += _items(endpoint, "this machine", kept, force)

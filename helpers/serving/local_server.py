@@ -65,17 +65,17 @@ class ModelServer:
                 self.process = subprocess.Popen(
                     command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
                 )
-            self._wait_until_it_serves()
+            self._wait_until_it_serves(self.process)
             if self.state == "Succeeded" or b"ddress already in use" not in self.log.read_bytes():
                 break
         if self.state != "Succeeded":
             self.kill()
             self.state = "Failed"
 
-    def _wait_until_it_serves(self) -> None:
+    def _wait_until_it_serves(self, process: subprocess.Popen) -> None:
         ended = threading.Event()
         for _ in range(round(_START_SECONDS / _LOOK_SECONDS)):
-            if self.process.poll() is not None:
+            if process.poll() is not None:
                 return
             try:
                 with urllib.request.urlopen(f"http://{_HOST}:{self.port}/ping", timeout=5):
@@ -201,11 +201,11 @@ def serve(folder: Path, model_name: str) -> None:
                 status, content, name = endpoint.score(body, self.headers.get(DEPLOYMENT_HEADER, ""))
                 self._answer(status, content, {DEPLOYMENT_HEADER: name})
                 return
-            _, kind, *name = self.path.split("/")
+            _, kind, *names = self.path.split("/")
             if (self.command, kind) == ("PUT", "deployments"):
-                endpoint.deploy(*name, **json.loads(body))
+                endpoint.deploy(*names, **json.loads(body))
             elif (self.command, kind) == ("DELETE", "deployments"):
-                endpoint.delete(*name)
+                endpoint.delete(*names)
             elif (self.command, kind) == ("PUT", "traffic"):
                 endpoint.set_traffic(json.loads(body))
             self._answer(200, json.dumps(endpoint.state()).encode())

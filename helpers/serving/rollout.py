@@ -151,7 +151,7 @@ def roll_out(
     for name in others:
         show(f"{name}: deleting, it gets no requests any more")
         endpoint.delete_deployment(name)
-    return Rollout(new, True, plan.checks, endpoint.state())
+    return Rollout(new, True, plan.checks, _state_after(endpoint, new))
 
 
 def _replace(plan: _Plan, version: ModelVersion, before: EndpointState) -> Rollout:
@@ -175,7 +175,14 @@ def _replace(plan: _Plan, version: ModelVersion, before: EndpointState) -> Rollo
         name, number = old.model.rsplit("/", 1)
         endpoint.deploy(old.name, ModelVersion(name, number, 0), plan.show)
         raise ServingError(f"{error.message} {old.name} was put back in its place.", error.log) from None
-    return Rollout(new, True, plan.checks, endpoint.state())
+    return Rollout(new, True, plan.checks, _state_after(endpoint, new))
+
+
+def _state_after(endpoint: Endpoint, new: str) -> EndpointState:
+    state = endpoint.state()
+    if state is None:
+        raise ServingError(f"{new} was rolled out, and then endpoint {endpoint.name} is gone. Run this again.")
+    return state
 
 
 def _deploy(

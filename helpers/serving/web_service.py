@@ -69,6 +69,12 @@ class WebService(Endpoint):
                     raise
                 return None
 
+    def _there(self) -> dict[str, Any]:
+        found = self._find()
+        if found is None:
+            raise ServingError(f"Web service {self.name} is gone. Run this again, and it is made anew.")
+        return found
+
     def create(self, model_name: str) -> None:
         """Do nothing: it comes into being with its model."""
 
@@ -88,7 +94,7 @@ class WebService(Endpoint):
         self.wait(deployment, show)
 
     def wait(self, deployment: str, show: Callable[[str], Any] = print) -> None:
-        found = self._find()
+        found = self._there()
         show(f"  {self.name}: {found['state']}")
         if found["state"] != "Healthy":
             raise ServingError(f"Web service {self.name} is {found['state']}: {found['error']}")
@@ -119,7 +125,7 @@ class WebService(Endpoint):
             with explained(f"Web service {self.name} gives no key"):
                 # Its public calls ask for the key with each request.
                 key = self._client._mms_client.list_service_keys(self.name).primary_key
-            self._caller = self._find()["scoringUri"], key
+            self._caller = self._there()["scoringUri"], key
         url, key = self._caller
         return requests.post(
             url, data=body, headers=headers | {"Authorization": f"Bearer {key}"}, timeout=REQUEST_SECONDS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -71,17 +72,21 @@ def mirror_pending(p: SimpleNamespace) -> str:
     """
     if p.tracking_mode != "dual":
         return "Runs are mirrored to Azure ML with tracking_mode=dual only."
+    from tqdm import tqdm
+
     again = f"the next job or `{COMMAND} {p.experiment_name}` goes on"
     try:
         pair = experiments(p)
         chosen = mirror.pending(pair)[::-1]
         end = time.monotonic() + MOST_SECONDS
         lines = []
-        for outcome in mirror.mirror_runs(pair, chosen):
-            lines.append(describe(outcome))
-            if time.monotonic() > end and len(lines) < len(chosen):
-                lines.append(f"{len(chosen) - len(lines)} older runs are pending; {again}")
-                break
+        with tqdm(total=len(chosen), desc="mirror", unit=" runs", file=sys.stdout, disable=not chosen) as progress:
+            for outcome in mirror.mirror_runs(pair, chosen):
+                lines.append(describe(outcome))
+                progress.update()
+                if time.monotonic() > end and len(lines) < len(chosen):
+                    lines.append(f"{len(chosen) - len(lines)} older runs are pending; {again}")
+                    break
     # Any error, since this boundary keeps a finished training from failing, and the plugin raises plain Exceptions.
     except Exception as error:  # noqa: BLE001
         return f"Mirroring to Azure ML is pending; {again}. {first_line(error)}"

@@ -66,7 +66,7 @@ def items(servers: Tracking, model_name: str, registered_name: str, force: bool)
 
 def place(servers: Tracking, uri: str) -> str:
     """Return the name of a server, as it is called in a sentence."""
-    if uri.startswith("azureml"):
+    if servers.workspace and uri.startswith("azureml"):
         return f"Azure ML workspace {servers.workspace.name}"
     return {"databricks": "Databricks", "databricks-uc": "Unity Catalog"}.get(uri, uri)
 
@@ -74,7 +74,7 @@ def place(servers: Tracking, uri: str) -> str:
 def _places(servers: Tracking) -> list[tuple[str, str]]:
     """Return tracking URI and experiment: first the runs, then their copies, which would be made again."""
     found = [(servers.tracking_uri, servers.experiment_name)]
-    if servers.mirror_name:
+    if servers.workspace and servers.mirror_name:
         found.append((servers.workspace.tracking_uri, servers.mirror_name))
     return found
 
@@ -84,7 +84,8 @@ def _model(servers: Tracking, model_name: str, force: bool) -> tuple[list[Item],
     import mlflow
 
     where, client, best = place(servers, servers.registry_uri), mlflow.MlflowClient(), champion(model_name)
-    found, needed = [], {}
+    found: list[Item] = []
+    needed: dict[str, str] = {}
     for version in versions(model_name):
         item = _version_item(client, version, where, force, best)
         found.append(item)

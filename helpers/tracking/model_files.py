@@ -69,7 +69,8 @@ def _log_as_artifacts(save_model: Callable, model: Any, arguments: dict[str, Any
     import mlflow
     from mlflow.models import Model
 
-    run_id = mlflow.active_run().info.run_id
+    # As MLflow does where it logs a model itself.
+    run_id = (mlflow.active_run() or mlflow.start_run()).info.run_id
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, MODEL)
         save_model(model, str(folder), mlflow_model=Model(artifact_path=MODEL, run_id=run_id), **arguments)

@@ -100,7 +100,7 @@ class Tracking(Servers):
         helpers.azureml.rest.AzureError
             If this registry is Azure Machine Learning's and cannot be used now.
         """
-        if self.registry_uri == AZUREML:
+        if self.azureml_error and self.registry_uri == AZUREML:
             raise self.azureml_error
         return super().registered_model_name(model_name, catalog, schema)
 
@@ -139,7 +139,7 @@ class Tracking(Servers):
                 "experiment": f"experiments/id/{self.experiment_id}",
                 "run": f"runs/{run_id}",
             }
-            return self.workspace.studio_url(pages[page])
+            return self.workspace.studio_url(pages[page]) if self.workspace else ""
         experiment = f"experiments/{self.experiment_id}"
         pages = {"": "experiments", "models": "models", "experiment": experiment, "run": f"{experiment}/runs/{run_id}"}
         address = f"{runtime.workspace_url()}/ml" if uri.startswith("databricks") else f"{LOCAL_UI}/#"
@@ -221,7 +221,7 @@ def configure(p: SimpleNamespace, create: bool = True) -> Tracking:
         _prepare_local_store()
     with databricks_named():
         experiment = _experiment(chosen.tracking_uri, experiment_name, create)
-        if create:
+        if experiment and create:
             mlflow.set_experiment(experiment_id=experiment.experiment_id)
     return Tracking(
         chosen.tracking_uri,
@@ -292,6 +292,12 @@ def _experiment(tracking_uri: str, name: str, create: bool) -> Experiment | None
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         found = mlflow.get_experiment_by_name(name)
+        if found is None:
+            raise ParameterError(
+                "experiment_name",
+                name,
+                f"was made on {tracking_uri} and is gone again. Somebody else deletes it: name another one",
+            )
     if found.lifecycle_stage != "active":
         raise ParameterError(
             "experiment_name",

@@ -81,9 +81,10 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
         return client.create_experiment(name)
     except MlflowException as error:
         # Another process, or this one with a lost answer, has made it.
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+        found = client.get_experiment_by_name(name) if error.error_code == "RESOURCE_ALREADY_EXISTS" else None
+        if found is None:
             raise
-        return client.get_experiment_by_name(name).experiment_id
+        return found.experiment_id
 
 
 def runs(pair: Pair) -> list[Run]:

@@ -51,7 +51,8 @@ def tags(source: Mapping[str, str], there: Mapping[str, str]) -> tuple[dict[str,
     there : mapping of str to str
         Those that the copy has.
     """
-    wanted, left_out = {}, []
+    wanted: dict[str, str] = {}
+    left_out = []
     items = {key: value for key, value in source.items() if key not in _NOT_COPIED}
     # Room for the mirror's tags, for the parent, and for what the server sets itself.
     room = TAGS - len(names.OF_COPY | {"mlflow.parentRunId"} | {key for key in there if key not in items})
@@ -102,7 +103,7 @@ REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
 
 def send(
-    items: list[Any], log: Callable[[list[Any]], None], refusals: tuple[str, ...] = REFUSALS
+    items: list[Any], log: Callable[[list[Any]], object], refusals: tuple[str, ...] = REFUSALS
 ) -> list[tuple[Any, str]]:
     """Log items together; if they are refused, all but those that are to blame.
 

@@ -61,9 +61,11 @@ def _not_there(pair: Pair, copy_id: str, refused: list[tuple[Point, str]]) -> li
 
 def batches(histories: Iterable[Iterator[Point]]) -> Iterator[list[Point]]:
     """Pack the points of many metrics into requests that the server takes, each metric's in order."""
-    waiting, begun = iter(histories), collections.deque()
+    waiting = iter(histories)
+    begun: collections.deque[Iterator[Point]] = collections.deque()
     while True:
-        batch, names, unfinished = [], 0, []
+        batch: list[Point] = []
+        names, unfinished = 0, []
         while len(batch) < ROWS and names < NAMES:
             history = begun.popleft() if begun else next(waiting, None)
             if history is None:
