@@ -109,6 +109,6 @@ def test_packages_are_installed_in_a_skipped_cell_with_the_pins_of_the_requireme
 
 
 def test_links_between_notebooks_lead_somewhere(path):
-    targets = re.findall(r"\]\(([^)]+\.ipynb)\)", "\n".join(cell.source for cell in read(path).cells))
+    targets = re.findall(r"\]\(([^):]+\.ipynb)\)", "\n".join(cell.source for cell in read(path).cells))
     assert targets
     assert all((path.parent / target).is_file() for target in targets)

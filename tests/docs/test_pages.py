@@ -1,0 +1,61 @@
+"""What README and the guides say can be done: links lead somewhere, commands exist, both languages agree."""
+
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+
+from helpers import local_job, parameters
+from tests.docs.pages import parse
+
+ROOT = Path(__file__).parents[2]
+JAPANESE = ROOT / "docs" / "README.ja.md"
+PAGES = [ROOT / "README.md", JAPANESE, *sorted((ROOT / "docs" / "guide").glob("*.md"))]
+
+of_each_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+
+
+def read(path):
+    return path.read_text(encoding="utf-8")
+
+
+@of_each_page
+def test_a_link_to_a_file_leads_to_one(path):
+    targets = [link.split("#")[0] for link in parse(read(path)).links if not link.startswith(("https:", "#"))]
+    assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+@of_each_page
+def test_a_make_command_has_its_target(path):
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    commands = [*re.findall(r"`(make [^`]+)`", read(path)), *parse(read(path)).commands]
+    named = [command.split()[1] for command in commands if command.startswith("make ")]
+    assert [name for name in named if name not in targets and not name.startswith("test-runtime-")] == []
+
+
+@of_each_page
+def test_a_job_and_each_of_its_parameters_exist(path):
+    bundle = local_job.Bundle(ROOT)
+    for command in parse(read(path)).commands:
+        _, _, arguments = command.partition("-m helpers.local_job ")
+        if arguments:
+            keys = itertools.takewhile(lambda word: not word.startswith("--"), arguments.split())
+            declared = {name for key in keys for name in bundle.job(key).parameters}
+            assert set(re.findall(r"--param (\w+)=", arguments)) <= declared, command
+
+
+def test_a_parameter_that_is_set_in_a_sentence_exists():
+    for path in PAGES:
+        named = re.findall(r"`(\w+)=[^`]*`", read(path))
+        assert [name for name in named if name not in parameters.FIELDS and name != "PYTHON"] == [], path.name
+
+
+def test_the_japanese_page_says_the_same_as_the_english_one():
+    english, japanese = parse(read(PAGES[0])), parse(read(JAPANESE))
+    assert japanese.headings == english.headings
+    assert japanese.blocks == english.blocks
+    assert japanese.tables == english.tables
+    moved = [link if link.startswith(("https:", "#")) else f"../{link}" for link in english.links]
+    moved = [link.replace("../docs/README.ja.md", "../README.md").replace("../docs/", "") for link in moved]
+    assert japanese.links == sorted(moved)

@@ -1,0 +1,55 @@
+"""``make ui``: MLflow's own pages, on what was run here."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+from mlflow import MlflowClient
+
+from tests.azureml.stand_in import plain_environment
+
+SECONDS_TO_START = 60
+
+
+def start(folder, *options):
+    environment = plain_environment() | {"BUNDLE_LOCAL_DIR": str(folder), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    command = [sys.executable, "-m", "helpers.local_ui", *options]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def experiments(port):
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=9")
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=5) as answer:
+        return [experiment["name"] for experiment in json.load(answer)["experiments"]]
+
+
+def test_the_ui_shows_the_experiments_of_the_local_store(tmp_path):
+    MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").create_experiment("seen in the UI")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = start(tmp_path, "--port", str(port), "--workers", "1")
+    try:
+        end, found = time.monotonic() + SECONDS_TO_START, None
+        while found is None and server.poll() is None and time.monotonic() < end:
+            try:
+                found = experiments(port)
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+        assert found is not None and "seen in the UI" in found
+        assert server.poll() is None
+    finally:
+        server.terminate()
+        server.wait()
+        server.stdout.close()
+
+
+def test_without_a_store_it_says_what_makes_one(tmp_path):
+    server = start(tmp_path)
+    said, _ = server.communicate(timeout=SECONDS_TO_START)
+    assert server.returncode == 1 and "`make run` makes it" in said and not list(tmp_path.iterdir())
