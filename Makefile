@@ -19,7 +19,7 @@ CANDIDATES = $(if $(filter file,$(origin PYTHON)),$(or $(PYTHONS_$*),$(PYTHONS))
 # Two processes, since a notebook keeps one core busy only; a file's tests share their servers, hence stay together.
 IN_TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run check test test-runtimes $(RUNTIMES:%=test-runtime-%) ui bench help
+.PHONY: run check test test-runtimes $(RUNTIMES:%=test-runtime-%) ui bench docs help
 
 help:
 	@echo "make run    run the jobs train_and_register and batch_score here"
@@ -28,6 +28,7 @@ help:
 	@echo "make bench  measure what is claimed about speed"
 	@echo "make test-runtimes   run what depends on Spark and MLflow with the packages of Databricks $(RUNTIMES)"
 	@echo "make ui     open MLflow's UI on what was run here"
+	@echo "make docs   run the jobs and make the site of the notebooks, the guide and the reference"
 
 run: $(INSTALLED)
 	@$(BIN)/python -m helpers.java
@@ -55,10 +56,25 @@ bench: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks.mirror --calls 2000
 	$(BIN)/python -m tests.benchmarks.scoring
 
+docs: $(INSTALLED) $(VENV)-docs/installed
+	@$(BIN)/python -m helpers.java
+	$(BIN)/python -m docs.executed_notebooks
+	rm -rf docs/_build docs/api/modules
+	$(VENV)-docs/bin/python -m sphinx --quiet -W --keep-going -d docs/_build/doctrees docs docs/_build/html
+	@$(VENV)-docs/bin/python -m pytest -c /dev/null -q --tb no -p no:cacheprovider --check-links --check-anchors \
+	  --check-links-ignore 'https?://.*' docs/_build/html >docs/_build/links.txt; \
+	  status=$$?; grep -E '^(FAILED|ERROR|[0-9]+ )' docs/_build/links.txt; exit $$status
+	@echo "The site: docs/_build/html/index.html"
+
 $(INSTALLED): requirements.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 13) or sys.exit("Python %d.%d cannot be used: 3.10 to 3.13 can. Try: make $(MAKECMDGOALS) PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement requirements.txt
+	@touch $@
+
+$(VENV)-docs/installed: docs/requirements.txt $(INSTALLED)
+	$(BIN)/python -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --disable-pip-version-check --quiet --requirement docs/requirements.txt
 	@touch $@
 
 # PySpark has no wheel, and the setuptools that pip would fetch to build one is too new for Spark 3.

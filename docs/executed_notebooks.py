@@ -1,0 +1,68 @@
+"""Run the jobs here, from a clean state, and keep their notebooks as pages of the site.
+
+python -m docs.executed_notebooks
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from helpers import local_job
+from helpers.bundle import Bundle
+from helpers.serving.local_endpoint import LocalEndpoint
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCAL = ROOT / ".local" / "docs"
+PAGES = ROOT / "docs" / "notebooks"
+# In the order of the notebooks' numbers; clean_up lists what the others made and, without dry_run=false, keeps it.
+JOBS = ("train_and_register", "batch_score", "deploy_endpoint", "clean_up")
+
+
+def main() -> int:
+    """Run the jobs and write the pages.
+
+    Returns
+    -------
+    int
+        Exit status: that of the job runner, and no page is replaced unless all jobs succeeded.
+    """
+    # Versions start at 1 and nothing is found unchanged: the pages show what a newcomer's first run shows.
+    _end_endpoints()
+    shutil.rmtree(LOCAL, ignore_errors=True)
+    os.environ["BUNDLE_LOCAL_DIR"] = str(LOCAL)
+    output = LOCAL / "jobs" / "docs"
+    try:
+        status = local_job.main([*JOBS, "--output", str(output)])
+    finally:
+        _end_endpoints()
+    if status == 0:
+        _write_pages(json.loads((output / "summary.json").read_text(encoding="utf-8")))
+    return status
+
+
+def _end_endpoints() -> None:
+    """End the endpoints of this run or of one that was killed: they outlive the notebooks that made them."""
+    for endpoint in LocalEndpoint.all(LOCAL / "endpoints"):
+        endpoint.delete()
+
+
+def _write_pages(summary: dict[str, Any]) -> None:
+    shutil.rmtree(PAGES, ignore_errors=True)
+    PAGES.mkdir()
+    bundle = Bundle(ROOT)
+    for key, result in summary["jobs"].items():
+        names = {task.key: task.notebook.name for task in bundle.job(key).tasks if task.notebook}
+        for task, done in result["tasks"].items():
+            if done["executed_notebook"]:
+                text = Path(done["executed_notebook"]).read_text(encoding="utf-8")
+                # Where this clone is means nothing to a reader, and would differ in each build.
+                (PAGES / names[task]).write_text(text.replace(str(ROOT), "…"), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
