@@ -68,8 +68,13 @@ docs: $(INSTALLED) $(VENV)-docs/installed
 
 $(INSTALLED): requirements.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 13) or sys.exit("Python %d.%d cannot be used: 3.10 to 3.13 can. Try: make $(MAKECMDGOALS) PYTHON=python3.12" % v)'
+	@echo "Installing requirements.txt into $(VENV): one to two minutes"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile --requirement requirements.txt
+# What pip would do on one core. A file that cannot be compiled is one that nothing imports.
+	-$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib
+	@$(BIN)/python -m helpers.java
+	$(BIN)/python -m helpers.local_class_data
 	@touch $@
 
 $(VENV)-docs/installed: docs/requirements.txt $(INSTALLED)
@@ -84,4 +89,6 @@ $(RUNTIMES:%=$(VENV)-runtimes/%/installed): $(VENV)-runtimes/%/installed: tests/
 	  exit 1
 	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet $$(grep -E '^(setuptools|wheel)==' $<)
 	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --no-build-isolation --requirement $<
+	@$(@D)/bin/python -m helpers.java
+	$(@D)/bin/python -m helpers.local_class_data
 	@touch $@

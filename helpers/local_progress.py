@@ -42,6 +42,8 @@ def of_spark(spark: SparkSession, what: str) -> Iterator[None]:
         finally:
             ended.set()
             watcher.join()
+        # The last tasks have ended since the last look.
+        bar.update(bar.total - bar.n)
 
 
 def _watch(context: SparkContext, bar: tqdm, ended: threading.Event) -> None:

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers import java, local_catalog
+from helpers import java, local_catalog, local_class_data
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-def start(local_dir: Path, master: str = "local[*]") -> SparkSession:
+def start(local_dir: Path, master: str = "local[*]", java_options: str | None = None) -> SparkSession:
     """Start Spark, with its tables under ``local_dir``/warehouse.
 
     Parameters
@@ -25,6 +25,8 @@ def start(local_dir: Path, master: str = "local[*]") -> SparkSession:
     master : str, default "local[*]"
         All cores in one process; ``local-cluster[2,1,1024]`` is two executors, as on a cluster.
         https://spark.apache.org/docs/latest/submitting-applications.html#master-urls
+    java_options : str, optional
+        More options for the JVM. Those of `helpers.local_class_data` if there are none.
 
     Raises
     ------
@@ -41,6 +43,8 @@ def start(local_dir: Path, master: str = "local[*]") -> SparkSession:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     local_dir.mkdir(parents=True, exist_ok=True)
     log = local_dir / "spark.log"
+    if java_options is None:
+        java_options = local_class_data.java_options()
     builder = (
         SparkSession.builder.appName("azureml_mlflow")
         .master(master)
@@ -59,7 +63,10 @@ def start(local_dir: Path, master: str = "local[*]") -> SparkSession:
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.memory", "2g")
         # Arrow needs both on Java 24 and later; Spark has older ones ignore what they do not know.
-        .config("spark.driver.extraJavaOptions", "--sun-misc-unsafe-memory-access=allow -Dio.netty.noUnsafe=false")
+        .config(
+            "spark.driver.extraJavaOptions",
+            f"--sun-misc-unsafe-memory-access=allow -Dio.netty.noUnsafe=false {java_options}",
+        )
         .config("spark.sql.shuffle.partitions", "4")
         .config("spark.ui.enabled", "false")
     )

@@ -54,14 +54,12 @@ def dbutils() -> Any:
 def local_dir() -> Path:
     """Return the folder of all local state: MLflow's store, the warehouse, executed notebooks.
 
-    ``.local`` in the bundle, or the environment variable ``BUNDLE_LOCAL_DIR``.
+    ``.local`` in the bundle, or the environment variable ``BUNDLE_LOCAL_DIR``. On Databricks, where the files of
+    a bundle cannot be written, a folder of the driver, which goes with the cluster.
     """
+    if _in_databricks():
+        return Path(tempfile.gettempdir(), "azureml_mlflow")
     return Path(os.environ.get("BUNDLE_LOCAL_DIR") or BUNDLE_ROOT / ".local").resolve()
-
-
-def endpoints_folder() -> Path:
-    """Return the folder of the endpoints on this machine; on Databricks it goes with the cluster."""
-    return Path(tempfile.gettempdir(), "azureml_mlflow_endpoints") if _in_databricks() else local_dir() / "endpoints"
 
 
 def spark() -> SparkSession:

@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from helpers import local_class_data
 from tests.azureml.databricks_stand_in import DatabricksStandIn
 from tests.azureml.stand_in import AzureMLStandIn
 
 # Less compilation by the JVM: tests run each query once.
 LITTLE_COMPILATION = "-XX:TieredStopAtLevel=1"
-# Loads what most notebooks do, then waits for the JVM to write its archive of classes.
-USE_SPARK = """
-import sys
-from helpers import local_spark
-from pathlib import Path
-spark = local_spark.start(Path(sys.argv[1]))
-spark.range(100).selectExpr("id % 7 AS k", "id").groupBy("k").count().write.parquet(sys.argv[1] + "/rows")
-spark.read.parquet(sys.argv[1] + "/rows").toPandas()
-jvm = spark.sparkContext._gateway.proc
-spark.stop()
-jvm.stdin.close()
-jvm.wait()
-"""
+# … and the archive of Spark's classes that `make` made. PySpark takes these for what the session says.
+QUICK_JVM = f"{LITTLE_COMPILATION} {local_class_data.java_options()}"
 _numbers = itertools.count()
 
 
@@ -38,32 +25,14 @@ def local_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("local")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("BUNDLE_LOCAL_DIR", str(folder))
-        environment.setenv("PYSPARK_SUBMIT_ARGS", _submit_arguments(LITTLE_COMPILATION))
+        environment.setenv("PYSPARK_SUBMIT_ARGS", f'--driver-java-options "{QUICK_JVM}" pyspark-shell')
         yield folder
 
 
-def _submit_arguments(java_options: str) -> str:
-    return f'--driver-java-options "{java_options}" pyspark-shell'
-
-
 @pytest.fixture(scope="session")
-def quick_jvm(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Options with which the JVM of each notebook starts in about half the time.
-
-    It maps Spark's classes from an archive instead of loading them from jars one by one:
-    https://docs.oracle.com/en/java/javase/17/vm/class-data-sharing.html
-    """
-    folder = tmp_path_factory.mktemp("jvm")
-    archive = folder / "spark.jsa"
-    options = f"{LITTLE_COMPILATION} -XX:ArchiveClassesAtExit={archive}"
-    subprocess.run(
-        [sys.executable, "-c", USE_SPARK, str(folder / "local")],
-        cwd=Path(__file__).parents[1],
-        env=os.environ | {"PYSPARK_SUBMIT_ARGS": _submit_arguments(options)},
-        check=True,
-        capture_output=True,
-    )
-    return f"{LITTLE_COMPILATION} -XX:SharedArchiveFile={archive}"
+def quick_jvm() -> str:
+    """Options with which the JVM of each notebook starts in less than half the time."""
+    return QUICK_JVM
 
 
 @pytest.fixture(scope="session")

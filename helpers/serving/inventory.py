@@ -36,7 +36,7 @@ def items(p: SimpleNamespace, model_name: str, force: bool) -> list[Item]:
         If the workspace cannot be asked.
     """
     found: list[Item] = []
-    for endpoint in LocalEndpoint.all(runtime.endpoints_folder()):
+    for endpoint in LocalEndpoint.all(runtime.local_dir() / "endpoints"):
         kept = "" if endpoint.model_name == model_name else OF_OTHERS
         found += _items(endpoint, "this machine", kept, force)
     if names_workspace(p):

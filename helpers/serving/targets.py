@@ -38,7 +38,7 @@ def open_endpoint(p: SimpleNamespace, version: ModelVersion) -> tuple[Endpoint, 
     """
     kind = target(p)
     if kind == "local":
-        folder = runtime.endpoints_folder()
+        folder = runtime.local_dir() / "endpoints"
         return LocalEndpoint(p.endpoint_name or endpoint_name(version.name, str(folder)), folder), version
     if kind == "aks" and not p.aks_compute:
         raise ParameterError("aks_compute", "", "is needed for endpoint_target=aks: the name of the attached cluster")
