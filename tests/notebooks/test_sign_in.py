@@ -19,7 +19,7 @@ def test_a_job_with_a_wrong_secret_ends_before_any_table_with_one_line_that_says
     told = [line for line in job.stdout.splitlines() if "AADSTS7000215" in line]
     # The first attempt, and the one that databricks.yml asks for.
     assert len(told) == 2 and all("AzureError: Azure: sign-in with" in line for line in told)
-    assert "MLflow: tracking server" in told[0]
+    assert "Point MLflow there" in told[0]
     executed = json.loads((tmp_path / "output" / "train_and_register" / "setup.ipynb").read_text())
     outputs = [output for cell in executed["cells"] for output in cell.get("outputs", [])]
     errors = [output for output in outputs if output["output_type"] == "error"]
