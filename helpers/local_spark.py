@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from helpers import java, local_catalog, local_class_data
 
@@ -80,6 +81,9 @@ def start(local_dir: Path, master: str = "local[*]", java_options: str | None = 
         raise RuntimeError(
             f"Spark did not start with the Java in {os.environ['JAVA_HOME']}: {' '.join(last_words)} (all of it: {log})"
         ) from None
+    # A kernel that ends ends its children first, and goes on waiting for one whose end nobody has asked for.
+    gateway: Any = spark.sparkContext._gateway
+    threading.Thread(target=gateway.proc.wait, daemon=True).start()
     local_catalog.register_tables(spark)
     return spark
 

@@ -1,0 +1,10 @@
+"""What `make test` runs."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_each_folder_of_tests_is_among_those_that_are_run(pytestconfig):
+    folders = {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
+    assert folders == set(pytestconfig.getini("testpaths"))
