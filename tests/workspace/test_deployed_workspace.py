@@ -26,6 +26,8 @@ def deployed(cluster):
 def jobs(cluster, deployed, azureml_parameters):
     """All jobs of the bundle, one after the other; what their tasks did."""
     root, _ = deployed
+    # Other tests register breast_cancer in the same stand-in.
+    azureml_parameters = azureml_parameters | {"model_name": "tumour"}
     endpoint = {"endpoint_target": "local", "health_requests": "3", "rollout_steps": "100"}
     executed = deployed_job.run(cluster, root, "train_and_register", **azureml_parameters, **EPOCHS)
     executed |= deployed_job.run(cluster, root, "batch_score", **azureml_parameters)
@@ -38,10 +40,10 @@ def test_the_jobs_of_a_deployed_bundle_hand_over_what_one_task_found_to_the_next
     assert list(jobs) == ["setup", "train", "register", "score", "deploy_endpoint", "clean_up"]
     run_id = jobs["train"].task_values["run_id"]
     assert f"run {run_id}" in jobs["register"].shown
-    assert jobs["register"].task_values == {"model_name": "breast_cancer", "model_version": "1", "promoted": True}
+    assert jobs["register"].task_values == {"model_name": "tumour", "model_version": "1", "promoted": True}
     scored = jobs["score"].task_values
     assert (scored["batch_id"], scored["rows_scored"], scored["model_version"]) == (deployed_job.RUN_ID, 569, "1")
-    assert jobs["deploy_endpoint"].task_values["deployment"] == "breast-cancer-1"
+    assert jobs["deploy_endpoint"].task_values["deployment"] == "tumour-1"
     assert jobs["clean_up"].task_values == {"deleted": 8}
     run = mlflow.MlflowClient(tracking_uri=databricks.url).get_run(run_id)
     assert run.data.params["epochs"] == "3" and run.info.lifecycle_stage == "deleted"
