@@ -23,7 +23,8 @@ def java_options() -> str:
 
     A JVM looks whether the archive was made by its like from the same jars, and does without it otherwise.
     """
-    return f"-XX:SharedArchiveFile={ARCHIVE} -Xlog:cds=off -Xlog:cds+dynamic=off" if ARCHIVE.exists() else ""
+    # Spark splits the options at spaces, which the path may have, too.
+    return f"-XX:SharedArchiveFile='{ARCHIVE}' -Xlog:cds=off -Xlog:cds+dynamic=off" if ARCHIVE.exists() else ""
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
     ARCHIVE.parent.mkdir(parents=True, exist_ok=True)
     draft = ARCHIVE.with_suffix(f".{os.getpid()}")
     with tempfile.TemporaryDirectory() as folder:
-        spark = local_spark.start(Path(folder), java_options=f"-XX:ArchiveClassesAtExit={draft}")
+        spark = local_spark.start(Path(folder), java_options=f"-XX:ArchiveClassesAtExit='{draft}'")
         _load_classes(spark)
         gateway: Any = spark.sparkContext._gateway
         spark.stop()
