@@ -31,8 +31,8 @@ help:
 	@echo "make docs   run the jobs and make the site of the notebooks, the guide and the reference"
 
 run: $(INSTALLED)
-	@$(BIN)/python -m helpers.java
-	$(BIN)/python -m helpers.local_job train_and_register batch_score
+	@$(BIN)/python -m helpers.laptop.java
+	$(BIN)/python -m helpers.jobs.run train_and_register batch_score
 
 check: $(INSTALLED)
 	$(BIN)/ruff check --quiet .
@@ -40,24 +40,24 @@ check: $(INSTALLED)
 	$(BIN)/mypy --no-error-summary
 
 test: $(INSTALLED) check
-	@$(BIN)/python -m helpers.java
+	@$(BIN)/python -m helpers.laptop.java
 	$(BIN)/python -m pytest $(IN_TWO)
 
 test-runtimes: $(RUNTIMES:%=test-runtime-%)
 
 $(RUNTIMES:%=test-runtime-%): test-runtime-%: $(VENV)-runtimes/%/installed
-	@$(VENV)-runtimes/$*/bin/python -m helpers.java
+	@$(VENV)-runtimes/$*/bin/python -m helpers.laptop.java
 	$(VENV)-runtimes/$*/bin/python -m pytest -rA --show-capture=no --disable-warnings $(RUNTIME_TESTS)
 
 ui: $(INSTALLED)
-	$(BIN)/python -m helpers.local_ui
+	$(BIN)/python -m helpers.jobs.ui
 
 bench: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks.mirror --calls 2000
 	$(BIN)/python -m tests.benchmarks.scoring
 
 docs: $(INSTALLED) $(VENV)-docs/installed
-	@$(BIN)/python -m helpers.java
+	@$(BIN)/python -m helpers.laptop.java
 	$(BIN)/python -m docs.executed_notebooks
 	rm -rf docs/_build docs/api/modules
 	$(VENV)-docs/bin/python -m sphinx --quiet -W --keep-going -d docs/_build/doctrees docs docs/_build/html
@@ -73,8 +73,8 @@ $(INSTALLED): requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile --requirement requirements.txt
 # What pip would do on one core. A file that cannot be compiled is one that nothing imports.
 	-$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib
-	@$(BIN)/python -m helpers.java
-	$(BIN)/python -m helpers.local_class_data
+	@$(BIN)/python -m helpers.laptop.java
+	$(BIN)/python -m helpers.laptop.class_data
 	@touch $@
 
 $(VENV)-docs/installed: docs/requirements.txt $(INSTALLED)
@@ -89,6 +89,6 @@ $(RUNTIMES:%=$(VENV)-runtimes/%/installed): $(VENV)-runtimes/%/installed: tests/
 	  exit 1
 	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet $$(grep -E '^(setuptools|wheel)==' $<)
 	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --no-build-isolation --requirement $<
-	@$(@D)/bin/python -m helpers.java
-	$(@D)/bin/python -m helpers.local_class_data
+	@$(@D)/bin/python -m helpers.laptop.java
+	$(@D)/bin/python -m helpers.laptop.class_data
 	@touch $@

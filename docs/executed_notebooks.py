@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from helpers import local_job
-from helpers.bundle import Bundle
+from helpers.jobs import run as local_job
+from helpers.jobs.bundle import Bundle
 from helpers.serving.local_endpoint import LocalEndpoint
 
 ROOT = Path(__file__).resolve().parent.parent

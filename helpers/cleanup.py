@@ -9,11 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers import runtime, tables
+from helpers import runtime
 from helpers.azureml.rest import first_line
+from helpers.data import tables
 from helpers.ownership import NOT_OURS, Item, is_marked
 from helpers.parameters import CLEAN_UP_KINDS
-from helpers.tracking import Tracking, made
+from helpers.tracking import Tracking
+from helpers.tracking import inventory as made
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,8 +17,8 @@ from types import SimpleNamespace
 
 from helpers import parameters
 from helpers.azureml.rest import AzureError, first_line
-from helpers.local_dbutils import PARAMETER_PREFIX
-from helpers.local_job import assignment
+from helpers.jobs.run import assignment
+from helpers.laptop.dbutils import PARAMETER_PREFIX
 from helpers.parameters import ParameterError
 
 

@@ -21,7 +21,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from helpers import parameters as declared
-from helpers.local_dbutils import PARAMETER_PREFIX, TASK_VALUES_FILE, LocalDbutils
+from helpers.laptop.dbutils import PARAMETER_PREFIX, TASK_VALUES_FILE, LocalDbutils
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -71,7 +71,7 @@ def spark() -> SparkSession:
     active = SparkSession.getActiveSession()
     if active is not None:
         return active
-    from helpers import local_spark
+    from helpers.laptop import spark as local_spark
 
     return local_spark.start(local_dir())
 
@@ -314,7 +314,8 @@ def replace_table(
         # Atomic on Delta, with the old version kept in the table's history.
         writer.createOrReplace()
     else:
-        from helpers import local_catalog, local_progress
+        from helpers.laptop import catalog as local_catalog
+        from helpers.laptop import progress as local_progress
 
         with local_catalog.new_table(rows.sparkSession, table), local_progress.of_spark(rows.sparkSession, table):
             writer.create()
@@ -325,7 +326,7 @@ def drop_table(spark: SparkSession, table: str) -> None:
     if _in_databricks():
         spark.sql(f"DROP TABLE IF EXISTS {table}")
     else:
-        from helpers import local_catalog
+        from helpers.laptop import catalog as local_catalog
 
         local_catalog.drop_table(spark, table)
 
@@ -376,7 +377,8 @@ def replace_partition(rows: DataFrame, table: str, column: str, value: str) -> N
         # One commit of Delta: https://learn.microsoft.com/azure/databricks/delta/selective-overwrite
         rows.withColumn(column, F.lit(value)).writeTo(table).overwrite(F.col(column) == value)
     else:
-        from helpers import local_catalog, local_progress
+        from helpers.laptop import catalog as local_catalog
+        from helpers.laptop import progress as local_progress
 
         with local_progress.of_spark(rows.sparkSession, table):
             local_catalog.replace_partition(rows, table, column, value)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import local_class_data
+from helpers.laptop import class_data as local_class_data
 from tests.azureml.databricks_stand_in import DatabricksStandIn
 from tests.azureml.stand_in import AzureMLStandIn
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from helpers import plots
 from helpers.serving.health import Check
+from helpers.training import plots
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -5,8 +5,11 @@ the bundle knows how.
 """
 
 from helpers.tracking.dual import mirror_for_registry, mirror_pending
-from helpers.tracking.model_files import download_model, log_model, logged_model_uri
-from helpers.tracking.model_versions import (
+from helpers.tracking.models import download_model, log_model, logged_model_uri
+from helpers.tracking.registry_copy import in_azureml
+from helpers.tracking.runs import MODEL_NAME_TAG, autolog, find_run
+from helpers.tracking.session import Servers, Tracking, configure, servers
+from helpers.tracking.versions import (
     CHAMPION,
     champion,
     create_version,
@@ -17,9 +20,6 @@ from helpers.tracking.model_versions import (
     version_of_run,
     versions,
 )
-from helpers.tracking.modes import Servers, Tracking, configure, servers
-from helpers.tracking.registry_copy import in_azureml
-from helpers.tracking.runs import MODEL_NAME_TAG, autolog, find_run
 
 __all__ = [
     "CHAMPION",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from helpers import azureml, runtime
 from helpers.azureml.rest import first_line
 from helpers.tracking import experiment_names, mirror
-from helpers.tracking.modes import bound_retries, databricks_named
+from helpers.tracking.session import bound_retries, databricks_named
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

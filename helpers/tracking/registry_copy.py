@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from helpers import runtime
 from helpers.ownership import MARK
-from helpers.tracking.model_files import download_model
+from helpers.tracking.models import download_model
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

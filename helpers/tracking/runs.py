@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.ownership import MARK
 from helpers.parameters import ParameterError
-from helpers.tracking.modes import Tracking
+from helpers.tracking.session import Tracking
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

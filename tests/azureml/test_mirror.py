@@ -152,7 +152,7 @@ def test_training_ends_without_azure_ml_and_a_later_job_mirrors_and_registers_fr
         """
         import pandas as pd
         from sklearn.linear_model import LogisticRegression
-        from helpers import registry, tracking
+        from helpers import registration, tracking
         from helpers.training import TrainedModel
 
         rows = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0]})
@@ -192,7 +192,7 @@ def test_training_ends_without_azure_ml_and_a_later_job_mirrors_and_registers_fr
         run = tracking.find_run(servers, active.info.run_id, "dual")
         name = servers.registered_model_name("dual", "", "")
         mirrored = tracking.mirror_for_registry(settings, run)
-        made = [registry.register(run, model_uri, name, {"n": "1"}) for _ in range(2)]
+        made = [registration.register(run, model_uri, name, {"n": "1"}) for _ in range(2)]
         version = tracking.versions(name)[0]
         uris = [mlflow.get_tracking_uri(), mlflow.get_registry_uri()]
         model_folder = tracking.download_model(f"models:/{name}/1", Path("downloaded"))

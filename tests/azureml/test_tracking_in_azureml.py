@@ -11,7 +11,7 @@ import time
 import mlflow
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
-from helpers import registry, tracking
+from helpers import registration, tracking
 from helpers.training import TrainedModel
 from tests.azureml import both_servers
 
@@ -43,13 +43,13 @@ REGISTER_TWO = """
 runs = [train(), train()]
 name = os.environ["NAME"]
 made = [
-    registry.register(run, tracking.logged_model_uri(run), name, {"n": str(i)})
+    registration.register(run, tracking.logged_model_uri(run), name, {"n": str(i)})
     for i, run in enumerate([*runs, runs[0]])
 ]
 champions = [tracking.champion(name), tracking.champion("nobody")]
 for number in ("1", "2", "1", "1"):
     tracking.promote(name, number)
-    champions.append(str(registry.resolve_version(name, "").version))
+    champions.append(str(registration.resolve_version(name, "").version))
 # As a promotion leaves it that is killed before it has taken the tag from the champion before.
 mlflow.MlflowClient().set_model_version_tag(name, "2", tracking.CHAMPION, str(time.time_ns()))
 champions.append(str(tracking.champion(name).version))
@@ -62,7 +62,7 @@ answer(
     tags={str(version.version): version.tags for version in tracking.versions(name)},
     champions=champions,
     scored=list(scored),
-    missing=[error(registry.resolve_version, name, "3"), error(registry.resolve_version, "nobody", "")],
+    missing=[error(registration.resolve_version, name, "3"), error(registration.resolve_version, "nobody", "")],
     found=tracking.find_run(servers, "", "small").info.run_id,
     table=servers.table().to_dict("records"),
     page=servers.run_page(runs[0].info.run_id),

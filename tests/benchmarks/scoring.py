@@ -195,7 +195,7 @@ class Bench:
 
     def stream(self, version: Any, rows: int, repeats: int, medians: dict[str, float]) -> dict[str, Any]:
         """Score the table as a stream, and again with nothing new."""
-        from helpers import scoring, streaming
+        from helpers import scoring
 
         engine = "auto" if "ours, auto (SQL)" in medians else "udf"
         batch, stream, again = [], [], []
@@ -205,7 +205,7 @@ class Bench:
 
             def new(checkpoint: str = checkpoint) -> list[Any]:
                 given = scoring.new_rows(self.spark, self.table(rows), "", "id")
-                return streaming.score_new_rows(
+                return scoring.score_new_rows(
                     self.scorer(version, rows, engine), given, checkpoint, on_batch=lambda _: None
                 )
 
@@ -230,7 +230,7 @@ class Bench:
         import pyarrow.dataset as ds
         import pyarrow.parquet as pq
 
-        from helpers.local_catalog import table_folder
+        from helpers.laptop.catalog import table_folder
 
         warehouse = self.folder / "warehouse"
         folder = table_folder(warehouse, f"bench.{version.name}_{engine}") / f"batch_id=rows_{rows}"

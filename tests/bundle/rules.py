@@ -19,8 +19,8 @@ import yaml
 from databricks.bundles.jobs import Job, Task
 
 from helpers import parameters
-from helpers.bundle import FILE, Bundle, BundleError
-from helpers.job_references import UnknownReference, resolve, start_time_references
+from helpers.jobs.bundle import FILE, Bundle, BundleError
+from helpers.jobs.references import UnknownReference, resolve, start_time_references
 from tests.bundle import notebook_code, synced_files
 
 # https://learn.microsoft.com/azure/databricks/dev-tools/bundles/reference

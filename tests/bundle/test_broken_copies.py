@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.bundle import FILE, BundleError
+from helpers.jobs.bundle import FILE, BundleError
 from tests.bundle import rules
 
 ROOT = Path(__file__).parents[2]
@@ -271,11 +271,11 @@ BROKEN = {
         ),
         (
             ".gitignore", ".venv\n", ".venv\nplots.py\n", "dev",
-            "notebooks/05_deploy_endpoint.ipynb imports helpers/plots.py, which is not synced",
+            "notebooks/05_deploy_endpoint.ipynb imports helpers/training/plots.py, which is not synced",
         ),
         (
-            "helpers/tables.py", None, None, "dev",
-            "notebooks/01_setup.ipynb imports helpers.tables, which is not there",
+            "helpers/data/tables.py", None, None, "dev",
+            "helpers/data/__init__.py imports helpers.data.tables, which is not there",
         ),
         (
             TRAIN, "from helpers import parameters", "from helpers import parametres", "dev",

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from helpers import parameters
-from helpers.bundle import Bundle
+from helpers.jobs.bundle import Bundle
 from tests.bundle import rules
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nbclient import NotebookClient
 
-from helpers.local_job import kernel_sockets
+from helpers.jobs.run import kernel_sockets
 
 
 @functools.wraps(NotebookClient.__init__)

@@ -12,7 +12,8 @@ TRAIN = """
 import mlflow
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
-from helpers import parameters, registry, runtime, scoring, streaming, tables, tracking
+from helpers import parameters, registration, runtime, scoring, tracking
+from helpers.data import tables
 from helpers.training import TrainedModel
 
 p = runtime.parameters(*parameters.TRACKING)
@@ -29,12 +30,12 @@ with mlflow.start_run(run_name="small", tags={tracking.MODEL_NAME_TAG: "small"})
     uri = tracking.log_model(TrainedModel(model, "sklearn", ["large", "small"], signature, rows[["size"]], {}, {}))
 with mlflow.start_run(run_name="somebody's"):
     mlflow.log_param("x", 1)
-version, _ = registry.register(mlflow.get_run(run.info.run_id), uri, "small", {})
+version, _ = registration.register(mlflow.get_run(run.info.run_id), uri, "small", {})
 tracking.promote("small", version.version)
 spark.sql("INSERT INTO azureml_mlflow.scoring VALUES (99, CAST('Infinity' AS DOUBLE))")
 scorer = scoring.Scorer(version, "azureml_mlflow.scoring", "azureml_mlflow.small_predictions", "id")
 rows = scoring.new_rows(spark, "azureml_mlflow.scoring", "", "id")
-streaming.score_new_rows(scorer, rows, runtime.checkpoint_folder(spark, "azureml_mlflow.small_predictions"))
+scoring.score_new_rows(scorer, rows, runtime.checkpoint_folder(spark, "azureml_mlflow.small_predictions"))
 spark.range(3).write.saveAsTable("azureml_mlflow.somebodys_own")
 """
 TABLES = {"training", "scoring", "small_predictions", "small_predictions_quarantine"}

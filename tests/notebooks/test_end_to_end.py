@@ -8,7 +8,7 @@ import pytest
 import requests
 from sklearn.datasets import load_wine
 
-from helpers import local_job
+from helpers.jobs import run as local_job
 from helpers.serving.local_endpoint import LocalEndpoint
 from tests.notebooks.machine import NOTEBOOKS, ROOT, Machine, artifacts
 

@@ -4,7 +4,7 @@ import nbformat
 import pytest
 import yaml
 
-from helpers.bundle import Bundle, BundleError
+from helpers.jobs.bundle import Bundle, BundleError
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from helpers import cleanup, local_catalog, runtime, tracking
+from helpers import cleanup, runtime, tracking
+from helpers.laptop import catalog as local_catalog
 from helpers.ownership import MARK, NOT_OURS, Item
 from helpers.parameters import CLEAN_UP_KINDS, ParameterError
 

@@ -18,7 +18,8 @@ from pyspark.ml.feature import VectorAssembler
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
-from helpers import local_catalog, runtime, tracking, training
+from helpers import runtime, tracking, training
+from helpers.laptop import catalog as local_catalog
 from tests.conftest import LITTLE_COMPILATION
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +31,8 @@ from pathlib import Path
 bundle, source, schema, checkpoint, elsewhere, models = sys.argv[1:]
 sys.path += [bundle, elsewhere]
 from mlflow.entities.model_registry import ModelVersion
-from helpers import local_spark, runtime, scoring, streaming
+from helpers import runtime, scoring
+from helpers.laptop import spark as local_spark
 from helpers.parameters import ParameterError
 
 spark = local_spark.start(runtime.local_dir(), "local-cluster[2,1,1024]")
@@ -45,7 +47,7 @@ for kind, name in json.loads(models).items():
     scorer = scoring.Scorer(version, source, f"{schema}.{kind}", "id", max_records_per_batch=500)
     try:
         if kind == "stream":
-            (batch,) = streaming.score_new_rows(scorer, scoring.new_rows(spark, source, "", "id"), checkpoint)
+            (batch,) = scoring.score_new_rows(scorer, scoring.new_rows(spark, source, "", "id"), checkpoint)
         else:
             batch = scorer.score_batch(scoring.rows_to_score(spark, source, "", "id"), "b1")
         told[kind] = [batch.engine.name, batch.rows_scored, batch.rows_quarantined]

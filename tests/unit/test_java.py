@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from helpers import java
+from helpers.laptop import java
 
 
 @pytest.fixture

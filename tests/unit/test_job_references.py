@@ -4,7 +4,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from helpers.job_references import UnknownReference, condition_holds, resolve, start_time_references
+from helpers.jobs.references import UnknownReference, condition_holds, resolve, start_time_references
 
 KNOWN = {"job.parameters.x": "a", "tasks.t.values.rows": 5, "tasks.t.values.promoted": True, "job.run_id": "9"}
 

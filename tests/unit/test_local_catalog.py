@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers import local_catalog, runtime
+from helpers import runtime
+from helpers.laptop import catalog as local_catalog
 
 
 @pytest.fixture

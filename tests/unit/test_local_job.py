@@ -8,7 +8,7 @@ import nbformat
 import pytest
 import yaml
 
-from helpers import local_job
+from helpers.jobs import run as local_job
 
 ROOT = Path(__file__).parents[2]
 PRELUDE = f"import os, sys\nsys.path.append({str(ROOT)!r})\nfrom helpers import runtime\n"

@@ -5,7 +5,7 @@ import re
 import pytest
 from pyspark.sql import functions as F
 
-from helpers import local_progress
+from helpers.laptop import progress as local_progress
 
 ROWS, PARTS = 400_000, 8
 

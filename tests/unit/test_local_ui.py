@@ -17,7 +17,7 @@ SECONDS_TO_START = 60
 
 def start(folder, *options):
     environment = plain_environment() | {"BUNDLE_LOCAL_DIR": str(folder), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    command = [sys.executable, "-m", "helpers.local_ui", *options]
+    command = [sys.executable, "-m", "helpers.jobs.ui", *options]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from helpers.metrics import classification_metrics
+from helpers.data.metrics import classification_metrics
 
 
 def test_two_classes_are_measured_with_the_second_as_the_positive_one():

@@ -4,7 +4,8 @@ import mlflow
 import pytest
 from sklearn.dummy import DummyClassifier
 
-from helpers import registry, split, tables, tracking, training
+from helpers import registration, tracking, training
+from helpers.data import split, tables
 from helpers.parameters import ParameterError
 
 THRESHOLD = {"metric": "accuracy_score", "threshold": 0.9}
@@ -16,7 +17,9 @@ def data(spark):
     tables.sample_rows(spark).select("id", "worst_area", "mean_texture", "diagnosis").write.mode(
         "overwrite"
     ).saveAsTable("registry_tests.t")
-    return split.load(spark, "registry_tests.t", label_column="diagnosis", id_column="id", test_fraction=0.3, seed=1)
+    return split.load_split(
+        spark, "registry_tests.t", label_column="diagnosis", id_column="id", test_fraction=0.3, seed=1
+    )
 
 
 @pytest.fixture
@@ -36,7 +39,7 @@ def train(data, tracking_servers, model_name):
 @pytest.mark.parametrize("flavor", ["sklearn", "spark"])
 def test_a_loaded_model_scores_the_held_out_rows_as_the_trained_one_did(data, train, flavor):
     run, trained = train(flavor)
-    metrics = registry.evaluate(tracking.logged_model_uri(run), data)
+    metrics = registration.evaluate(tracking.logged_model_uri(run), data)
     assert {f"val_{name}": pytest.approx(value) for name, value in metrics.items()} == trained.metrics
 
 
@@ -44,7 +47,7 @@ def test_a_new_name_makes_version_1_and_the_same_name_the_next_but_a_run_is_regi
     made = []
     runs = [train()[0], train()[0]]
     for run in (*runs, runs[0]):
-        version, is_new = registry.register(
+        version, is_new = registration.register(
             run, tracking.logged_model_uri(run), model_name, {"outcome": f"of {run.info.run_id}"}
         )
         made.append((str(version.version), version.run_id, is_new))
@@ -58,20 +61,20 @@ def test_a_new_name_makes_version_1_and_the_same_name_the_next_but_a_run_is_regi
 
 def test_the_champion_is_what_scoring_gets_until_another_one_is_promoted(train, model_name):
     with pytest.raises(ParameterError, match=f"model_name='{model_name}': no registered version of it"):
-        registry.resolve_version(model_name, "")
+        registration.resolve_version(model_name, "")
     for _ in range(2):
         run, _ = train(epochs=1)
-        registry.register(run, tracking.logged_model_uri(run), model_name, {})
+        registration.register(run, tracking.logged_model_uri(run), model_name, {})
     with pytest.raises(ParameterError, match="has no champion: none of its 2 versions passed the gate"):
-        registry.resolve_version(model_name, "")
+        registration.resolve_version(model_name, "")
     assert tracking.champion(model_name) is None
     tracking.promote(model_name, "1")
-    assert str(registry.resolve_version(model_name, "").version) == "1"
+    assert str(registration.resolve_version(model_name, "").version) == "1"
     tracking.promote(model_name, "2")
-    assert str(registry.resolve_version(model_name, "").version) == "2"
-    assert str(registry.resolve_version(model_name, "1").version) == "1"
+    assert str(registration.resolve_version(model_name, "").version) == "2"
+    assert str(registration.resolve_version(model_name, "1").version) == "1"
     with pytest.raises(ParameterError, match="model_version='3': .* has no such version; it has: 1, 2"):
-        registry.resolve_version(model_name, "3")
+        registration.resolve_version(model_name, "3")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +90,7 @@ def test_the_champion_is_what_scoring_gets_until_another_one_is_promoted(train, 
 )
 def test_each_check_of_the_gate_says_by_how_much(metric, value, champion, outcomes):
     champion_metrics = None if champion is None else {metric: champion}
-    checks = registry.validate({metric: value}, champion_metrics, metric=metric, threshold=0.9)
+    checks = registration.validate({metric: value}, champion_metrics, metric=metric, threshold=0.9)
     assert [(check.name, check.passed) for check in checks] == [
         (name, passed) for name, (passed, _) in outcomes.items()
     ]
@@ -96,7 +99,7 @@ def test_each_check_of_the_gate_says_by_how_much(metric, value, champion, outcom
 
 
 def test_a_metric_that_could_not_be_computed_fails_the_check_by_name():
-    checks = registry.validate({"accuracy_score": 1.0}, {}, metric="roc_auc", threshold=0.5)
+    checks = registration.validate({"accuracy_score": 1.0}, {}, metric="roc_auc", threshold=0.5)
     assert [(check.passed, check.detail) for check in checks] == [
         (False, "roc_auc could not be computed for the model"),
         (False, "roc_auc could not be computed for the model and the champion"),
@@ -109,7 +112,7 @@ def test_a_champion_that_cannot_score_these_rows_is_named_and_fails_the_check(da
     )
     register_estimator(DummyClassifier().fit([[0.0], [1.0]], ["a", "b"]), signature)
     tracking.promote(model_name, "1")
-    metrics, note = registry.evaluate_champion(model_name, data)
+    metrics, note = registration.evaluate_champion(model_name, data)
     assert metrics == {} and "version 1, cannot score these rows" in note and "'gone' is missing" in note
 
 

@@ -3,7 +3,7 @@
 import pytest
 from pyspark.sql import functions as F
 
-from helpers import split
+from helpers.data import split
 from helpers.parameters import ParameterError
 
 CHOICES = {"label_column": "label", "id_column": "id", "test_fraction": 0.25, "seed": 7}
@@ -26,10 +26,10 @@ def ids(rows):
 
 
 def test_a_row_stays_on_its_side_when_the_table_is_reordered_and_grows(spark, table):
-    first = ids(split.load(spark, table("id * 2 AS x"), **CHOICES).held_out)
+    first = ids(split.load_split(spark, table("id * 2 AS x"), **CHOICES).held_out)
     name = table("id * 2 AS x", rows=1000)
     spark.table(name).orderBy(F.desc("id")).write.saveAsTable(f"{name}_reordered")
-    later = split.load(spark, f"{name}_reordered", **CHOICES)
+    later = split.load_split(spark, f"{name}_reordered", **CHOICES)
     assert {i for i in ids(later.held_out) if i < 400} == first
     assert ids(later.train) | ids(later.held_out) == set(range(1000))
     assert not ids(later.train) & ids(later.held_out)
@@ -38,7 +38,7 @@ def test_a_row_stays_on_its_side_when_the_table_is_reordered_and_grows(spark, ta
 
 def test_another_seed_holds_out_other_rows(spark, table):
     name = table("id * 2 AS x")
-    one, other = (ids(split.load(spark, name, **CHOICES | {"seed": seed}).held_out) for seed in (7, 8))
+    one, other = (ids(split.load_split(spark, name, **CHOICES | {"seed": seed}).held_out) for seed in (7, 8))
     assert one != other
 
 
@@ -47,7 +47,7 @@ def test_features_are_chosen_by_type_and_what_is_left_out_is_named_with_the_reas
         "id + 1": "whole", "id / 3": "Fraction.al", "id > 9": "flag", "'a'": "some text", "CAST(NULL AS INT)": "empty",
         "current_date()": "day", "1": "Prediction", "CAST(id AS DECIMAL(9, 2))": "price",
     }  # fmt: skip
-    loaded = split.load(spark, table(*(f"{value} AS `{name}`" for value, name in columns.items())), **CHOICES)
+    loaded = split.load_split(spark, table(*(f"{value} AS `{name}`" for value, name in columns.items())), **CHOICES)
     assert loaded.numeric == ["whole", "Fraction.al", "flag", "price"]
     assert loaded.categorical == ["some text"]
     assert loaded.left_out == {"empty": "no values", "day": "type date", "Prediction": "reserved name"}
@@ -64,19 +64,19 @@ def test_features_are_chosen_by_type_and_what_is_left_out_is_named_with_the_reas
     ],
 )
 def test_labels_may_be_numbers_booleans_or_text_and_rows_without_one_are_not_used(spark, table, label, classes):
-    loaded = split.load(spark, table("id * 2 AS x", label=label), **CHOICES)
+    loaded = split.load_split(spark, table("id * 2 AS x", label=label), **CHOICES)
     assert loaded.classes == classes
     assert int(loaded.counts().to_numpy().sum()) == (320 if "NULL" in label else 400)
 
 
 def test_a_class_without_held_out_rows_is_refused(spark, table):
     with pytest.raises(ParameterError, match="test_fraction=0.25.*no row of class 'rare'"):
-        split.load(spark, table("id AS x", label="IF(id = 3, 'rare', IF(id % 2 = 0, 'b', 'a'))"), **CHOICES)
+        split.load_split(spark, table("id AS x", label="IF(id = 3, 'rare', IF(id % 2 = 0, 'b', 'a'))"), **CHOICES)
 
 
 def test_a_table_without_a_feature_is_refused(spark, table):
     with pytest.raises(ParameterError, match=r"training_table=.*no column can be a feature: day \(type date\)"):
-        split.load(spark, table("current_date() AS day"), **CHOICES)
+        split.load_split(spark, table("current_date() AS day"), **CHOICES)
 
 
 def test_a_run_that_does_not_tell_how_it_split_its_table_is_refused(spark, tracking_servers):

@@ -12,8 +12,9 @@ from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 
-from helpers import prediction, sql_engine
 from helpers.parameters import ParameterError
+from helpers.scoring import predictor as prediction
+from helpers.scoring.engines import sql as sql_engine
 
 NUMBERS = ["size", "weight.kg", "`{odd}` name", "count"]
 LABELS = {"two": ["be'n", "mal"], "three": ["a", "b", "c"], "numbers": [0, 1, 7]}

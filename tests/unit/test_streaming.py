@@ -12,7 +12,8 @@ from mlflow.models import infer_signature
 from pyspark.errors import StreamingQueryException
 from sklearn.tree import DecisionTreeClassifier
 
-from helpers import local_catalog, runtime, scoring, streaming
+from helpers import runtime, scoring
+from helpers.laptop import catalog as local_catalog
 from helpers.parameters import ParameterError
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +45,7 @@ def stream(spark, schema, source, version, tmp_path):
     def score_new(scoring_filter="", on_batch=lambda batch: None, **changed):
         scorer = scoring.Scorer(version, source, f"{schema}.predictions", "id", **changed)
         rows = scoring.new_rows(spark, source, scoring_filter, "id")
-        return streaming.score_new_rows(scorer, rows, str(tmp_path / "checkpoint"), on_batch=on_batch)
+        return scoring.score_new_rows(scorer, rows, str(tmp_path / "checkpoint"), on_batch=on_batch)
 
     return score_new
 
@@ -107,7 +108,7 @@ def test_a_table_that_does_not_fit_the_model_is_refused_by_column(spark, schema,
     scorer = scoring.Scorer(version, f"{schema}.odd", f"{schema}.predictions", "id")
     rows = scoring.new_rows(spark, f"{schema}.odd", "", "id")
     with pytest.raises(ParameterError, match="scoring_table=.*'size' has type string where the model takes double"):
-        streaming.score_new_rows(scorer, rows, str(tmp_path / "checkpoint"))
+        scoring.score_new_rows(scorer, rows, str(tmp_path / "checkpoint"))
     assert not spark.catalog.tableExists(f"{schema}.predictions")
 
 
@@ -164,7 +165,7 @@ def test_a_stream_that_ends_at_any_step_neither_loses_nor_doubles_a_row(spark, s
 # Ends itself and its JVM without any goodbye, after a micro-batch is written, before it is committed.
 KILLED = """
 import os, signal, sys
-from helpers import runtime, scoring, streaming
+from helpers import runtime, scoring
 from mlflow.entities.model_registry import ModelVersion
 
 name, version, source, table, checkpoint = sys.argv[1:]
@@ -177,7 +178,7 @@ def kill(batch):
 
 scorer = scoring.Scorer(ModelVersion(name, version, 0), source, table, "id")
 rows = scoring.new_rows(spark, source, "", "id")
-streaming.score_new_rows(scorer, rows, checkpoint, on_batch=kill)
+scoring.score_new_rows(scorer, rows, checkpoint, on_batch=kill)
 """
 
 

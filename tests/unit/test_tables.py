@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from helpers import tables
+from helpers.data import tables
 from helpers.parameters import ParameterError
 
 AWKWARD = pd.DataFrame(

@@ -4,7 +4,8 @@ import mlflow
 import numpy as np
 import pytest
 
-from helpers import split, training
+from helpers import training
+from helpers.data import split
 
 LABELS = {"text": "element_at(array('low', 'mid', 'high'), k + 1)", "numbers": "k", "two classes": "k = 0"}
 
@@ -29,7 +30,9 @@ def tables_by_label(spark):
 @pytest.mark.parametrize("flavor", ["sklearn", "spark"])
 @pytest.mark.parametrize("kind", LABELS)
 def test_a_model_learns_and_tells_each_epoch_how_it_does(spark, tracking_servers, tables_by_label, flavor, kind):
-    data = split.load(spark, tables_by_label[kind], label_column="the label", id_column="id", test_fraction=0.3, seed=1)
+    data = split.load_split(
+        spark, tables_by_label[kind], label_column="the label", id_column="id", test_fraction=0.3, seed=1
+    )
     assert (len(data.numeric), len(data.categorical)) == (2, 2)
     with mlflow.start_run() as run:
         trained = training.fit(data, model_flavor=flavor, epochs=8, learning_rate=0.05, seed=3)
@@ -55,7 +58,7 @@ def test_a_model_learns_and_tells_each_epoch_how_it_does(spark, tracking_servers
 
 
 def test_the_same_seed_gives_the_same_model(spark, tracking_servers, tables_by_label):
-    data = split.load(
+    data = split.load_split(
         spark, tables_by_label["text"], label_column="the label", id_column="id", test_fraction=0.3, seed=1
     )
     coefficients = []

@@ -17,8 +17,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from helpers.java import java_home
-from helpers.local_job import kernel_sockets
+from helpers.jobs.run import kernel_sockets
+from helpers.laptop.java import java_home
 
 USER = "ada@example.com"
 WORKSPACE_URL = "adb-1234567890123456.7.azuredatabricks.net"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from helpers.bundle import Bundle
-from helpers.job_references import condition_holds, resolve
+from helpers.jobs.bundle import Bundle
+from helpers.jobs.references import condition_holds, resolve
 from tests.workspace.cluster import Cluster, Executed
 from tests.workspace.layouts import ROOT
 

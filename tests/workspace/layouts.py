@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from helpers.bundle import Bundle
+from helpers.jobs.bundle import Bundle
 from tests.bundle.synced_files import synced
 
 ROOT = Path(__file__).parents[2]

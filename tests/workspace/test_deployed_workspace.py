@@ -8,7 +8,7 @@ import pyarrow.dataset as ds
 import pytest
 from nbclient.exceptions import CellExecutionError
 
-from helpers.bundle import Bundle
+from helpers.jobs.bundle import Bundle
 from tests.workspace import deployed_job
 from tests.workspace.cluster import REDACTED, USER, WORKSPACE_URL
 from tests.workspace.layouts import ROOT, changes, contents, deployed_bundle, git_folder, imported_folder
@@ -118,7 +118,8 @@ def test_tables_are_written_as_in_delta_and_the_rest_of_the_platform_is_asked(cl
     code = f"""
 import sys
 sys.path.append({str(root)!r})
-from helpers import runtime, tables
+from helpers import runtime
+from helpers.data import tables
 print(runtime.BUNDLE_ROOT, runtime.default_tracking_mode(), runtime.in_job(), runtime.workspace_user())
 empty = spark.range(0).selectExpr("id", "CAST(NULL AS string) AS batch")
 runtime.replace_table(empty, "default.scored", {{"mark": "x"}}, partitioned_by="batch")

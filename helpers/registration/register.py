@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from helpers import prediction, runtime, tracking
-from helpers.metrics import LOWER_IS_BETTER, classification_metrics
+from helpers import runtime, tracking
+from helpers.data.metrics import LOWER_IS_BETTER, classification_metrics
 from helpers.parameters import ParameterError
+from helpers.scoring import predictor as prediction
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import MetricThreshold
 
-    from helpers.split import Split
+    from helpers.data.split import Split
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,12 @@ def evaluate(model_uri: str, split: Split) -> dict[str, float]:
     Parameters
     ----------
     model_uri : str
-    split : helpers.split.Split
+    split : helpers.data.split.Split
 
     Returns
     -------
     dict of str to float
-        See `helpers.metrics.classification_metrics`.
+        See `helpers.data.metrics.classification_metrics`.
 
     Raises
     ------
@@ -137,7 +138,7 @@ def evaluate_champion(model_name: str, split: Split) -> tuple[dict[str, float] |
     Parameters
     ----------
     model_name : str
-    split : helpers.split.Split
+    split : helpers.data.split.Split
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """The Java that local Spark runs on: found here, or installed into the virtual environment.
 
-``python -m helpers.java`` prints the one that will be used, after installing one where
+``python -m helpers.laptop.java`` prints the one that will be used, after installing one where
 there is none (not for Spark 3: the wheel is too new for it). On Databricks nothing of this is called.
 """
 
@@ -96,7 +96,7 @@ def java_home() -> Path:
     raise JavaNotFound(
         f"Spark needs Java {MINIMUM_VERSION} or newer ({seen_in_words}). "
         f"Install one (`apt-get install openjdk-17-jre-headless`, `brew install openjdk@17`, "
-        f"or `{sys.executable} -m helpers.java`) and try again."
+        f"or `{sys.executable} -m helpers.laptop.java`) and try again."
     )
 
 

@@ -10,9 +10,11 @@ from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from helpers import prediction, runtime, tables
+from helpers import runtime
+from helpers.data import tables
 from helpers.ownership import MARK
 from helpers.parameters import ParameterError
+from helpers.scoring import predictor as prediction
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -37,7 +39,7 @@ class ScoredBatch:
     rows_replaced : int
         Rows that the batch had in the table before.
     rows_quarantined : int
-    engine : helpers.prediction.Engine
+    engine : helpers.scoring.predictor.Engine
         What applied the model.
     """
 
@@ -94,7 +96,7 @@ def rows_to_score(spark: SparkSession, scoring_table: str, scoring_filter: str, 
 
 
 def new_rows(spark: SparkSession, scoring_table: str, scoring_filter: str, id_column: str) -> DataFrame:
-    """Return a table as a stream of the rows that are added to it, for `helpers.streaming.score_new_rows`.
+    """Return a table as a stream of the rows that are added to it, for `helpers.scoring.stream.score_new_rows`.
 
     Parameters and errors are those of `rows_to_score`, but that it cannot be seen whether ids are unique, and that
     there need not be a row.
@@ -131,7 +133,7 @@ class Scorer:
     Parameters
     ----------
     version : mlflow.entities.model_registry.ModelVersion
-        From `helpers.registry.resolve_version`.
+        From `helpers.registration.register.resolve_version`.
     scoring_table : str
         Where the rows come from, for messages.
     prediction_table : str
@@ -141,11 +143,11 @@ class Scorer:
         What to do with rows that cannot be scored: ``quarantine`` puts them into a table of their own; ``fail``
         writes nothing at all.
     scoring_engine : str, default "auto"
-        See `helpers.prediction.Predictor.engine`.
+        See `helpers.scoring.predictor.Predictor.engine`.
     max_records_per_batch : int, default 0
         Rows that Python gets at once. 0: as many as 16 MB have, at most 100,000.
     env_manager : str, default "local"
-        See `helpers.python_engine.PythonEngine`.
+        See `helpers.scoring.engines.python.PythonEngine`.
     """
 
     version: ModelVersion

@@ -1,4 +1,4 @@
-"""Open MLflow's UI on the local store: ``python -m helpers.local_ui [--port 5000]``."""
+"""Open MLflow's UI on the local store: ``python -m helpers.jobs.ui [--port 5000]``."""
 
 from __future__ import annotations
 

@@ -7,15 +7,16 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from helpers import plots, runtime
-from helpers.metrics import classification_metrics
+from helpers import runtime
+from helpers.data.metrics import classification_metrics
+from helpers.training import plots
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
     from mlflow.models import ModelSignature
 
-    from helpers.split import Split
+    from helpers.data.split import Split
 
 SAMPLE_ROWS = 1_000
 
@@ -55,7 +56,7 @@ def fit(split: Split, *, model_flavor: str, epochs: int, learning_rate: float, s
 
     Parameters
     ----------
-    split : helpers.split.Split
+    split : helpers.data.split.Split
         What to learn from, and what to measure on.
     model_flavor : {"sklearn", "spark"}
     epochs : int
@@ -73,7 +74,7 @@ def fit(split: Split, *, model_flavor: str, epochs: int, learning_rate: float, s
     from mlflow.models import infer_signature
     from tqdm import tqdm
 
-    flavor = importlib.import_module(f"helpers.{model_flavor}_training")
+    flavor = importlib.import_module(f"helpers.training.{model_flavor}")
     history: dict[int, dict[str, float]] = {}
     with tqdm(total=epochs, desc="epochs", file=sys.stdout) as progress:
 

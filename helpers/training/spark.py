@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from helpers.tables import quoted
+from helpers.data.tables import quoted
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from pyspark.ml import PipelineModel
 
-    from helpers.split import Split
+    from helpers.data.split import Split
 
 # Spark ML finds columns by unquoted names, so that a dot or a space in one breaks it: inside
 # the pipeline the columns have names of ours.
@@ -31,7 +31,7 @@ def fit(
 
     Parameters
     ----------
-    split : helpers.split.Split
+    split : helpers.data.split.Split
     epochs : int
         Iterations at most; it ends earlier when the loss no longer falls.
     learning_rate, seed : float, int

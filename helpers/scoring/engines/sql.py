@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from helpers.tables import cast_or_null, quoted
+from helpers.data.tables import cast_or_null, quoted
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from helpers import runtime
 from helpers.ownership import MARK
 from helpers.tracking.mirror import model_in_copy
-from helpers.tracking.model_files import MODEL, download_model
+from helpers.tracking.models import MODEL, download_model
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

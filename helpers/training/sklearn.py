@@ -15,10 +15,10 @@ from sklearn.metrics import log_loss
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from helpers.metrics import classification_metrics
+from helpers.data.metrics import classification_metrics
 
 if TYPE_CHECKING:
-    from helpers.split import Split
+    from helpers.data.split import Split
 
 
 def fit(
@@ -33,7 +33,7 @@ def fit(
 
     Parameters
     ----------
-    split : helpers.split.Split
+    split : helpers.data.split.Split
         The rows must fit into the driver's memory.
     epochs : int
         Passes over the training rows.
@@ -85,7 +85,7 @@ def importance(model: Pipeline, split: Split, seed: int, most_rows: int = 2_000)
     Parameters
     ----------
     model : sklearn.pipeline.Pipeline
-    split : helpers.split.Split
+    split : helpers.data.split.Split
     seed : int
         Seed of the shuffling.
     most_rows : int, default 2000

@@ -1,6 +1,6 @@
 """Spark's classes, parsed once: an archive that the JVM of each later session maps into its memory.
 
-``python -m helpers.local_class_data`` makes it, which ``make`` does after it installed the packages:
+``python -m helpers.laptop.class_data`` makes it, which ``make`` does after it installed the packages:
 https://docs.oracle.com/en/java/javase/17/vm/class-data-sharing.html
 """
 
@@ -29,7 +29,7 @@ def java_options() -> str:
 
 def main() -> None:
     """Make the archive of the classes that a session loads which does what the notebooks do."""
-    from helpers import local_spark
+    from helpers.laptop import spark as local_spark
 
     ARCHIVE.parent.mkdir(parents=True, exist_ok=True)
     draft = ARCHIVE.with_suffix(f".{os.getpid()}")
@@ -52,7 +52,7 @@ def _load_classes(spark: SparkSession) -> None:
     import pandas as pd
     from pyspark.sql import functions as F
 
-    from helpers import local_catalog
+    from helpers.laptop import catalog as local_catalog
 
     rows = spark.createDataFrame(pd.DataFrame({"id": [1, 2], "x": [0.5, None], "name": ["a", None]}))
     spark.sql("CREATE SCHEMA classes")

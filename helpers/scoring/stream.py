@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers import runtime
 from helpers.parameters import ParameterError
-from helpers.scoring import ScoredBatch, Scorer
+from helpers.scoring.batch import ScoredBatch, Scorer
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -32,10 +32,10 @@ def score_new_rows(
 
     Parameters
     ----------
-    scorer : helpers.scoring.Scorer
+    scorer : helpers.scoring.batch.Scorer
         Its model is loaded when there is a row to score.
     rows : pyspark.sql.DataFrame
-        From `helpers.scoring.new_rows`.
+        From `helpers.scoring.batch.new_rows`.
     checkpoint : str
         Folder. Deleting it makes all rows new.
     trigger : str, default "available_now"
@@ -52,7 +52,7 @@ def score_new_rows(
     Raises
     ------
     helpers.parameters.ParameterError
-        On Spark Connect; and as `helpers.scoring.Scorer.score_batch`. What was written before stays, and is not
+        On Spark Connect; and as `helpers.scoring.batch.Scorer.score_batch`. What was written before stays, and is not
         scored again.
     """
     from pyspark.errors import StreamingQueryException

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import java, local_catalog, local_class_data
+from helpers.laptop import catalog as local_catalog
+from helpers.laptop import class_data as local_class_data
+from helpers.laptop import java
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -27,11 +29,11 @@ def start(local_dir: Path, master: str = "local[*]", java_options: str | None = 
         All cores in one process; ``local-cluster[2,1,1024]`` is two executors, as on a cluster.
         https://spark.apache.org/docs/latest/submitting-applications.html#master-urls
     java_options : str, optional
-        More options for the JVM. Those of `helpers.local_class_data` if there are none.
+        More options for the JVM. Those of `helpers.laptop.class_data` if there are none.
 
     Raises
     ------
-    helpers.java.JavaNotFound
+    helpers.laptop.java.JavaNotFound
         If there is no Java 17 or newer.
     RuntimeError
         If the JVM ends at once; the message quotes its last words.

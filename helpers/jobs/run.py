@@ -1,6 +1,6 @@
 """Run jobs of ``databricks.yml`` on this machine: their notebooks, in order, with their parameters.
 
-    python -m helpers.local_job JOB [JOB …] [--target dev] [--param NAME=VALUE …] [--output DIR]
+    python -m helpers.jobs.run JOB [JOB …] [--target dev] [--param NAME=VALUE …] [--output DIR]
 
 Tasks run one after the other, each notebook in a kernel of its own; clusters, schedules and
 notifications have no meaning here. The executed notebooks, with an HTML copy of each, and
@@ -24,10 +24,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import job_report, parameters, runtime, tracking
-from helpers.bundle import FILE, Bundle, BundleError, Job, Task
-from helpers.job_references import UnknownReference, condition_holds, resolve, start_time_references
-from helpers.local_dbutils import PARAMETER_PREFIX, TASK_VALUES_FILE
+from helpers import parameters, runtime, tracking
+from helpers.jobs import report as job_report
+from helpers.jobs.bundle import FILE, Bundle, BundleError, Job, Task
+from helpers.jobs.references import UnknownReference, condition_holds, resolve, start_time_references
+from helpers.laptop.dbutils import PARAMETER_PREFIX, TASK_VALUES_FILE
 
 if TYPE_CHECKING:
     from traitlets.config import Config
@@ -88,7 +89,7 @@ def run_job(job: Job, given: dict[str, str], output: Path, on_change: Callable[[
 
     Parameters
     ----------
-    job : helpers.bundle.Job
+    job : helpers.jobs.bundle.Job
     given : dict of str to str
         Job parameters that differ from their defaults.
     output : pathlib.Path
@@ -410,7 +411,7 @@ def assignment(text: str) -> tuple[str, str]:
 
 def _parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m helpers.local_job", description="Run jobs of databricks.yml on this machine."
+        prog="python -m helpers.jobs.run", description="Run jobs of databricks.yml on this machine."
     )
     parser.add_argument("jobs", nargs="+", metavar="JOB", help="keys of the jobs, in the order to run them")
     parser.add_argument("--target", help="target of the bundle (default: the one that databricks.yml marks)")

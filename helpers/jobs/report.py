@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from helpers.local_job import TaskResult
+    from helpers.jobs.run import TaskResult
 
 _WORDS = {
     "SUCCESS": "done", "FAILED": "FAILED", "TIMEDOUT": "TIMED OUT", "CANCELED": "canceled",
@@ -129,7 +129,7 @@ def _print_predictions(values: dict[str, Any], warehouse: Path, rows: int) -> No
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-    from helpers.local_catalog import table_folder
+    from helpers.laptop.catalog import table_folder
 
     folder = table_folder(warehouse, values["prediction_table"])
     batches = values["batch_id"]

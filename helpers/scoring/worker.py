@@ -1,6 +1,6 @@
 """A model applied to batches of rows in Spark's Python workers.
 
-`helpers.python_engine` puts this file beside the model: workers do not have the bundle, so it imports nothing
+`helpers.scoring.engines.python` puts this file beside the model: workers do not have the bundle, so it imports nothing
 of it.
 """
 

@@ -17,7 +17,7 @@ from helpers.parameters import ParameterError
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-    from helpers.training import TrainedModel
+    from helpers.training.fit import TrainedModel
 
 # The folder of a run's artifacts, and the name of a logged model.
 MODEL = "model"
@@ -36,7 +36,7 @@ def log_model(trained: TrainedModel) -> str:
 
     Parameters
     ----------
-    trained : helpers.training.TrainedModel
+    trained : helpers.training.fit.TrainedModel
 
     Returns
     -------

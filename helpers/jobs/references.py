@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from helpers.bundle import as_text
+from helpers.jobs.bundle import as_text
 
 _REFERENCE = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
 _NAMESPACES = ("job.", "task.", "tasks.", "workspace.")

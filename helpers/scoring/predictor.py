@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import sql_engine, tracking
+from helpers import tracking
+from helpers.data.tables import cast_or_null, quoted
 from helpers.parameters import ParameterError
-from helpers.python_engine import PythonEngine
-from helpers.spark_ml_engine import SKIPPED, SparkMLEngine
-from helpers.tables import cast_or_null, quoted
-from helpers.worker_predictions import PROBLEM
+from helpers.scoring.engines import sql as sql_engine
+from helpers.scoring.engines.python import PythonEngine
+from helpers.scoring.engines.spark_ml import SKIPPED, SparkMLEngine
+from helpers.scoring.worker import PROBLEM
 
 if TYPE_CHECKING:
     from mlflow.types import Schema
@@ -37,7 +38,7 @@ class Engine:
     name : str
         ``spark ml``, ``sql`` or ``udf``.
     why : str
-    how : helpers.spark_ml_engine.SparkMLEngine, helpers.sql_engine.Translation or helpers.python_engine.PythonEngine
+    how : helpers.scoring.engines.spark_ml.SparkMLEngine, helpers.scoring.engines.sql.Translation or helpers.scoring.engines.python.PythonEngine
     """
 
     name: str
@@ -125,7 +126,7 @@ class Predictor:
             ``auto``, ``sql`` or ``udf``. ``auto`` is SQL where that gives the model's answers, else Python. A Spark
             ML model is applied by Spark itself, whatever is wanted.
         env_manager : str, default "local"
-            See `helpers.python_engine.PythonEngine`; any but ``local`` is for Python.
+            See `helpers.scoring.engines.python.PythonEngine`; any but ``local`` is for Python.
 
         Raises
         ------

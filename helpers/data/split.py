@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from helpers import runtime, tables
+from helpers import runtime
+from helpers.data import tables
 from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def is_held_out(id_column: str, test_fraction: float, seed: int) -> Column:
     return bucket < int(test_fraction * _BUCKETS)
 
 
-def load(
+def load_split(
     spark: SparkSession, table: str, *, label_column: str, id_column: str, test_fraction: float, seed: int
 ) -> Split:
     """Read a labelled table, choose its feature columns and split it.
@@ -185,7 +186,7 @@ def load_for_run(spark: SparkSession, run: Run) -> Split:
     missing = [name for name in SPLIT_PARAMETERS if name not in parameters]
     if missing:
         raise ParameterError("run_id", run.info.run_id, f"has no parameter {missing[0]!r}; give a run of 02_train")
-    return load(
+    return load_split(
         spark,
         parameters["training_table"],
         label_column=parameters["label_column"],

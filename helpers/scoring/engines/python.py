@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import runtime, worker_predictions
-from helpers.tables import quoted
+from helpers import runtime
+from helpers.data.tables import quoted
+from helpers.scoring import worker as worker_predictions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,7 +73,7 @@ class PythonEngine:
         -------
         pyspark.sql.DataFrame
             ``keep``, the answers, ``probability`` or ``p0``, ``p1``, … of a model that classifies, and
-            ``helpers.worker_predictions.PROBLEM``: why there is no answer.
+            ``helpers.scoring.worker.PROBLEM``: why there is no answer.
         """
         answers = {name: kind.simpleString() for name, kind in self.answers.items()}
         if self.classes:

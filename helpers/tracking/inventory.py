@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from helpers.ownership import MARK, NOT_OURS, Item, is_marked
 from helpers.tracking.mirror import names
 from helpers.tracking.mirror.experiment import search
-from helpers.tracking.model_versions import RUN_ID_TAG, champion, registered_model, versions
-from helpers.tracking.modes import Tracking
+from helpers.tracking.session import Tracking
+from helpers.tracking.versions import RUN_ID_TAG, champion, registered_model, versions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

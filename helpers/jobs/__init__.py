@@ -1,0 +1,1 @@
+"""Run the jobs of ``databricks.yml`` on this machine: ``python -m helpers.jobs``."""

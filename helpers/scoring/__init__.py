@@ -1,0 +1,23 @@
+"""Score rows on Spark with a registered model, in batches and streams."""
+
+from helpers.scoring.batch import (
+    ScoredBatch,
+    Scorer,
+    default_prediction_table,
+    new_rows,
+    quarantine_table,
+    rows_to_score,
+)
+from helpers.scoring.predictor import load
+from helpers.scoring.stream import score_new_rows
+
+__all__ = [
+    "ScoredBatch",
+    "Scorer",
+    "default_prediction_table",
+    "load",
+    "new_rows",
+    "quarantine_table",
+    "rows_to_score",
+    "score_new_rows",
+]
