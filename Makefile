@@ -32,7 +32,7 @@ help:
 
 run: $(INSTALLED)
 	@$(BIN)/python -m helpers.laptop.java
-	$(BIN)/python -m helpers.jobs.run train_and_register batch_score
+	$(BIN)/python -m helpers.jobs train_and_register batch_score
 
 check: $(INSTALLED)
 	$(BIN)/ruff check --quiet .

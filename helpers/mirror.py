@@ -13,7 +13,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from types import SimpleNamespace
 
 from helpers import parameters
 from helpers.azureml.rest import AzureError, first_line
@@ -25,17 +24,15 @@ from helpers.parameters import ParameterError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Mirror the experiment's runs; return 0, or 1 if some are pending, or 2 if nothing could be tried."""
     options = _parse_arguments(arguments)
-    import mlflow
     from mlflow.exceptions import MlflowException
     from tqdm import tqdm
 
+    from helpers import tracking
     from helpers.tracking import dual, mirror
 
     try:
-        given = _parameters(options)
-        # For the artifacts on older MLflow, which finds their server through this. It is this process's only one.
-        mlflow.set_tracking_uri("databricks")
-        pair = dual.experiments(given, options.to)
+        session = tracking.configure(_parameters(options), create=False)
+        pair = dual.mirrored_experiment(session, options.to)
         chosen = mirror.pending(pair) if options.pending else mirror.runs(pair)
     except (ParameterError, AzureError, LookupError, MlflowException, OSError) as error:
         print(f"{type(error).__name__}: {first_line(error)}", file=sys.stderr)
@@ -50,17 +47,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failures else 0
 
 
-def _parameters(options: argparse.Namespace) -> SimpleNamespace:
+def _parameters(options: argparse.Namespace) -> parameters.Tracking:
     """Return the parameters: of the command line, else of the environment, else as declared."""
-    sources = {name: f"environment variable {PARAMETER_PREFIX}{name.upper()}" for name in parameters.TRACKING}
-    values = {
-        name: os.environ.get(f"{PARAMETER_PREFIX}{name.upper()}", parameters.FIELDS[name].default)
-        for name in parameters.TRACKING
-    }
-    given = dict(options.param)
-    parameters.require_declared(given, "--param", [name for name in parameters.TRACKING if name.startswith("azureml_")])
-    given["experiment_name"] = options.experiment
-    return parameters.parse(values | given, sources | dict.fromkeys(given, "the command line"))
+    values: dict[str, str] = {}
+    sources: dict[str, str] = {}
+    for name in parameters.fields_of(parameters.Tracking):
+        variable = f"{PARAMETER_PREFIX}{name.upper()}"
+        if variable in os.environ:
+            values[name], sources[name] = os.environ[variable], f"environment variable {variable}"
+    of_command = dict(options.param)
+    parameters.require_declared(of_command, "--param", parameters.fields_of(parameters.AzureML))
+    of_command |= {"experiment_name": options.experiment, "tracking_mode": "dual"}
+    sources |= dict.fromkeys(of_command, "the command line")
+    return parameters.parse(parameters.Tracking, values | of_command, sources)
 
 
 def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

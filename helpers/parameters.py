@@ -1,18 +1,23 @@
 """Every parameter of the bundle, declared once: name, type, default, choices, description.
 
-Notebooks ask for the ones they use (``runtime.parameters("epochs", ...)``); the job
-runner checks what it is given against this list before it starts anything.
+A notebook asks for the group of its stage, ``p = runtime.read_parameters(parameters.Train)``; the job runner checks
+what it is given against these declarations before it starts anything.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import itertools
 import re
 from collections.abc import Collection, Iterable, Mapping
-from types import SimpleNamespace
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
+
+from helpers import kinds
 
 
 class ParameterError(ValueError):
@@ -39,6 +44,18 @@ class ParameterError(ValueError):
         return type(self), (self.name, self.value, self.problem, self.source)
 
 
+@dataclasses.dataclass(frozen=True)
+class _OneOf:
+    """Check that a parameter names one of the kinds in a table of `helpers.kinds`."""
+
+    values: tuple[str, ...]
+
+    def __call__(self, value: str) -> str:
+        if value not in self.values:
+            raise ValueError(f"one of {', '.join(self.values)}")
+        return value
+
+
 def _matching(pattern: str, accepted: str) -> AfterValidator:
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
@@ -48,22 +65,36 @@ def _matching(pattern: str, accepted: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _rising(value: str) -> str:
-    steps = [int(step) for step in value.split(",")]
+def _true_or_false(value: object) -> bool:
+    text = str(value).strip().lower()
+    if text not in ("true", "false"):
+        raise ValueError("true or false")
+    return text == "true"
+
+
+def _items(value: object) -> list[str]:
+    """Return the items of a list, which a widget or a command line separates by commas."""
+    return [str(item).strip() for item in (value.split(",") if isinstance(value, str) else value)]  # type: ignore[attr-defined]
+
+
+def _percentages(value: object) -> tuple[int, ...]:
+    accepted = "rising percentages that end with 100, such as 10, 50, 100"
+    items = _items(value)
+    if not all(re.fullmatch(r"[0-9]{1,3}", item) for item in items):
+        raise ValueError(accepted)
+    steps = tuple(map(int, items))
     if steps[0] < 1 or steps[-1] != 100 or any(after <= before for before, after in itertools.pairwise(steps)):
-        raise ValueError("rising percentages that end with 100, such as 10, 50, 100")
-    return value
+        raise ValueError(accepted)
+    return steps
 
 
-def _kinds(value: str) -> str:
-    unknown = [kind for kind in value.replace(" ", "").split(",") if kind not in CLEAN_UP_KINDS]
+def _clean_up_kinds(value: object) -> tuple[str, ...]:
+    items = _items(value)
+    unknown = [kind for kind in items if kind not in kinds.CLEAN_UP]
     if unknown:
-        raise ValueError(f"{unknown[0]!r} is none of {', '.join(CLEAN_UP_KINDS)}")
-    return value
+        raise ValueError(f"{unknown[0]!r} is not one of {', '.join(kinds.CLEAN_UP)}")
+    return tuple(items)
 
-
-CLEAN_UP_KINDS = ("deployments", "endpoints", "model_versions", "runs", "experiments", "tables", "checkpoints")
-"""What ``clean_up`` knows, in the order in which it is safe to delete."""
 
 _PART = r"[^`./\\\s:]+"
 Identifier = Annotated[str, _matching(_PART, "one name without dots, spaces, slashes, colons or backticks")]
@@ -77,7 +108,7 @@ OptionalTableName = Annotated[
     str,
     _matching(rf"({_PART}(\.{_PART}){{0,2}})?", "empty, `table`, `schema.table` or `catalog.schema.table`"),
 ]
-ModelName = Annotated[str, _matching(r"[^/:\"'%]+", "a name without slashes, colons, quotes or percent signs")]
+RegisteredName = Annotated[str, _matching(r"[^/:\"'%]+", "a name without slashes, colons, quotes or percent signs")]
 ColumnName = Annotated[str, Field(min_length=1)]
 # It becomes a partition value, hence part of a path and of a SQL literal.
 BatchId = Annotated[str, _matching(r"[\w.:+-]*", "letters, digits and _ . : + - only")]
@@ -131,184 +162,359 @@ EndpointName = Annotated[
 InstanceType = Annotated[
     str, _matching(r"Standard_\w+", "a size of virtual machine such as Standard_DS3_v2, https://aka.ms/azureml/vmsize")
 ]
-RolloutSteps = Annotated[str, _matching(r"\d+(, *\d+)*", "percentages such as 10, 50, 100"), AfterValidator(_rising)]
-CleanUp = Annotated[str, AfterValidator(_kinds)]
+RolloutSteps = Annotated[tuple[int, ...], BeforeValidator(_percentages)]
+CleanUpKinds = Annotated[tuple[str, ...], BeforeValidator(_clean_up_kinds)]
+Flag = Annotated[bool, BeforeValidator(_true_or_false)]
 RunId = Annotated[str, _matching(r"[\w-]*", "empty (the newest finished run), or a run id")]
 
 
-class Parameters(BaseModel):
-    """The declarations; each field's description is what users see beside the widget."""
+# The kinds are known from helpers.kinds, when this module is imported.
+TrackingMode = Annotated[
+    str,
+    AfterValidator(
+        _OneOf(
+            (
+                "auto",
+                *kinds.TRACKING_MODES,
+            )
+        )
+    ),
+]
+ModelRegistry = Annotated[
+    str,
+    AfterValidator(
+        _OneOf(
+            (
+                "auto",
+                *kinds.SERVERS,
+            )
+        )
+    ),
+]
+ModelFlavor = Annotated[str, AfterValidator(_OneOf(tuple(kinds.FLAVORS)))]
+ScoringEngine = Annotated[
+    str,
+    AfterValidator(
+        _OneOf(
+            (
+                "auto",
+                *kinds.ENGINES,
+            )
+        )
+    ),
+]
+EndpointTarget = Annotated[
+    str,
+    AfterValidator(
+        _OneOf(
+            (
+                "auto",
+                *kinds.ENDPOINTS,
+            )
+        )
+    ),
+]
 
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, protected_namespaces=())
+_CONFIG = ConfigDict(str_strip_whitespace=True)
 
-    tracking_mode: Literal["auto", "local", "databricks", "azureml", "dual"] = Field(
-        "auto",
-        description="Where runs are tracked. auto: Databricks in a Databricks workspace, a local SQLite file elsewhere. "
-        "dual: Databricks, and every run is copied to Azure ML after it has ended",
-    )
-    model_registry: Literal["auto", "local", "databricks", "databricks-uc", "azureml"] = Field(
-        "auto", description="Where models are registered. auto: the registry that goes with tracking_mode"
-    )
-    azureml_subscription_id: SubscriptionId = Field("", description="Subscription of the Azure ML workspace")
-    azureml_resource_group: ResourceGroup = Field("", description="Resource group of the Azure ML workspace")
-    azureml_workspace: WorkspaceName = Field("", description="Name of the Azure ML workspace")
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class AzureML:
+    """The Azure Machine Learning workspace, and how to sign in to it."""
+
+    azureml_subscription_id: SubscriptionId = Field(default="", description="Subscription of the Azure ML workspace")
+    azureml_resource_group: ResourceGroup = Field(default="", description="Resource group of the Azure ML workspace")
+    azureml_workspace: WorkspaceName = Field(default="", description="Name of the Azure ML workspace")
     azureml_region: Region = Field(
-        "", description="Region of the Azure ML workspace. Empty: its address is asked from Azure Resource Manager"
+        default="",
+        description="Region of the Azure ML workspace. Empty: its address is asked from Azure Resource Manager",
     )
     azureml_tracking_uri: AzureMLTrackingUri = Field(
-        "", description="MLflow tracking URI of the Azure ML workspace, in place of the four parameters above"
+        default="", description="MLflow tracking URI of the Azure ML workspace, in place of the four parameters above"
     )
     azureml_secret_scope: str = Field(
-        "",
+        default="",
         description="Databricks secret scope with the keys azure-tenant-id, azure-client-id and azure-client-secret. "
         "Empty: environment variables, managed identity or Azure CLI",
     )
     azureml_sign_in: Literal["unattended", "device_code"] = Field(
-        "unattended",
+        default="unattended",
         description="device_code: somebody at the notebook signs in, if no other credential is found. Never in a job",
     )
-    link_workspaces: bool = Field(
-        False, description="Link the Databricks workspace to the Azure ML workspace, as the portal's button does"
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Tracking(AzureML):
+    """Where runs and models go; every stage has these."""
+
+    tracking_mode: TrackingMode = Field(
+        default="auto",
+        description="Where runs are tracked. auto: Databricks in a Databricks workspace, a local SQLite file elsewhere. "
+        "dual: Databricks, and every run is copied to Azure ML after it has ended",
     )
-    databricks_resource_id: DatabricksResourceId = Field(
-        "", description="Resource id of the Databricks workspace to link. Empty: found by the workspace's address"
+    model_registry: ModelRegistry = Field(
+        default="auto", description="Where models are registered. auto: the registry that goes with tracking_mode"
     )
     experiment_name: str = Field(
-        "azureml_mlflow",
+        default="azureml_mlflow",
         min_length=1,
         description="MLflow experiment. A plain name is put under /Users/<you>/ on Databricks",
     )
-    catalog: OptionalIdentifier = Field("", description="Catalog of the tables. Empty: the current one")
-    schema_: Identifier = Field(
-        "azureml_mlflow", alias="schema", description="Schema of the tables, made if it is missing"
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Namespace:
+    """The schema of tables and models."""
+
+    catalog: OptionalIdentifier = Field(default="", description="Catalog of the tables. Empty: the current one")
+    schema: Identifier = Field(default="azureml_mlflow", description="Schema of the tables, created if it is missing")
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class TrainingTable:
+    """The table with labelled rows."""
+
+    training_table: TableName = Field(default="training", description="Table with labelled rows")
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class ScoringTable:
+    """The table with rows to score."""
+
+    scoring_table: TableName = Field(default="scoring", description="Table with rows to score")
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class IdColumn:
+    """The column that identifies a row."""
+
+    id_column: ColumnName = Field(default="id", description="Column that identifies a row: no nulls, no duplicates")
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class LabelColumn:
+    """The column to predict."""
+
+    label_column: ColumnName = Field(default="diagnosis", description="Column to predict, with two classes or more")
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class ModelName:
+    """The model."""
+
+    model_name: RegisteredName = Field(default="breast_cancer", description="Name in the model registry")
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class ModelVersion(ModelName):
+    """A version of the model."""
+
+    model_version: Version = Field(default="", description="Version to use. Empty: the champion")
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Predictions:
+    """Where predictions go."""
+
+    prediction_table: OptionalTableName = Field(
+        default="", description="Table that receives the predictions. Empty: <model_name>_predictions"
+    )
+    checkpoint: str = Field(
+        default="",
+        description="Of mode=stream: folder that says which rows are scored. Empty: one beside prediction_table, in a "
+        "volume of its schema",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Endpoint:
+    """Where a model is served, and by what."""
+
+    endpoint_target: EndpointTarget = Field(
+        default="auto",
+        description="Where the model is served. managed: Azure ML managed online endpoint. aci, aks: Azure Container "
+        "Instances, Kubernetes Service. local: this machine. auto: managed where an Azure ML workspace is named, else local",
+    )
+    endpoint_name: EndpointName = Field(default="", description="Endpoint; one a model. Empty: made from model_name")
+    endpoint_auth: Literal["key", "aad_token"] = Field(
+        default="key", description="How callers of the endpoint sign in. aad_token: managed endpoints only"
+    )
+    instance_type: InstanceType = Field(default="Standard_DS3_v2", description="Virtual machine of a managed endpoint")
+    instance_count: int = Field(
+        default=1, ge=1, le=100, description="Virtual machines (managed) or replicas (aks) of a deployment"
+    )
+    aks_compute: str = Field(
+        default="", description="Of endpoint_target=aks: the Kubernetes cluster attached to the Azure ML workspace"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class SetUp(Tracking, Namespace, TrainingTable, ScoringTable, LabelColumn, IdColumn):
+    """Parameters of 01_setup."""
+
+    link_workspaces: Flag = Field(
+        default=False,
+        description="Link the Databricks workspace to the Azure ML workspace, as the portal's button does",
+    )
+    databricks_resource_id: DatabricksResourceId = Field(
+        default="",
+        description="Resource id of the Databricks workspace to link. Empty: found by the workspace's address",
     )
     source_path: str = Field(
-        "", description="CSV or Parquet file or folder to load. Empty: scikit-learn's breast-cancer data"
+        default="", description="CSV or Parquet file or folder to load. Empty: scikit-learn's breast-cancer data"
     )
-    training_table: TableName = Field("training", description="Table with labelled rows")
-    scoring_table: TableName = Field("scoring", description="Table with rows to score")
-    prediction_table: OptionalTableName = Field(
-        "", description="Table that receives the predictions. Empty: <model_name>_predictions"
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Train(Tracking, Namespace, TrainingTable, LabelColumn, IdColumn, ModelName):
+    """Parameters of 02_train."""
+
+    model_flavor: ModelFlavor = Field(
+        default="sklearn", description="scikit-learn pipeline (on the driver) or Spark ML pipeline (on the cluster)"
     )
-    label_column: ColumnName = Field("diagnosis", description="Column to predict, with two classes or more")
-    id_column: ColumnName = Field("id", description="Column that identifies a row: no nulls, no duplicates")
+    epochs: int = Field(default=20, ge=1, le=10_000, description="Passes over the training rows")
+    learning_rate: float = Field(
+        default=0.01,
+        gt=0,
+        allow_inf_nan=False,
+        description="Step size of the scikit-learn pipeline (Spark ML chooses its own)",
+    )
+    test_fraction: float = Field(default=0.2, gt=0, lt=1, description="Share of the rows held out of training")
+    seed: int = Field(default=42, ge=0, lt=2**32, description="Seed of the split and of the training")
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Register(Tracking, Namespace, ModelName):
+    """Parameters of 03_register."""
+
+    run_id: RunId = Field(
+        default="", description="Run whose model is registered. Empty: the newest finished run of model_name"
+    )
+    model_uri: str = Field(
+        default="", description="Model of that run, as log_model returned it. Empty: the only one that the run logged"
+    )
+    validation_metric: Literal[
+        "accuracy_score", "precision_score", "recall_score", "f1_score", "roc_auc", "log_loss"
+    ] = Field(default="accuracy_score", description="Metric of the gate, on the held-out rows")
+    validation_threshold: float = Field(
+        default=0.9,
+        allow_inf_nan=False,
+        description="Least value of the metric that passes (for log_loss: the greatest)",
+    )
+    deploy: Flag = Field(default=False, description="After registering: deploy the champion to its endpoint")
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Score(Tracking, Namespace, ScoringTable, IdColumn, ModelVersion, Predictions):
+    """Parameters of 04_batch_score."""
+
     scoring_filter: str = Field(
-        "", description="SQL condition that picks the rows to score, e.g. `id < 100`. Empty: all rows"
+        default="", description="SQL condition that picks the rows to score, e.g. `id < 100`. Empty: all rows"
     )
-    scoring_engine: Literal["auto", "sql", "udf"] = Field(
-        "auto",
+    scoring_engine: ScoringEngine = Field(
+        default="auto",
         description="What applies a scikit-learn model. sql: Spark's own expressions, for linear pipelines. udf: Python. "
         "auto: sql where it gives the model's answers",
     )
     on_bad_rows: Literal["quarantine", "fail"] = Field(
-        "quarantine",
+        default="quarantine",
         description="Rows that the model cannot score. quarantine: they go to <prediction_table>_quarantine, with the "
         "reason. fail: nothing is written",
     )
     max_records_per_batch: int = Field(
-        0, ge=0, description="Rows that a Python worker gets at once. 0: as many as 16 MB have, at most 100,000"
+        default=0, ge=0, description="Rows that a Python worker gets at once. 0: as many as 16 MB have, at most 100,000"
     )
     env_manager: Literal["local", "virtualenv", "uv"] = Field(
-        "local",
+        default="local",
         description="Packages that score. local: the cluster's own. virtualenv, uv: those that the model was logged with, "
         "in an environment that each executor makes first, behind a local server: minutes more, and slower",
     )
     mode: Literal["batch", "stream"] = Field(
-        "batch", description="batch: all rows of scoring_table. stream: those that it has got since the last time"
+        default="batch",
+        description="batch: all rows of scoring_table. stream: those that it has got since the last time",
     )
     trigger: Trigger = Field(
-        "available_now",
+        default="available_now",
         description="Of mode=stream. available_now: end when all rows are scored. An interval: go on, and look that often",
     )
-    checkpoint: str = Field(
-        "",
-        description="Of mode=stream: folder that says which rows are scored. Empty: one beside prediction_table, in a "
-        "volume of its schema",
+    batch_id: BatchId = Field(
+        default="", description="Names the batch; scoring it again replaces its rows. Empty: today (UTC)"
     )
-    model_name: ModelName = Field("breast_cancer", description="Name in the model registry")
-    model_version: Version = Field("", description="Version to use. Empty: the champion")
-    model_flavor: Literal["sklearn", "spark"] = Field(
-        "sklearn", description="scikit-learn pipeline (on the driver) or Spark ML pipeline (on the cluster)"
-    )
-    epochs: int = Field(20, ge=1, le=10_000, description="Passes over the training rows")
-    learning_rate: float = Field(
-        0.01, gt=0, allow_inf_nan=False, description="Step size of the scikit-learn pipeline (Spark ML chooses its own)"
-    )
-    test_fraction: float = Field(0.2, gt=0, lt=1, description="Share of the rows held out of training")
-    seed: int = Field(42, ge=0, lt=2**32, description="Seed of the split and of the training")
-    validation_metric: Literal[
-        "accuracy_score", "precision_score", "recall_score", "f1_score", "roc_auc", "log_loss"
-    ] = Field("accuracy_score", description="Metric of the gate, on the held-out rows")
-    validation_threshold: float = Field(
-        0.9, allow_inf_nan=False, description="Least value of the metric that passes (for log_loss: the greatest)"
-    )
-    run_id: RunId = Field("", description="Run whose model is registered. Empty: the newest finished run of model_name")
-    batch_id: BatchId = Field("", description="Names the batch; scoring it again replaces its rows. Empty: today (UTC)")
-    deploy: bool = Field(False, description="After registering: deploy the champion to its endpoint")
-    endpoint_target: Literal["auto", "managed", "aci", "aks", "local"] = Field(
-        "auto",
-        description="Where the model is served. managed: Azure ML managed online endpoint. aci, aks: Azure Container "
-        "Instances, Kubernetes Service. local: this machine. auto: managed where an Azure ML workspace is named, else local",
-    )
-    endpoint_name: EndpointName = Field("", description="Endpoint; one a model. Empty: made from model_name")
-    instance_type: InstanceType = Field("Standard_DS3_v2", description="Virtual machine of a managed endpoint")
-    instance_count: int = Field(
-        1, ge=1, le=100, description="Virtual machines (managed) or replicas (aks) of a deployment"
-    )
-    aks_compute: str = Field(
-        "", description="Of endpoint_target=aks: the Kubernetes cluster attached to the Azure ML workspace"
-    )
-    endpoint_auth: Literal["key", "aad_token"] = Field(
-        "key", description="How callers of the endpoint sign in. aad_token: managed endpoints only"
-    )
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Deploy(Tracking, Namespace, ModelVersion, Endpoint):
+    """Parameters of 05_deploy_endpoint."""
+
     rollout_steps: RolloutSteps = Field(
-        "10, 50, 100", description="Percentage of the requests that the new version gets, step by step"
+        default=(10, 50, 100), description="Percentage of the requests that the new version gets, step by step"
     )
-    health_requests: int = Field(20, ge=1, le=10_000, description="Requests of the health check after each step")
+    health_requests: int = Field(
+        default=20, ge=1, le=10_000, description="Requests of the health check after each step"
+    )
     latency_limit_ms: int = Field(
-        2_000, ge=1, description="Greatest 95th percentile of a health check's latencies that passes, in milliseconds"
+        default=2_000,
+        ge=1,
+        description="Greatest 95th percentile of a health check's latencies that passes, in milliseconds",
     )
-    clean_up: CleanUp = Field(
-        ",".join(CLEAN_UP_KINDS), description=f"What to delete, separated by commas: {', '.join(CLEAN_UP_KINDS)}"
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class CleanUp(Tracking, Namespace, TrainingTable, ScoringTable, ModelName, Predictions):
+    """Parameters of 06_clean_up."""
+
+    clean_up: CleanUpKinds = Field(
+        default=tuple(kinds.CLEAN_UP), description=f"What to delete, separated by commas: {', '.join(kinds.CLEAN_UP)}"
     )
-    dry_run: bool = Field(True, description="Only list what would be deleted")
-    force: bool = Field(False, description="Delete also what serves: the champion, and endpoints with traffic")
+    dry_run: Flag = Field(default=True, description="Only list what would be deleted")
+    force: Flag = Field(default=False, description="Delete also what serves: the champion, and endpoints with traffic")
 
 
-FIELDS = {field.alias or name: field for name, field in Parameters.model_fields.items()}
-"""Declaration of each parameter by its public name."""
+STAGES = (SetUp, Train, Register, Score, Deploy, CleanUp)
+"""The groups that the notebooks ask for."""
 
 
-TRACKING = (
-    "tracking_mode", "model_registry", "experiment_name",
-    "azureml_subscription_id", "azureml_resource_group", "azureml_workspace", "azureml_region",
-    "azureml_tracking_uri", "azureml_secret_scope", "azureml_sign_in",
-)  # fmt: skip
-"""Parameters that `helpers.tracking.configure` takes; every notebook asks for these."""
+def fields_of(group: type) -> dict[str, FieldInfo]:
+    """Return the declarations of a group's parameters by name."""
+    return dict(group.__pydantic_fields__)  # type: ignore[attr-defined]
 
-ENDPOINT = ("endpoint_target", "endpoint_name", "endpoint_auth", "instance_type", "instance_count", "aks_compute")
-"""Parameters that `helpers.serving.open_endpoint` takes beside those of `TRACKING`."""
+
+FIELDS = {name: field for group in STAGES for name, field in fields_of(group).items()}
+"""The declaration of each parameter by its name."""
+
+_GROUP_OF = {name: group for group in STAGES for name in fields_of(group)}
 
 PATHS = frozenset({"source_path"})
 """Parameters whose value may be a path on the machine where it was typed."""
 
+_Group = TypeVar("_Group")
+
 
 def choices(name: str) -> tuple[str, ...]:
     """Return the accepted values of a parameter with a fixed set of them, else an empty tuple."""
-    annotation = FIELDS[name].annotation
-    if annotation is bool:
+    field = FIELDS[name]
+    if field.annotation is bool:
         return ("false", "true")
-    return get_args(annotation) if get_origin(annotation) is Literal else ()
+    for item in field.metadata:
+        if isinstance(getattr(item, "func", None), _OneOf):
+            return item.func.values
+    return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+
+
+def as_text(value: Any) -> str:
+    """Return a value as widgets, job parameters and task values write it: ``true``, not ``True``."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ", ".join(map(as_text, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
 def default_text(name: str) -> str:
     """Return a parameter's default as widgets and ``databricks.yml`` write it."""
-    default = FIELDS[name].default
-    return str(default).lower() if isinstance(default, bool) else str(default)
+    return as_text(FIELDS[name].default)
 
 
 def require_declared(names: Iterable[str], source: str = "", declared: Collection[str] = FIELDS) -> None:
-    """Refuse names that are not declared.
+    """Check that names are declared.
 
     Parameters
     ----------
@@ -316,15 +522,13 @@ def require_declared(names: Iterable[str], source: str = "", declared: Collectio
     source : str, optional
         Where they came from, for the error.
     declared : collection of str, optional
-        Those of one command; all of the bundle's otherwise.
+        Those of one command. Default: all parameters of the bundle.
 
     Raises
     ------
     ParameterError
         For the first unknown name, with the nearest declared one.
     """
-    import difflib
-
     for name in names:
         if name not in declared:
             near = difflib.get_close_matches(name, declared, n=1)
@@ -334,40 +538,77 @@ def require_declared(names: Iterable[str], source: str = "", declared: Collectio
             )
 
 
-def parse(values: Mapping[str, Any], sources: Mapping[str, str] | None = None) -> SimpleNamespace:
+def parse(group: type[_Group], values: Mapping[str, Any], sources: Mapping[str, str] | None = None) -> _Group:
     """Check values and convert them from the text that widgets and command lines hold.
 
     Parameters
     ----------
+    group : type
+        A group of parameters, such as `Train`.
     values : mapping of str to object
-        Value by parameter name; only these are in the result.
+        Value by parameter name; a parameter without one has its default.
     sources : mapping of str to str, optional
         Where each value came from, for the error message.
 
     Returns
     -------
-    types.SimpleNamespace
-        One attribute a parameter, of the declared type.
+    object
+        Of the type `group`, which is frozen.
 
     Raises
     ------
     ParameterError
-        For the first value that is not accepted.
+        For the first value that is not accepted, or a name that the group does not have.
     """
-    sources = sources or {}
-    require_declared(values)
+    require_declared(values, declared=fields_of(group))
     try:
-        parsed = Parameters(**values)
+        return group(**values)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
         reason = first["msg"].removeprefix("Value error, ")
-        default = FIELDS[name].default
         raise ParameterError(
             name,
             values[name],
-            f"not accepted: {reason[0].lower()}{reason[1:]}. {FIELDS[name].description} (default: {default!r}).",
-            sources.get(name, ""),
+            f"not accepted: {reason[0].lower()}{reason[1:]}. {FIELDS[name].description} "
+            f"(default: {default_text(name) or 'empty'}).",
+            (sources or {}).get(name, ""),
         ) from None
-    by_alias = parsed.model_dump(by_alias=True)
-    return SimpleNamespace(**{name: by_alias[name] for name in values})
+
+
+def check(values: Mapping[str, Any], sources: Mapping[str, str] | None = None) -> None:
+    """Check values of any declared parameters, whatever their group.
+
+    Raises
+    ------
+    ParameterError
+        For the first value that is not accepted, or a name that is not declared.
+    """
+    require_declared(values)
+    for name, value in values.items():
+        parse(_GROUP_OF[name], {name: value}, sources)
+
+
+def canonical_text(name: str, text: str) -> str:
+    """Return a declared parameter's value as it is compared and handed on: ``true`` for ``True``.
+
+    Raises
+    ------
+    ParameterError
+        If the value is not accepted.
+    """
+    return as_text(getattr(parse(_GROUP_OF[name], {name: text}), name))
+
+
+def as_dict(p: Any, without: type | None = None) -> dict[str, Any]:
+    """Return the values of a group by parameter name.
+
+    Parameters
+    ----------
+    p : object
+        A group of parameters.
+    without : type, optional
+        A group whose parameters are left out.
+    """
+    left_out = fields_of(without) if without else {}
+    return {name: getattr(p, name) for name in fields_of(type(p)) if name not in left_out}

@@ -1,6 +1,7 @@
 """The Azure Machine Learning (AML) workspace: its address, signing in, its link, its artifacts."""
 
+from helpers.azureml.connection import Connection
 from helpers.azureml.link import workspace_link
 from helpers.azureml.workspace import Workspace, connect
 
-__all__ = ["Workspace", "connect", "workspace_link"]
+__all__ = ["Connection", "Workspace", "connect", "workspace_link"]

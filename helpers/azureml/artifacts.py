@@ -43,10 +43,10 @@ def download_folder(tracking_uri: str, artifact_uri: str, folder: Path) -> None:
             raise FileNotFoundError(f"{path} of {artifact_uri} was not downloaded")
 
 
-def has_folder(tracking_uri: str, artifact_uri: str) -> bool:
-    """Return whether there is a file below an artifact URI."""
-    client, prefix = _client(tracking_uri, artifact_uri)
-    return any(path.startswith(f"{prefix}/") for path in client.get_file_paths())
+def paths(tracking_uri: str, artifact_uri: str) -> list[str]:
+    """Return the paths of all files below the artifact URI of a run."""
+    client, _ = _client(tracking_uri, artifact_uri)
+    return list(client.get_file_paths())
 
 
 def _client(tracking_uri: str, artifact_uri: str) -> tuple[Any, str]:

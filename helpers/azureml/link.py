@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from helpers import runtime
+from helpers.azureml.connection import Connection
 from helpers.azureml.rest import AzureError
 from helpers.azureml.workspace import API_VERSION, Workspace
 from helpers.parameters import ParameterError
@@ -35,7 +36,7 @@ class _NotFound(LookupError):
     """There is no Databricks workspace whose link could be shown."""
 
 
-def workspace_link(workspace: Workspace | None, databricks_resource_id: str = "", link: bool = False) -> str:
+def workspace_link(connection: Connection | None, databricks_resource_id: str = "", link: bool = False) -> str:
     """Say whether the Databricks workspace is linked to the AML workspace, and link it if asked to.
 
     Nothing is sent if the link is there already. The link of another AML workspace is never
@@ -43,7 +44,7 @@ def workspace_link(workspace: Workspace | None, databricks_resource_id: str = ""
 
     Parameters
     ----------
-    workspace : helpers.azureml.Workspace or None
+    connection : helpers.azureml.Connection or None
         None if no AML workspace is used.
     databricks_resource_id : str, default ""
         Resource id of the Databricks workspace. Empty: the one whose address is
@@ -64,7 +65,7 @@ def workspace_link(workspace: Workspace | None, databricks_resource_id: str = ""
     helpers.azureml.rest.AzureError
         With `link`, if Azure cannot be asked or refuses.
     """
-    if workspace is None:
+    if connection is None:
         if link:
             raise _refused(
                 "no Azure ML workspace is used here; set tracking_mode=azureml or model_registry=azureml, "
@@ -72,6 +73,7 @@ def workspace_link(workspace: Workspace | None, databricks_resource_id: str = ""
             )
         return "No Azure ML workspace is used (tracking_mode, model_registry), so there is nothing to link."
     try:
+        workspace = connection.workspace
         return _show_or_link(workspace, _databricks_workspace(workspace, databricks_resource_id), link)
     except _NotFound as missing:
         if link:
@@ -84,7 +86,7 @@ def workspace_link(workspace: Workspace | None, databricks_resource_id: str = ""
         if error.status == 403:
             raise AzureError(
                 f"No permission to link the Databricks workspace (403 {error.code}): assign the role Contributor on "
-                f"it, and Reader on {workspace.name}; or {INSTEAD}. {DOCUMENTATION}",
+                f"it, and Reader on the Azure ML workspace; or {INSTEAD}. {DOCUMENTATION}",
                 403,
                 error.code,
             ) from None

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from helpers.azureml import credentials
 from helpers.azureml.rest import AzureError, AzureRest
-from helpers.parameters import ParameterError
+from helpers.parameters import AzureML, ParameterError
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -60,7 +59,7 @@ class Workspace:
         return f"{studio}/{page}?wsid=/subscriptions/{subscription}/resourcegroups/{group}/workspaces/{name}"
 
 
-def connect(p: SimpleNamespace) -> Workspace:
+def connect(p: AzureML) -> Workspace:
     """Sign in, find the workspace's address, and make MLflow use both.
 
     Azure Resource Manager is asked for the address unless `p` has a region or the address
@@ -70,8 +69,7 @@ def connect(p: SimpleNamespace) -> Workspace:
 
     Parameters
     ----------
-    p : types.SimpleNamespace
-        With `helpers.parameters.TRACKING`.
+    p : helpers.parameters.AzureML
 
     Raises
     ------
@@ -97,7 +95,7 @@ def connect(p: SimpleNamespace) -> Workspace:
     return workspace
 
 
-def _resource_id(p: SimpleNamespace) -> str:
+def _resource_id(p: AzureML) -> str:
     if p.azureml_tracking_uri:
         subscription, group, name = _IN_URI.findall(p.azureml_tracking_uri)[0]
     else:
@@ -125,7 +123,7 @@ def _cloud() -> Any:
     return KNOWN_CLOUDS[name]
 
 
-def _ask_for_uri(manager: AzureRest, resource_id: str, who: str, p: SimpleNamespace) -> str:
+def _ask_for_uri(manager: AzureRest, resource_id: str, who: str, p: AzureML) -> str:
     # https://learn.microsoft.com/rest/api/azureml/workspaces/get
     try:
         properties = manager.get(resource_id, api_version=API_VERSION)["properties"]
@@ -160,7 +158,7 @@ def _ask_for_uri(manager: AzureRest, resource_id: str, who: str, p: SimpleNamesp
     return properties["mlFlowTrackingUri"]
 
 
-def _check_access(workspace: Workspace, credential: TokenCredential, scope: str, who: str, p: SimpleNamespace) -> None:
+def _check_access(workspace: Workspace, credential: TokenCredential, scope: str, who: str, p: AzureML) -> None:
     """Ask the workspace's MLflow server something cheap, before MLflow's own client retries for minutes."""
     host = workspace.tracking_uri.split("/")[2]
     server = AzureRest(credential, f"https://{host}", scope)

@@ -8,7 +8,7 @@ from helpers.tracking.dual import mirror_for_registry, mirror_pending
 from helpers.tracking.models import download_model, log_model, logged_model_uri
 from helpers.tracking.registry_copy import in_azureml
 from helpers.tracking.runs import MODEL_NAME_TAG, autolog, find_run
-from helpers.tracking.session import Servers, Tracking, configure, servers
+from helpers.tracking.session import Session, configure, open_servers
 from helpers.tracking.versions import (
     CHAMPION,
     champion,
@@ -16,6 +16,7 @@ from helpers.tracking.versions import (
     model_names,
     promote,
     registered_model,
+    resolve_version,
     run_id,
     version_of_run,
     versions,
@@ -24,8 +25,7 @@ from helpers.tracking.versions import (
 __all__ = [
     "CHAMPION",
     "MODEL_NAME_TAG",
-    "Servers",
-    "Tracking",
+    "Session",
     "autolog",
     "champion",
     "configure",
@@ -38,10 +38,11 @@ __all__ = [
     "mirror_for_registry",
     "mirror_pending",
     "model_names",
+    "open_servers",
     "promote",
     "registered_model",
+    "resolve_version",
     "run_id",
-    "servers",
     "version_of_run",
     "versions",
 ]

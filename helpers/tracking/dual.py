@@ -5,37 +5,32 @@ from __future__ import annotations
 import os
 import sys
 import time
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from helpers import azureml, runtime
 from helpers.azureml.rest import first_line
-from helpers.tracking import experiment_names, mirror
-from helpers.tracking.session import bound_retries, databricks_named
+from helpers.tracking import mirror
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+    from helpers.tracking.session import Session
 
 COMMAND = "python -m helpers.mirror"
 MOST_SECONDS = 600
 
 
-def experiments(p: SimpleNamespace, azureml_name: str = "") -> mirror.Pair:
-    """Find the experiment that `p` names in Databricks, and the one that mirrors it.
-
-    What MLflow is pointed at in this process stays as it is.
+def mirrored_experiment(session: Session, azureml_name: str = "") -> mirror.Pair:
+    """Find the session's experiment in Databricks, and the one that mirrors it, which is created if it is missing.
 
     Parameters
     ----------
-    p : types.SimpleNamespace
-        With `helpers.parameters.TRACKING`.
+    session : helpers.tracking.Session
+        Of ``tracking_mode=dual``.
     azureml_name : str, default ""
         The experiment in Azure Machine Learning. Empty: the last part of the name in Databricks.
 
     Raises
     ------
-    ParameterError
-        If a parameter is missing, or if an experiment cannot have that name.
     LookupError
         If there is no such experiment in Databricks, or if the other was deleted.
     helpers.azureml.rest.AzureError
@@ -43,17 +38,19 @@ def experiments(p: SimpleNamespace, azureml_name: str = "") -> mirror.Pair:
     mlflow.exceptions.MlflowException, ConnectionError
         If a server cannot be reached.
     """
-    bound_retries()
     # A bar for each of thousands of files tells nothing.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    source_name = experiment_names.on_databricks(p.experiment_name, runtime.workspace_user)
-    target_name = experiment_names.on_azureml(azureml_name or p.experiment_name)
-    workspace = azureml.connect(p)
-    with databricks_named():
-        return mirror.pair("databricks", source_name, runtime.workspace_url(), workspace.tracking_uri, target_name)
+    with session.tracking.naming_errors():
+        return mirror.pair(
+            session.tracking.uri,
+            session.experiment_name,
+            session.tracking.address,
+            session.workspace.tracking_uri,
+            azureml_name or session.mirror_name,
+        )
 
 
-def mirror_pending(p: SimpleNamespace) -> str:
+def mirror_pending(session: Session) -> str:
     """Mirror the runs of the experiment that have ended and are not mirrored yet, the newest first.
 
     After ten minutes no further run is begun, since an experiment may have a long history. Whatever
@@ -62,21 +59,20 @@ def mirror_pending(p: SimpleNamespace) -> str:
 
     Parameters
     ----------
-    p : types.SimpleNamespace
-        With `helpers.parameters.TRACKING`.
+    session : helpers.tracking.Session
 
     Returns
     -------
     str
         What was mirrored, what is left out, and what is pending, a line each.
     """
-    if p.tracking_mode != "dual":
+    if not session.is_mirrored:
         return "Runs are mirrored to Azure ML with tracking_mode=dual only."
     from tqdm import tqdm
 
-    again = f"the next job or `{COMMAND} {p.experiment_name}` goes on"
+    again = f"the next job or `{COMMAND} {session.experiment_name}` goes on"
     try:
-        pair = experiments(p)
+        pair = mirrored_experiment(session)
         chosen = mirror.pending(pair)[::-1]
         end = time.monotonic() + MOST_SECONDS
         lines = []
@@ -93,15 +89,14 @@ def mirror_pending(p: SimpleNamespace) -> str:
     return "\n".join(lines or ["All runs that have ended are mirrored to Azure ML."])
 
 
-def mirror_for_registry(p: SimpleNamespace, run: Run) -> str:
+def mirror_for_registry(session: Session, run: Run) -> str:
     """Mirror a run before its model is registered, if the registry is Azure Machine Learning's.
 
     Registered from the copy, the version keeps its lineage there.
 
     Parameters
     ----------
-    p : types.SimpleNamespace
-        With `helpers.parameters.TRACKING`.
+    session : helpers.tracking.Session
     run : mlflow.entities.Run
         In Databricks.
 
@@ -115,9 +110,9 @@ def mirror_for_registry(p: SimpleNamespace, run: Run) -> str:
     helpers.azureml.rest.AzureError, mlflow.exceptions.MlflowException, azure.core.exceptions.AzureError
         If a server cannot be reached, or refuses.
     """
-    if p.tracking_mode != "dual" or p.model_registry != "azureml":
+    if not (session.is_mirrored and session.registry.in_azureml):
         return "Only tracking_mode=dual with model_registry=azureml mirrors the run first."
-    return describe(mirror.mirror_run(experiments(p), run.info.run_id))
+    return describe(mirror.mirror_run(mirrored_experiment(session), run.info.run_id))
 
 
 def describe(outcome: mirror.Mirrored | mirror.Failure) -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from helpers.ownership import MARK, NOT_OURS, Item, is_marked
 from helpers.tracking.mirror import names
 from helpers.tracking.mirror.experiment import search
-from helpers.tracking.session import Tracking
 from helpers.tracking.versions import RUN_ID_TAG, champion, registered_model, versions
 
 if TYPE_CHECKING:
@@ -18,19 +17,22 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
     from mlflow.entities.model_registry import ModelVersion
 
+    from helpers.tracking.servers import Server
+    from helpers.tracking.session import Session
+
 # How servers answer for what is not there; the second is a 404 without a body.
 _GONE = ("RESOURCE_DOES_NOT_EXIST", "ENDPOINT_NOT_FOUND")
 
 
-def items(servers: Tracking, model_name: str, registered_name: str, force: bool) -> list[Item]:
+def items(session: Session, model_name: str, registered_name: str, force: bool) -> list[Item]:
     """Return what is in the experiment and under the model's name, with why some of it has to stay.
 
     A run whose model is a version that is kept is kept, too, and so is an experiment with a run that is kept.
 
     Parameters
     ----------
-    servers : Tracking
-        Of `configure`, which MLflow points at; with ``dual`` the copies in Azure Machine Learning are listed, too.
+    session : helpers.tracking.Session
+        With ``tracking_mode=dual`` the copies in Azure ML are listed, too.
     model_name : str
         As runs are marked with it; other models' runs in the experiment stay.
     registered_name : str
@@ -48,89 +50,77 @@ def items(servers: Tracking, model_name: str, registered_name: str, force: bool)
     mlflow.exceptions.MlflowException, ConnectionError, helpers.azureml.rest.AzureError
         If a server cannot be asked.
     """
-    import mlflow
-
-    if servers.azureml_error:
-        raise servers.azureml_error
-    found, needed = _model(servers, registered_name, force)
-    found += _copies(servers, registered_name, needed)
-    for tracking_uri, name in _places(servers):
-        where, client = place(servers, tracking_uri), mlflow.MlflowClient(tracking_uri=tracking_uri)
-        for experiment in _experiments(client, tracking_uri, name):
+    found, needed = _model(session, registered_name, force)
+    found += _copies(session, registered_name, needed)
+    for server, name in _experiment_names(session):
+        where, client = server.place, server.client()
+        for experiment in _experiments(client, server, name):
             runs = [
                 _run_item(client, run, where, model_name, needed) for run in search(client, experiment.experiment_id)
             ]
-            found += [*runs, _experiment_item(client, experiment, where, name, runs)]
+            found += [*runs, _experiment_item(client, server, experiment, name, runs)]
     return found
 
 
-def place(servers: Tracking, uri: str) -> str:
-    """Return the name of a server, as it is called in a sentence."""
-    if servers.workspace and uri.startswith("azureml"):
-        return f"Azure ML workspace {servers.workspace.name}"
-    return {"databricks": "Databricks", "databricks-uc": "Unity Catalog"}.get(uri, uri)
+def _experiment_names(session: Session) -> list[tuple[Server, str]]:
+    """Return tracking server and experiment: first of the runs, then of their copies, which would be made again."""
+    experiments: list[tuple[Server, str]] = [(session.tracking, session.experiment_name)]
+    if session.is_mirrored:
+        experiments.append((session.azureml_server, session.mirror_name))
+    return experiments
 
 
-def _places(servers: Tracking) -> list[tuple[str, str]]:
-    """Return tracking URI and experiment: first the runs, then their copies, which would be made again."""
-    found = [(servers.tracking_uri, servers.experiment_name)]
-    if servers.workspace and servers.mirror_name:
-        found.append((servers.workspace.tracking_uri, servers.mirror_name))
-    return found
-
-
-def _model(servers: Tracking, model_name: str, force: bool) -> tuple[list[Item], dict[str, str]]:
+def _model(session: Session, model_name: str, force: bool) -> tuple[list[Item], dict[str, str]]:
     """Return versions and model, and why the runs are needed that the versions which stay were made of."""
-    import mlflow
-
-    where, client, best = place(servers, servers.registry_uri), mlflow.MlflowClient(), champion(model_name)
+    where, client, best = session.registry.place, session.client(), champion(session, model_name)
     found: list[Item] = []
     needed: dict[str, str] = {}
-    for version in versions(model_name):
-        item = _version_item(client, version, where, force, best)
+    for version in versions(session, model_name):
+        item = _version_item(session, client, version, where, force, best)
         found.append(item)
         if item.kept:
             reason = f"its model is {item.name}, which stays ({item.kept})"
             needed |= {run_id: reason for run_id in (version.run_id, version.tags.get(RUN_ID_TAG)) if run_id}
-    model = registered_model(model_name)
+    model = registered_model(session, model_name)
     # Azure Machine Learning deletes versions, not a model as a whole:
     # https://learn.microsoft.com/azure/machine-learning/how-to-manage-models-mlflow#limitations
-    if model is not None and not servers.registry_uri.startswith("azureml"):
+    if model is not None and session.registry.deletes_whole_models:
         kept = "" if is_marked(model.tags) else NOT_OURS
-        delete = partial(_delete_model, client, model_name)
+        delete = partial(_delete_model, session, client, model_name)
         found.append(Item("model_versions", f"{model_name} (the registered model)", where, delete, kept, tuple(found)))
     return found, needed
 
 
-def _copies(servers: Tracking, model_name: str, needed: dict[str, str]) -> list[Item]:
+def _copies(session: Session, model_name: str, needed: dict[str, str]) -> list[Item]:
     """Return the versions that were made of others in the registry beside the endpoints."""
-    import mlflow
-
-    if servers.workspace is None or servers.registry_uri.startswith("azureml"):
+    if not session.uses_azureml or session.registry.in_azureml:
         return []
-    uri = servers.workspace.tracking_uri
-    client, found = mlflow.MlflowClient(uri, uri), []
+    client, found = session.azureml_server.client(), []
     there = client.search_model_versions(f"name = '{model_name}'")
     for version in sorted(there, key=lambda version: int(version.version)):
-        item = _version_item(client, version, place(servers, uri), True, None)
+        item = _version_item(session, client, version, session.azureml_server.place, True, None)
         found.append(replace(item, kept=item.kept or needed.get(version.tags.get(RUN_ID_TAG, ""), "")))
     return found
 
 
 def _version_item(
-    client: MlflowClient, version: ModelVersion, where: str, force: bool, best: ModelVersion | None
+    session: Session, client: MlflowClient, version: ModelVersion, where: str, force: bool, best: ModelVersion | None
 ) -> Item:
     kept = "" if is_marked(version.tags) else NOT_OURS
     if not kept and not force and best is not None and str(best.version) == str(version.version):
         kept = "the champion, unless force=true"
     name, number = version.name, str(version.version)
     return Item(
-        "model_versions", f"{name} version {number}", where, partial(_delete_version, client, name, number, force), kept
+        "model_versions",
+        f"{name} version {number}",
+        where,
+        partial(_delete_version, session, client, name, number, force),
+        kept,
     )
 
 
-def _delete_version(client: MlflowClient, name: str, number: str, force: bool) -> bool:
-    best = None if force else champion(name)
+def _delete_version(session: Session, client: MlflowClient, name: str, number: str, force: bool) -> bool:
+    best = None if force else champion(session, name)
     if best is not None and str(best.version) == number:
         raise RuntimeError("it has become the champion meanwhile")
     return _found(client.get_model_version, name, number) is not None and _deleted(
@@ -138,11 +128,11 @@ def _delete_version(client: MlflowClient, name: str, number: str, force: bool) -
     )
 
 
-def _delete_model(client: MlflowClient, name: str) -> bool:
-    if registered_model(name) is None:
+def _delete_model(session: Session, client: MlflowClient, name: str) -> bool:
+    if registered_model(session, name) is None:
         return False
     # Deleting a model deletes all of its versions, whoever made them.
-    left = versions(name)
+    left = versions(session, name)
     if left:
         raise RuntimeError(f"it has versions: {', '.join(str(version.version) for version in left)}")
     return _deleted(client.delete_registered_model, name)
@@ -177,19 +167,19 @@ def _delete_run(client: MlflowClient, run_id: str) -> bool:
     return _deleted(client.delete_run, run_id)
 
 
-def _experiments(client: MlflowClient, tracking_uri: str, name: str) -> list[Experiment]:
+def _experiments(client: MlflowClient, server: Server, name: str) -> list[Experiment]:
     """Return the experiment, if there is one, and those that were renamed to be deleted, and then were not."""
     experiment = client.get_experiment_by_name(name)
     found = [experiment] if experiment is not None and experiment.lifecycle_stage == "active" else []
-    if _renames(tracking_uri):
+    if server.keeps_experiment_tags:
         quote = '"' if "'" in name else "'"
         renamed = client.search_experiments(filter_string=f"name LIKE {quote}{name} (deleted %{quote}")
         found += [other for other in renamed if other.name == _deleted_name(name, other.experiment_id)]
     return found
 
 
-def _experiment_item(client: MlflowClient, experiment: Experiment, where: str, name: str, runs: list[Item]) -> Item:
-    renames = _renames(client.tracking_uri)
+def _experiment_item(client: MlflowClient, server: Server, experiment: Experiment, name: str, runs: list[Item]) -> Item:
+    renames = server.keeps_experiment_tags
     kept = ""
     if renames and not is_marked(experiment.tags):
         kept = NOT_OURS
@@ -199,15 +189,7 @@ def _experiment_item(client: MlflowClient, experiment: Experiment, where: str, n
         if not held or not all(map(_is_ours, held)):
             kept = "not known to be made by this bundle: it has other runs, or none"
     delete = partial(_delete_experiment, client, experiment.experiment_id, name, renames)
-    return Item("experiments", experiment.name, where, delete, kept, tuple(runs))
-
-
-def _renames(tracking_uri: str) -> bool:
-    """Return whether experiments can be renamed and tagged: on all servers but Azure Machine Learning's.
-
-    https://learn.microsoft.com/azure/machine-learning/how-to-track-experiments-mlflow
-    """
-    return not tracking_uri.startswith("azureml")
+    return Item("experiments", experiment.name, server.place, delete, kept, tuple(runs))
 
 
 def _deleted_name(name: str, experiment_id: str) -> str:

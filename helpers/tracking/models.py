@@ -2,80 +2,96 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import inspect
-import tempfile
-from collections.abc import Callable
+from collections.abc import Collection
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from helpers import runtime
-from helpers.azureml import artifacts
+from helpers import output
 from helpers.parameters import ParameterError
+from helpers.tracking.servers import server_of_mlflow
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow.entities import Run
+    from mlflow.models import ModelSignature
 
-    from helpers.training.fit import TrainedModel
+    from helpers.tracking.session import Session
 
-# The folder of a run's artifacts, and the name of a logged model.
 MODEL = "model"
+"""The name of a model in its run, unless another one is given."""
+_URI_TAG = "model_uri_"
 # Without them the container of Azure ML's no-code deployment ends when it starts; they are not needed here.
 # https://github.com/Azure/azureml-examples/issues/3902
 _FOR_ENDPOINTS = ["azureml-inference-server-http==1.5.1", "azureml-ai-monitoring==1.0.0"]
 
 
-def log_model(trained: TrainedModel) -> str:
-    """Log a trained model to the active run, under the name ``model``.
+def log_model(
+    model: Any,
+    *,
+    flavor: str,
+    signature: ModelSignature,
+    input_example: pd.DataFrame | None = None,
+    classes: Collection[Any] = (),
+    name: str = MODEL,
+    **options: Any,
+) -> str:
+    """Log a model to the active run, and note its URI in the run for registration.
 
-    On Azure Machine Learning the model is saved to a folder, which is logged as artifacts: the
-    flavors' own ``log_model`` ends in a 404 there, because since MLflow 3 models are entities of
-    their own, for which that server has no API
-    (https://github.com/Azure/azure-sdk-for-python/issues/44896).
+    On Azure Machine Learning the model is saved to a folder, which is logged as artifacts: the flavors' own
+    ``log_model`` ends in a 404 there, because since MLflow 3 models are entities of their own, for which that server
+    has no API (https://github.com/Azure/azure-sdk-for-python/issues/44896).
 
     Parameters
     ----------
-    trained : helpers.training.fit.TrainedModel
+    model : object
+        A model of the flavor.
+    flavor : str
+        Name of MLflow's module for it: ``sklearn``, ``spark``, ``xgboost``, ``pytorch``, ``pyfunc``, …
+    signature : mlflow.models.ModelSignature
+        Inputs and outputs by name.
+    input_example : pandas.DataFrame, optional
+        A few rows of inputs.
+    classes : collection, optional
+        Of a classifier: its classes in the order of its probabilities, which no flavor records.
+    name : str, default "model"
+        Of the model in its run. Logging the same name again replaces what registration will find.
+    **options
+        Of the flavor's ``log_model``.
 
     Returns
     -------
     str
-        The model's URI.
+        The model's URI, which `logged_model_uri` returns later.
     """
     import mlflow
 
-    flavor = getattr(mlflow, trained.flavor)
+    module = importlib.import_module(f"mlflow.{flavor}")
+    metadata = options.pop("metadata", None) or {}
     arguments: dict[str, Any] = {
-        "signature": trained.signature,
-        "input_example": trained.input_example,
-        # The order of the probabilities, which neither flavor's MLmodel file records.
-        "metadata": {"classes": trained.classes},
-        # Named here, because finding them out means loading the model in another process.
-        "pip_requirements": _requirements(flavor),
+        "signature": signature,
+        "input_example": input_example,
+        "metadata": metadata | ({"classes": list(classes)} if classes else {}),
     }
-    if trained.flavor == "sklearn" and _uses_skops(flavor):
-        arguments["skops_trusted_types"] = _trusted_types(trained.model)
-    with runtime.quiet(f"mlflow.{trained.flavor}"):
-        if mlflow.get_tracking_uri().startswith("azureml"):
-            return _log_as_artifacts(flavor.save_model, trained.model, arguments)
-        # Before MLflow 3, and of Spark ML's still, the name is a path in the run's artifacts.
-        takes_name = "name" in inspect.signature(flavor.log_model).parameters
-        name = {"name" if takes_name else "artifact_path": MODEL}
-        return flavor.log_model(trained.model, **name, **arguments).model_uri
+    if "pip_requirements" not in options and "extra_pip_requirements" not in options:
+        arguments |= _requirements(module)
+    if flavor == "sklearn" and _uses_skops(module):
+        arguments["skops_trusted_types"] = _trusted_types(model)
+    with output.quiet(f"mlflow.{flavor}"):
+        server = server_of_mlflow(mlflow.get_tracking_uri())
+        uri = server.log_model(module, {_argument_of(module): model}, name, arguments | options)
+    mlflow.set_tag(f"{_URI_TAG}{name}", uri)
+    return uri
 
 
-def _log_as_artifacts(save_model: Callable, model: Any, arguments: dict[str, Any]) -> str:
-    import mlflow
-    from mlflow.models import Model
-
-    # As MLflow does where it logs a model itself.
-    run_id = (mlflow.active_run() or mlflow.start_run()).info.run_id
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch, MODEL)
-        save_model(model, str(folder), mlflow_model=Model(artifact_path=MODEL, run_id=run_id), **arguments)
-        mlflow.log_artifacts(str(folder), MODEL)
-    return f"runs:/{run_id}/{MODEL}"
+def _argument_of(flavor: ModuleType) -> str:
+    """Return the name of the argument with which a flavor takes a model."""
+    arguments = list(inspect.signature(flavor.save_model).parameters)
+    # The generic flavor takes a folder and a loader first.
+    return "python_model" if "python_model" in arguments else arguments[0]
 
 
 def _uses_skops(flavor: ModuleType) -> bool:
@@ -83,19 +99,24 @@ def _uses_skops(flavor: ModuleType) -> bool:
     return "skops_trusted_types" in inspect.signature(flavor.save_model).parameters
 
 
-def _requirements(flavor: ModuleType) -> list[str]:
-    """Return what a model of the flavor needs, as installed here, and its endpoint; MLflow adds itself."""
+def _requirements(flavor: ModuleType) -> dict[str, list[str]]:
+    """Return the packages that a model of the flavor and its endpoint need; MLflow adds itself.
+
+    Those of scikit-learn and Spark are named, because finding them out means loading the model in another process.
+    """
+    if flavor.FLAVOR_NAME == "spark":
+        return {"pip_requirements": flavor.get_default_pip_requirements() + _FOR_ENDPOINTS}
     if flavor.FLAVOR_NAME != "sklearn":
-        return flavor.get_default_pip_requirements() + _FOR_ENDPOINTS
+        return {"extra_pip_requirements": _FOR_ENDPOINTS}
     serializer = "include_skops" if _uses_skops(flavor) else "include_cloudpickle"
     inputs = [f"{package}=={importlib.metadata.version(package)}" for package in ("numpy", "pandas")]
-    return flavor.get_default_pip_requirements(**{serializer: True}) + inputs + _FOR_ENDPOINTS
+    return {"pip_requirements": flavor.get_default_pip_requirements(**{serializer: True}) + inputs + _FOR_ENDPOINTS}
 
 
 def _trusted_types(model: Any) -> list[str]:
-    """Return the scikit-learn and NumPy types that skops would not load unasked.
+    """Return the scikit-learn and NumPy types that skops would not load unless they are named.
 
-    skops refuses private classes of scikit-learn, too; what is neither of the two stays refused.
+    skops refuses private classes of scikit-learn, too; a type that is neither scikit-learn's nor NumPy's stays refused.
     """
     import skops.io
 
@@ -103,39 +124,64 @@ def _trusted_types(model: Any) -> list[str]:
     return [name for name in types if name.startswith(("sklearn.", "numpy."))]
 
 
-def logged_model_uri(run: Run) -> str:
+def logged_model_uri(session: Session, run: Run, model_uri: str = "") -> str:
     """Return the URI of the model that a run logged.
 
     Parameters
     ----------
+    session : helpers.tracking.Session
     run : mlflow.entities.Run
+        Of the session's tracking server.
+    model_uri : str, default ""
+        One of the run's models, as `log_model` returned it. Empty: the only model that the run logged.
 
     Raises
     ------
     ParameterError
-        If the run has none.
+        If the run has no model, has several and none is named, or does not have the one that is named.
     """
-    import mlflow
-
-    # MLflow 2 has no outputs.
-    outputs = getattr(run, "outputs", None)
-    if outputs and outputs.model_outputs:
-        return f"models:/{outputs.model_outputs[-1].model_id}"
-    tracking_uri = mlflow.get_tracking_uri()
-    if tracking_uri.startswith("azureml"):
-        found = artifacts.has_folder(tracking_uri, f"{run.info.artifact_uri}/{MODEL}")
-    else:
-        found = any(item.path == MODEL for item in mlflow.MlflowClient().list_artifacts(run.info.run_id))
-    if not found:
+    models = _models_of(session, run)
+    if model_uri:
+        if model_uri not in models.values():
+            raise ParameterError("model_uri", model_uri, f"run {run.info.run_id} has no such model; {_listed(models)}")
+        return model_uri
+    if len(models) > 1:
+        raise ParameterError(
+            "model_uri", "", f"run {run.info.run_id} has {len(models)} models, so say which one; {_listed(models)}"
+        )
+    if not models:
         raise ParameterError("run_id", run.info.run_id, "this run has logged no model; train one with 02_train")
-    return f"runs:/{run.info.run_id}/{MODEL}"
+    return next(iter(models.values()))
 
 
-def download_model(model_uri: str, folder: Path) -> Path:
+def _listed(models: dict[str, str]) -> str:
+    return "there are: " + (", ".join(f"{uri} ({name})" for name, uri in models.items()) or "none")
+
+
+def _models_of(session: Session, run: Run) -> dict[str, str]:
+    """Return the URIs of a run's models by name: those that `log_model` noted, else those that the server has."""
+    noted = {key.removeprefix(_URI_TAG): uri for key, uri in run.data.tags.items() if key.startswith(_URI_TAG)}
+    if noted:
+        return noted
+    models: dict[str, str] = {}
+    if session.tracking.has_logged_models:
+        # MLflow 2 has no outputs.
+        outputs = getattr(run, "outputs", None)
+        for model_output in outputs.model_outputs if outputs else []:
+            model = session.client().get_logged_model(model_output.model_id)
+            name = model.name if model.name not in models else f"{model.name} {model.model_id}"
+            models[name] = f"models:/{model.model_id}"
+    if not models:
+        models = {folder: f"runs:/{run.info.run_id}/{folder}" for folder in session.tracking.model_folders(run)}
+    return models
+
+
+def download_model(session: Session, model_uri: str, folder: Path) -> Path:
     """Download a model, from wherever its server keeps it.
 
     Parameters
     ----------
+    session : helpers.tracking.Session
     model_uri : str
         ``models:/<name>/<version>``, ``models:/<model id>`` or ``runs:/<run id>/<path>``.
     folder : pathlib.Path
@@ -146,17 +192,6 @@ def download_model(model_uri: str, folder: Path) -> Path:
     pathlib.Path
         The folder with the ``MLmodel`` file.
     """
-    import mlflow
-
-    client = mlflow.MlflowClient()
     kind, *parts = model_uri.split("/")
-    server = mlflow.get_tracking_uri() if kind == "runs:" else mlflow.get_registry_uri()
-    is_logged_model = kind == "models:" and len(parts) == 1
-    if not server.startswith("azureml") or is_logged_model:
-        return Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(folder)))
-    if kind == "runs:":
-        artifact_uri = "/".join([client.get_run(parts[0]).info.artifact_uri, *parts[1:]])
-    else:
-        artifact_uri = client.get_model_version_download_uri(*parts)
-    artifacts.download_folder(server, artifact_uri, folder)
-    return folder
+    is_of_run = kind == "runs:" or (kind == "models:" and len(parts) == 1)
+    return (session.tracking if is_of_run else session.registry).download(model_uri, folder)

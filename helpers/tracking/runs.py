@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.ownership import MARK
 from helpers.parameters import ParameterError
-from helpers.tracking.session import Tracking
+from helpers.tracking.servers import server_of_mlflow
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+    from helpers.tracking.session import Session
 
 # The mark of a run says which model it trains.
 MODEL_NAME_TAG = MARK
@@ -29,18 +31,17 @@ def autolog(**options: Any) -> None:
     """
     import mlflow
 
-    if mlflow.get_tracking_uri().startswith("azureml"):
+    if not server_of_mlflow(mlflow.get_tracking_uri()).has_logged_models:
         options["log_models"] = False
     mlflow.autolog(**options)
 
 
-def find_run(tracking: Tracking, run_id: str, model_name: str) -> Run:
+def find_run(session: Session, run_id: str, model_name: str) -> Run:
     """Return a run by its id, or the newest one of the experiment that trained a model.
 
     Parameters
     ----------
-    tracking : Tracking
-        What `configure` returned.
+    session : helpers.tracking.Session
     run_id : str
         Empty for the newest finished run that trained `model_name`. A run that is given must be
         finished, too: one that was killed or lost its server stays RUNNING, with half of its data.
@@ -51,25 +52,24 @@ def find_run(tracking: Tracking, run_id: str, model_name: str) -> Run:
     ParameterError
         If there is no such run.
     """
-    import mlflow
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-    client = mlflow.MlflowClient()
+    client = session.client()
     if run_id:
         try:
             run = client.get_run(run_id)
         except MlflowException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
                 raise
-            raise ParameterError("run_id", run_id, f"no such run on {mlflow.get_tracking_uri()}") from None
+            raise ParameterError("run_id", run_id, f"no such run on {session.tracking.uri}") from None
         if run.info.status != "FINISHED":
             raise ParameterError(
                 "run_id", run_id, f"this run is {run.info.status}, not FINISHED; train again with 02_train"
             )
         return run
     runs = client.search_runs(
-        [tracking.experiment_id],
+        [session.experiment_id],
         filter_string=f"attributes.status = 'FINISHED' AND tags.{MODEL_NAME_TAG} = '{model_name}'",
         order_by=["attributes.start_time DESC"],
         max_results=1,
@@ -78,8 +78,7 @@ def find_run(tracking: Tracking, run_id: str, model_name: str) -> Run:
         raise ParameterError(
             "model_name",
             model_name,
-            f"no finished run of it in experiment {tracking.experiment_name!r}; train one with 02_train, or give "
-            "run_id",
+            f"no finished run of it in experiment {session.experiment_name!r}; train one with 02_train, or give run_id",
         )
     # Searching does not say which models a run logged on every MLflow: 3.0.1 leaves its outputs empty.
     return client.get_run(runs[0].info.run_id)

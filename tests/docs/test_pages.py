@@ -39,7 +39,7 @@ def test_a_make_command_has_its_target(path):
 def test_a_job_and_each_of_its_parameters_exist(path):
     bundle = local_job.Bundle(ROOT)
     for command in parse(read(path)).commands:
-        _, _, arguments = command.partition("-m helpers.jobs.run ")
+        _, _, arguments = command.partition("-m helpers.jobs ")
         if arguments:
             keys = itertools.takewhile(lambda word: not word.startswith("--"), arguments.split())
             declared = {name for key in keys for name in bundle.job(key).parameters}

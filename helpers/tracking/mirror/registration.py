@@ -8,16 +8,18 @@ from helpers.tracking.mirror import names
 from helpers.tracking.mirror.files import model_folders
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Run
 
 
-def model_in_copy(run: Run, model_uri: str, registry_uri: str) -> tuple[str, str] | None:
+def model_in_copy(client: MlflowClient, run: Run, model_uri: str, registry_uri: str) -> tuple[str, str] | None:
     """Return the id of a run's copy and the address of the model in it.
 
     Parameters
     ----------
+    client : mlflow.MlflowClient
+        Of the run's server.
     run : mlflow.entities.Run
-        Of the tracking server that MLflow points at.
     model_uri : str
         ``models:/<model id>`` or ``runs:/<run id>/<path>``.
     registry_uri : str
@@ -30,7 +32,6 @@ def model_in_copy(run: Run, model_uri: str, registry_uri: str) -> tuple[str, str
     """
     import mlflow
 
-    client = mlflow.MlflowClient()
     # Read again, since it may have been mirrored a moment ago.
     tags = client.get_run(run.info.run_id).data.tags
     if names.COPY_RUN not in tags or _workspace(tags.get(names.COPY_SERVER, "")) != _workspace(registry_uri):

@@ -1,0 +1,64 @@
+"""What there are several kinds of, and where each is: the tables to add a kind to.
+
+A new flavor, engine, endpoint, server or clean-up kind is a class in a file of its own, and a line here. The
+parameters' choices and the rooms that use the kinds are derived from these tables. The classes are named by text,
+so that reading this file imports none of them.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+FLAVORS = {
+    "sklearn": "helpers.training.flavors.sklearn:SklearnFlavor",
+    "spark": "helpers.training.flavors.spark:SparkFlavor",
+}
+"""``model_flavor``: what 02_train trains."""
+
+ENGINES = {
+    "sql": "helpers.scoring.engines.sql:SqlEngine",
+    "udf": "helpers.scoring.engines.python:PythonEngine",
+}
+"""``scoring_engine``: what applies a model to rows, in the order in which ``auto`` tries them."""
+
+ENDPOINTS = {
+    "managed": "helpers.serving.managed_endpoint:ManagedKind",
+    "aci": "helpers.serving.web_service:AciKind",
+    "aks": "helpers.serving.web_service:AksKind",
+    "local": "helpers.serving.local_endpoint:LocalKind",
+}
+"""``endpoint_target``: where a model is served."""
+
+SERVERS = {
+    "local": "helpers.tracking.servers.local:LocalServer",
+    "databricks": "helpers.tracking.servers.databricks:DatabricksServer",
+    "databricks-uc": "helpers.tracking.servers.databricks:UnityCatalog",
+    "azureml": "helpers.tracking.servers.azureml:AzureMLServer",
+}
+"""``model_registry``, and the servers that a tracking mode names."""
+
+TRACKING_MODES = {
+    "local": ("local", "local"),
+    "databricks": ("databricks", "databricks-uc"),
+    "azureml": ("azureml", "azureml"),
+    "dual": ("databricks", "databricks-uc"),
+}
+"""``tracking_mode``: the tracking server and the registry that goes with it. ``dual`` is mirrored, too."""
+
+CLEAN_UP = {
+    "deployments": "helpers.serving.inventory:items",
+    "endpoints": "helpers.serving.inventory:items",
+    "model_versions": "helpers.tracking.inventory:items",
+    "runs": "helpers.tracking.inventory:items",
+    "experiments": "helpers.tracking.inventory:items",
+    "tables": "helpers.cleanup:tables_of_schema",
+    "checkpoints": "helpers.cleanup:checkpoints",
+}
+"""``clean_up``: what can be deleted, in the order in which that is safe, and the function that lists it."""
+
+
+def load(table: Mapping[str, str], name: str) -> Any:
+    """Import and return what a table names."""
+    return pkgutil.resolve_name(table[name])

@@ -1,0 +1,62 @@
+"""What the reader sees below a cell: tables, pictures, and no message that is beside the point."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from helpers import runtime
+
+
+def display(thing: Any, rows: int = 20, links: bool = False) -> None:
+    """Show a Spark or pandas DataFrame, or a Matplotlib figure, below the cell.
+
+    Parameters
+    ----------
+    thing : pyspark.sql.DataFrame, pandas.DataFrame or matplotlib.figure.Figure
+    rows : int, default 20
+        Rows of a Spark DataFrame to show on a laptop; Databricks pages by itself. All rows of a pandas one are shown.
+    links : bool, default False
+        Turn the addresses in a pandas DataFrame into links. Not for data from elsewhere: pandas writes an address
+        into the page without escaping it.
+    """
+    from IPython.display import HTML, Image
+    from IPython.display import display as show
+
+    if hasattr(thing, "savefig"):
+        picture = io.BytesIO()
+        thing.savefig(picture, format="png", bbox_inches="tight", dpi=90)
+        show(Image(picture.getvalue()))
+        return
+    if hasattr(thing, "toPandas"):
+        platform_display = runtime.injected("display")
+        if platform_display:
+            platform_display(thing)
+            return
+        thing = thing.limit(rows).toPandas()
+    import pandas as pd
+
+    with pd.option_context("display.max_colwidth", None, "display.max_rows", None):
+        show(HTML(thing.to_html(render_links=True, notebook=True)) if links else thing)
+
+
+@contextlib.contextmanager
+def quiet(*loggers: str) -> Iterator[None]:
+    """Suppress warnings and the messages of the named loggers.
+
+    Used around single calls whose message is known to be of no use to the reader. Errors are raised as usual.
+    """
+    levels = {name: logging.getLogger(name).level for name in loggers}
+    try:
+        for name in loggers:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -1,0 +1,105 @@
+"""Write tables and partitions at once: Delta on Databricks, the laptop's own store elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from helpers import runtime
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+
+def replace_table(
+    rows: DataFrame, table: str, properties: dict[str, str] | None = None, partitioned_by: str | None = None
+) -> None:
+    """Create a table from ``rows``, in place of one of that name.
+
+    Parameters
+    ----------
+    rows : pyspark.sql.DataFrame
+    table : str
+        Qualified name, quoted where needed.
+    properties : dict of str to str, optional
+        Table properties.
+    partitioned_by : str, optional
+        Partition column.
+    """
+    from pyspark.sql import functions as F
+
+    writer = rows.writeTo(table)
+    for key, value in (properties or {}).items():
+        writer = writer.tableProperty(key, value)
+    if partitioned_by:
+        writer = writer.partitionedBy(F.col(partitioned_by))
+    if runtime.in_databricks():
+        # Atomic on Delta, with the old version kept in the table's history.
+        writer.createOrReplace()
+    else:
+        from helpers.laptop import catalog, progress
+
+        with catalog.new_table(rows.sparkSession, table), progress.of_spark(rows.sparkSession, table):
+            writer.create()
+
+
+def drop_table(spark: SparkSession, table: str) -> None:
+    """Drop a table and its files; Unity Catalog keeps those of a managed table for seven days, for ``UNDROP TABLE``."""
+    if runtime.in_databricks():
+        spark.sql(f"DROP TABLE IF EXISTS {table}")
+    else:
+        from helpers.laptop import catalog
+
+        catalog.drop_table(spark, table)
+
+
+def checkpoint_folder(spark: SparkSession, table: str, create: bool = True) -> str:
+    """Return the folder of the checkpoint of a stream into a table; on Databricks it is in a volume beside the table.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    table : str
+        Qualified name.
+    create : bool, default True
+        Make the volume if it is missing.
+    """
+    parts = table.replace("`", "").split(".")
+    if not runtime.in_databricks():
+        return str(runtime.local_dir() / "checkpoints" / ".".join(parts))
+    catalog = parts[0] if len(parts) == 3 else spark.catalog.currentCatalog()
+    if create:
+        spark.sql(f"CREATE VOLUME IF NOT EXISTS `{catalog}`.`{parts[-2]}`.checkpoints")
+    return f"/Volumes/{catalog}/{parts[-2]}/checkpoints/{parts[-1]}"
+
+
+def delete_folder(folder: str) -> None:
+    """Delete a folder that `checkpoint_folder` named, with all that is in it."""
+    if runtime.in_databricks():
+        runtime.dbutils().fs.rm(folder, True)
+    else:
+        shutil.rmtree(folder)
+
+
+def replace_partition(rows: DataFrame, table: str, column: str, value: str) -> None:
+    """Replace the rows of one partition of a table, and no others, at once: readers see the old or the new.
+
+    Parameters
+    ----------
+    rows : pyspark.sql.DataFrame
+        The table's columns without the partition's.
+    table : str
+        Qualified name, quoted where needed.
+    column, value : str
+        The partition column, of type string, and its value.
+    """
+    from pyspark.sql import functions as F
+
+    if runtime.in_databricks():
+        # One commit of Delta: https://learn.microsoft.com/azure/databricks/delta/selective-overwrite
+        rows.withColumn(column, F.lit(value)).writeTo(table).overwrite(F.col(column) == value)
+    else:
+        from helpers.laptop import catalog, progress
+
+        with progress.of_spark(rows.sparkSession, table):
+            catalog.replace_partition(rows, table, column, value)

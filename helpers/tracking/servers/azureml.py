@@ -1,0 +1,159 @@
+"""MLflow in an Azure Machine Learning workspace, which has MLflow 2's API and rules of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from helpers.azureml import artifacts
+from helpers.parameters import ParameterError
+from helpers.tracking.mirror import model_in_copy
+from helpers.tracking.servers.base import Page, Server
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
+
+
+class AzureMLServer(Server):
+    """The workspace's tracking server and registry.
+
+    https://learn.microsoft.com/azure/machine-learning/how-to-manage-models-mlflow#limitations
+    """
+
+    in_azureml = True
+    has_aliases = False
+    has_logged_models = False
+    # It is not documented that experiments keep tags: how-to-track-experiments-mlflow.
+    keeps_experiment_tags = False
+    deletes_whole_models = False
+    # It refuses the tag filter that MLflow's client adds to each such search:
+    # https://github.com/Azure/azure-sdk-for-python/issues/42155
+    searches_models = False
+
+    @property
+    def uri(self) -> str:
+        """``azureml://…``; the session signs in to the workspace if it has not yet.
+
+        Raises
+        ------
+        helpers.parameters.ParameterError, helpers.azureml.rest.AzureError
+            If the workspace cannot be used.
+        """
+        return self._connection.workspace.tracking_uri
+
+    @property
+    def place(self) -> str:
+        """The workspace as a sentence names it."""
+        return self._connection.description
+
+    @classmethod
+    def owns(cls, uri: str) -> bool:
+        """Return whether a URI is a workspace's."""
+        return uri.startswith("azureml")
+
+    def prepare(self) -> None:
+        """Keep MLflow from printing addresses of the API as if they were pages."""
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+    def experiment_name(self, name: str) -> str:
+        """Return the name of an experiment here, where there are no folders.
+
+        ``/Users/<user>/churn`` and ``/Shared/churn`` are called ``churn``. A name with a slash would be created, but
+        not found again by its name (https://github.com/Azure/azure-sdk-for-python/issues/45209). Which characters a
+        name may have: https://learn.microsoft.com/python/api/azureml-core/azureml.core.experiment(class)
+
+        Raises
+        ------
+        ParameterError
+            If nothing is left that the server accepts, or if the name has more folders: two experiments of the same
+            name in two folders would become one.
+        """
+        plain = re.sub(r"^(/Workspace)?(/Users/[^/]+|/Shared)/", "", name)
+        if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_-]{0,254}", plain):
+            raise ParameterError(
+                "experiment_name",
+                name,
+                "Azure Machine Learning has no folders, and accepts a name of a-z, A-Z, 0-9, _ and - that starts with "
+                "a letter or digit, such as churn; /Users/<you>/churn and /Shared/churn are churn there, deeper folders "
+                "are not mapped",
+            )
+        return plain
+
+    def registered_model_name(self, model_name: str, catalog: str, schema: str) -> str:
+        """Return the model's name, if the workspace can be used."""
+        del catalog, schema
+        _ = self.uri
+        return model_name
+
+    def page(self, page: Page, experiment_id: str = "", run_id: str = "") -> str:
+        """Return the address of a page of Azure Machine Learning studio."""
+        pages = {
+            "home": "home",
+            "models": "model/list",
+            "experiment": f"experiments/id/{experiment_id}",
+            "run": f"runs/{run_id}",
+        }
+        return self._connection.workspace.studio_url(pages[page])
+
+    def log_model(self, flavor: ModuleType, model: Mapping[str, Any], name: str, arguments: dict[str, Any]) -> str:
+        """Save the model to a folder, and log that as artifacts.
+
+        The flavors' own ``log_model`` ends in a 404 here, because since MLflow 3 models are entities of their own,
+        for which this server has no API (https://github.com/Azure/azure-sdk-for-python/issues/44896).
+        """
+        import mlflow
+        from mlflow.models import Model
+
+        # As MLflow does where it logs a model itself.
+        run_id = (mlflow.active_run() or mlflow.start_run()).info.run_id
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch, "model")
+            mlflow_model = Model(artifact_path=name, run_id=run_id)
+            flavor.save_model(**model, path=str(folder), mlflow_model=mlflow_model, **arguments)
+            mlflow.log_artifacts(str(folder), name)
+        return f"runs:/{run_id}/{name}"
+
+    def model_folders(self, run: Run) -> list[str]:
+        """Return the folders of a run's artifacts that hold a model.
+
+        The plugin's own list ignores the folder that it is asked for.
+        """
+        paths = artifacts.paths(self.uri, run.info.artifact_uri)
+        return [path.removesuffix("/MLmodel") for path in paths if path.endswith("/MLmodel")]
+
+    def download(self, model_uri: str, folder: Path) -> Path:
+        """Download a model without the plugin's artifact repository, which needs MLflow to point at the workspace."""
+        kind, *parts = model_uri.split("/")
+        client = self.client()
+        if kind == "runs:":
+            artifact_uri = "/".join([client.get_run(parts[0]).info.artifact_uri, *parts[1:]])
+        else:
+            artifact_uri = client.get_model_version_download_uri(*parts)
+        artifacts.download_folder(self.uri, artifact_uri, folder)
+        return folder
+
+    def create_version(
+        self, tracking: Server, run: Run, model_uri: str, model_name: str, tags: dict[str, str], files: Callable
+    ) -> ModelVersion:
+        """Register a run's model: of a run here, of a run's copy here, or else the model's files.
+
+        The registry refuses a ``run_id`` with files, so the tags say where they come from.
+        """
+        client = self.client()
+        if tracking.in_azureml:
+            # `register_model("runs:/…")` asks for a logged model first, which this server answers with 404.
+            path = model_uri.removeprefix(f"runs:/{run.info.run_id}/")
+            source = f"{run.info.artifact_uri}/{path}"
+            return client.create_model_version(model_name, source, run_id=run.info.run_id, tags=tags)
+        copy = model_in_copy(tracking.client(), run, model_uri, self.uri)
+        if copy is not None:
+            copy_id, source = copy
+            return client.create_model_version(model_name, source, run_id=copy_id, tags=tags)
+        with files() as folder:
+            return client.create_model_version(model_name, folder.as_uri(), tags=tags)

@@ -1,0 +1,181 @@
+"""What the bundle asks of an MLflow server; one class for each kind of server answers."""
+
+from __future__ import annotations
+
+import abc
+import inspect
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from helpers.ownership import MARK
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
+
+    from helpers.azureml import Connection
+
+Page = Literal["home", "models", "experiment", "run"]
+
+
+class Server(abc.ABC):
+    """An MLflow server: a tracking server, a model registry, or both.
+
+    Parameters
+    ----------
+    connection : helpers.azureml.Connection
+        The Azure ML workspace of the session, for servers that are in it.
+    """
+
+    in_azureml: ClassVar[bool] = False
+    """Whether the server is the session's Azure ML workspace."""
+    has_aliases: ClassVar[bool] = True
+    """Whether a model version can have an alias such as ``champion``."""
+    has_logged_models: ClassVar[bool] = True
+    """Whether the server has MLflow 3's logged models; otherwise a model is a folder of its run's artifacts."""
+    keeps_experiment_tags: ClassVar[bool] = True
+    """Whether an experiment can be tagged and renamed."""
+    deletes_whole_models: ClassVar[bool] = True
+    """Whether a registered model can be deleted; otherwise it is deleted version by version."""
+    searches_models: ClassVar[bool] = True
+    """Whether registered models can be searched."""
+    search_returns_tags: ClassVar[bool] = True
+    """Whether the model versions that a search returns have their tags."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @property
+    @abc.abstractmethod
+    def uri(self) -> str:
+        """The address, as ``mlflow.set_tracking_uri`` and ``mlflow.set_registry_uri`` take it."""
+
+    @property
+    def place(self) -> str:
+        """The server as a sentence names it; known without contacting it."""
+        return self.uri
+
+    @property
+    def address(self) -> str:
+        """The address that tells this server from others of its kind, for lineage tags."""
+        return self.uri
+
+    @classmethod
+    @abc.abstractmethod
+    def owns(cls, uri: str) -> bool:
+        """Return whether a tracking or registry URI is of this kind of server."""
+
+    def client(self) -> MlflowClient:
+        """Return a client that asks this server, whatever MLflow points at."""
+        from mlflow import MlflowClient
+
+        return MlflowClient(self.uri, self.uri)
+
+    def prepare(self) -> None:  # noqa: B027 - most servers need nothing
+        """Make MLflow ready to track to this server."""
+
+    def naming_errors(self) -> AbstractContextManager[None]:
+        """Return a context in which an error says which server did not answer."""
+        return nullcontext()
+
+    def experiment_name(self, name: str) -> str:
+        """Return an experiment's name by the rules of this server.
+
+        Raises
+        ------
+        helpers.parameters.ParameterError
+            If the server does not accept it.
+        """
+        return name
+
+    def experiment_details(self, name: str) -> dict[str, Any]:
+        """Return what a new experiment is created with."""
+        return {"tags": {MARK: name}} if self.keeps_experiment_tags else {}
+
+    def registered_model_name(self, model_name: str, catalog: str, schema: str) -> str:
+        """Return a model's name by the rules of this registry; see `UnityCatalog` for catalog and schema.
+
+        Raises
+        ------
+        helpers.parameters.ParameterError
+            If the registry does not accept it.
+        """
+        return model_name
+
+    @abc.abstractmethod
+    def page(self, page: Page, experiment_id: str = "", run_id: str = "") -> str:
+        """Return the address of a page of this server in the browser; empty if it has none."""
+
+    def log_model(self, flavor: ModuleType, model: Mapping[str, Any], name: str, arguments: dict[str, Any]) -> str:
+        """Log a model to the active run.
+
+        Parameters
+        ----------
+        flavor : module
+            Such as ``mlflow.sklearn``.
+        model : mapping of str to object
+            The model, by the name of the flavor's argument for it.
+        name : str
+        arguments : dict of str to object
+            Of the flavor's ``log_model``.
+
+        Returns
+        -------
+        str
+            The model's URI.
+        """
+        # Before MLflow 3, and in the Spark flavor still, the name is a path in the run's artifacts.
+        takes_name = "name" in inspect.signature(flavor.log_model).parameters
+        where = {"name" if takes_name else "artifact_path": name}
+        return flavor.log_model(**model, **where, **arguments).model_uri
+
+    def model_folders(self, run: Run) -> list[str]:
+        """Return the folders of a run's artifacts that hold a model; logged models are not among them."""
+        client = self.client()
+        folders = [item.path for item in client.list_artifacts(run.info.run_id) if item.is_dir]
+        return [
+            folder
+            for folder in folders
+            if any(item.path.endswith("/MLmodel") for item in client.list_artifacts(run.info.run_id, folder))
+        ]
+
+    def download(self, model_uri: str, folder: Path) -> Path:
+        """Download a model that this server keeps; return the folder with its ``MLmodel`` file.
+
+        Parameters
+        ----------
+        model_uri : str
+            ``models:/<name>/<version>``, ``models:/<model id>`` or ``runs:/<run id>/<path>``.
+        folder : pathlib.Path
+            Empty.
+        """
+        import mlflow
+
+        return Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(folder)))
+
+    def create_version(
+        self, tracking: Server, run: Run, model_uri: str, model_name: str, tags: dict[str, str], files: Callable
+    ) -> ModelVersion:
+        """Register a run's model.
+
+        Parameters
+        ----------
+        tracking : Server
+            The server of the run.
+        run : mlflow.entities.Run
+        model_uri : str
+            The model that it logged.
+        model_name : str
+            Of a registered model that exists.
+        tags : dict of str to str
+        files : callable
+            Returns a context with the folder of the model's files, for a registry that cannot read the run's server.
+        """
+        del tracking, run, files
+        import mlflow
+
+        return mlflow.register_model(model_uri, model_name, tags=tags)

@@ -1,0 +1,134 @@
+"""MLflow in a Databricks workspace: tracking, the workspace's own registry, and Unity Catalog."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from helpers import runtime
+from helpers.azureml.rest import unreachable
+from helpers.parameters import ParameterError
+from helpers.tracking.servers.base import Page, Server
+
+
+class DatabricksServer(Server):
+    """The workspace's tracking server, and its own registry, which has no aliases.
+
+    https://learn.microsoft.com/azure/databricks/machine-learning/manage-model-lifecycle/workspace-model-registry
+    """
+
+    has_aliases = False
+
+    @property
+    def uri(self) -> str:
+        """``databricks``."""
+        return "databricks"
+
+    @property
+    def place(self) -> str:
+        """The server as a sentence names it."""
+        return "Databricks"
+
+    @property
+    def address(self) -> str:
+        """The address of the workspace."""
+        return runtime.workspace_url()
+
+    @classmethod
+    def owns(cls, uri: str) -> bool:
+        """Return whether a URI is the one of the workspace's server."""
+        return uri == "databricks" or uri.startswith("databricks://")
+
+    @contextmanager
+    def naming_errors(self) -> Iterator[None]:
+        """Name the workspace that does not answer: its SDK only says that the time is up.
+
+        Raises
+        ------
+        ConnectionError
+        """
+        try:
+            yield
+        except TimeoutError as error:
+            raise ConnectionError(unreachable(runtime.workspace_url(), error.__cause__ or error)) from None
+
+    def experiment_name(self, name: str) -> str:
+        """Return the absolute workspace path of an experiment.
+
+        A plain name goes to the user's folder. ``/Workspace`` in front is removed: Databricks finds such an
+        experiment the first time only (https://github.com/mlflow/mlflow/issues/11077).
+        """
+        path = re.sub("^/Workspace(?=/)", "", name)
+        reason = ""
+        if "/" not in path:
+            try:
+                return f"/Users/{runtime.workspace_user()}/{path}"
+            except LookupError as error:
+                reason = f"{error}; "
+        elif re.fullmatch(r"(/[^/]+){2,}", path):
+            return path
+        raise ParameterError(
+            "experiment_name",
+            name,
+            f"{reason}Databricks accepts an absolute path such as /Users/<you>/churn or /Shared/churn, or a plain name "
+            "such as churn, which is put under /Users/<you>/",
+        )
+
+    def page(self, page: Page, experiment_id: str = "", run_id: str = "") -> str:
+        """Return the address of a page of the workspace."""
+        experiment = f"experiments/{experiment_id}"
+        pages = {
+            "home": "experiments",
+            "models": "models",
+            "experiment": experiment,
+            "run": f"{experiment}/runs/{run_id}",
+        }
+        return f"{runtime.workspace_url()}/ml/{pages[page]}"
+
+
+class UnityCatalog(DatabricksServer):
+    """Unity Catalog as a registry: three-level names, aliases.
+
+    https://learn.microsoft.com/azure/databricks/machine-learning/manage-model-lifecycle/
+    """
+
+    has_aliases = True
+    # mlflow.entities.model_registry.ModelVersionSearch
+    search_returns_tags = False
+
+    @property
+    def uri(self) -> str:
+        """``databricks-uc``."""
+        return "databricks-uc"
+
+    @property
+    def place(self) -> str:
+        """The registry as a sentence names it."""
+        return "Unity Catalog"
+
+    @classmethod
+    def owns(cls, uri: str) -> bool:
+        """Return whether a URI is Unity Catalog's."""
+        return uri == "databricks-uc" or uri.startswith("databricks-uc://")
+
+    def registered_model_name(self, model_name: str, catalog: str, schema: str) -> str:
+        """Return the three-level name of a model: a plain one is completed with schema and catalog.
+
+        Parameters
+        ----------
+        model_name : str
+        catalog, schema : str
+            An empty catalog is the current one.
+
+        Raises
+        ------
+        ParameterError
+            If the current catalog is not one of Unity Catalog's.
+        """
+        if model_name.count(".") == 2:
+            return model_name
+        catalog = catalog or runtime.spark().catalog.currentCatalog()
+        if catalog in ("hive_metastore", "spark_catalog"):
+            raise ParameterError("catalog", catalog, "holds no models; give a catalog of Unity Catalog")
+        return f"{catalog}.{schema}.{model_name}"

@@ -1,0 +1,49 @@
+"""MLflow on a laptop: a SQLite file and a folder of artifacts."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from helpers import runtime
+from helpers.tracking.servers.base import Page, Server
+
+UI = "http://127.0.0.1:5000"
+"""Where `make ui` serves the local store."""
+
+
+class LocalServer(Server):
+    """The store in the folder of the local state, as tracking server and as registry."""
+
+    @property
+    def uri(self) -> str:
+        """``sqlite:///…``."""
+        return f"sqlite:///{runtime.local_dir() / 'mlflow.db'}"
+
+    @classmethod
+    def owns(cls, uri: str) -> bool:
+        """Return whether a URI is a SQLite file's."""
+        return uri.startswith("sqlite")
+
+    def prepare(self) -> None:
+        """Make the folder of the store."""
+        runtime.local_dir().mkdir(parents=True, exist_ok=True)
+        # Copying files on one disk needs no progress bar, and MLflow draws four of them for each model.
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+    def experiment_details(self, name: str) -> dict[str, Any]:
+        """Return what a new experiment is created with, a place for its artifacts among it."""
+        # Without a location of its own, artifacts would go to ./mlruns in the folder of whoever comes first.
+        artifacts = runtime.local_dir() / "mlartifacts" / name.replace("/", "_")
+        return super().experiment_details(name) | {"artifact_location": artifacts.as_uri()}
+
+    def page(self, page: Page, experiment_id: str = "", run_id: str = "") -> str:
+        """Return the address of a page of ``mlflow ui``."""
+        experiment = f"experiments/{experiment_id}"
+        pages = {
+            "home": "experiments",
+            "models": "models",
+            "experiment": experiment,
+            "run": f"{experiment}/runs/{run_id}",
+        }
+        return f"{UI}/#/{pages[page]}"
