@@ -72,12 +72,11 @@ def tracking_parameters(local_dir: Path):
     """Make what `helpers.tracking.configure` takes: the defaults of a laptop, with changes."""
     from helpers import parameters
 
-    defaults = {name: parameters.FIELDS[name].default for name in parameters.TRACKING}
-    return lambda **changes: parameters.parse(defaults | changes)
+    return lambda **changes: parameters.parse(parameters.Tracking, changes)
 
 
 @pytest.fixture
-def tracking_servers(tracking_parameters):
+def session(tracking_parameters):
     """MLflow on the local store, with an experiment that nobody else uses."""
     from helpers import tracking
 
@@ -91,15 +90,15 @@ def model_name() -> str:
 
 
 @pytest.fixture
-def register_estimator(tracking_servers, model_name):
+def register_estimator(session, model_name):
     """Log a scikit-learn estimator of somebody's own and register it; returns its version."""
     import mlflow
 
-    from helpers import tracking, training
+    from helpers import tracking
 
     def register(estimator, signature):
-        trained = training.TrainedModel(estimator, "sklearn", [], signature, None, {}, {})
         with mlflow.start_run():
-            return mlflow.register_model(tracking.log_model(trained), model_name)
+            uri = tracking.log_model(estimator, flavor="sklearn", signature=signature)
+            return mlflow.register_model(uri, model_name)
 
     return register

@@ -2,8 +2,10 @@
 
 import pytest
 
-from helpers.parameters import ParameterError
-from helpers.tracking.experiment_names import on_azureml, on_databricks
+from helpers.azureml import Connection
+from helpers.parameters import AzureML, ParameterError
+from helpers.tracking.servers.azureml import AzureMLServer
+from helpers.tracking.servers.databricks import experiment_path
 
 
 def me() -> str:
@@ -37,22 +39,24 @@ def nobody() -> str:
     ],
 )
 def test_a_name_is_mapped_to_each_server_or_refused_with_the_rule(name, databricks, azureml):
+    in_azureml = AzureMLServer(Connection(AzureML())).experiment_name
     rules = {
-        "takes an absolute path such as /Users/<you>/churn or /Shared/churn, or a plain": (on_databricks, databricks),
-        "takes a name of a-z, A-Z, 0-9, _ and -": (on_azureml, azureml),
-    }
+        "accepts an absolute path such as /Users/<you>/churn or /Shared/churn, or a plain": (
+            lambda name: experiment_path(name, me), databricks,
+        ),
+        "accepts a name of a-z, A-Z, 0-9, _ and -": (in_azureml, azureml),
+    }  # fmt: skip
     for rule, (mapped, expected) in rules.items():
-        arguments = (name, me) if mapped is on_databricks else (name,)
         if expected is not None:
-            assert mapped(*arguments) == expected
+            assert mapped(name) == expected
             continue
         with pytest.raises(ParameterError) as caught:
-            mapped(*arguments)
+            mapped(name)
         message = str(caught.value)
         assert message.startswith(f"experiment_name={name!r}: ") and rule in message and "\n" not in message
 
 
 def test_a_plain_name_of_nobody_is_refused_on_databricks_and_a_path_needs_no_user():
-    with pytest.raises(ParameterError, match=r"who you are \(no token\); Databricks takes an absolute path"):
-        on_databricks("churn", nobody)
-    assert on_databricks("/Shared/churn", nobody) == "/Shared/churn"
+    with pytest.raises(ParameterError, match=r"who you are \(no token\); Databricks accepts an absolute path"):
+        experiment_path("churn", nobody)
+    assert experiment_path("/Shared/churn", nobody) == "/Shared/churn"

@@ -10,33 +10,29 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from helpers import runtime
+from helpers import output, parameters, runtime
 from helpers.parameters import ParameterError
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_a_parameter_has_its_default_until_the_environment_gives_another(monkeypatch):
-    assert runtime.parameters("epochs").epochs == 20
+    assert runtime.read_parameters(parameters.Train).epochs == 20
     monkeypatch.setenv("BUNDLE_PARAM_EPOCHS", "3")
-    assert vars(runtime.parameters("epochs", "seed")) == {"epochs": 3, "seed": 42}
+    p = runtime.read_parameters(parameters.Train)
+    assert (p.epochs, p.seed) == (3, 42)
 
 
 def test_a_bad_value_names_the_environment_variable_it_came_from(monkeypatch):
     monkeypatch.setenv("BUNDLE_PARAM_EPOCHS", "many")
     with pytest.raises(ParameterError, match="environment variable BUNDLE_PARAM_EPOCHS"):
-        runtime.parameters("epochs")
+        runtime.read_parameters(parameters.Train)
 
 
 def test_a_misspelt_environment_variable_is_refused(monkeypatch):
     monkeypatch.setenv("BUNDLE_PARAM_EPOCH", "3")
     with pytest.raises(ParameterError, match="did you mean 'epochs'"):
-        runtime.parameters("epochs")
-
-
-def test_an_undeclared_parameter_cannot_be_asked_for():
-    with pytest.raises(ParameterError, match="unknown parameter"):
-        runtime.parameters("number_of_trees")
+        runtime.read_parameters(parameters.Train)
 
 
 def test_task_values_are_kept_together_in_the_file_that_the_runner_names(monkeypatch, tmp_path):
@@ -57,17 +53,16 @@ def test_addresses_in_a_table_are_links_only_where_they_are_our_own(monkeypatch,
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     monkeypatch.setattr(InteractiveShell, "_instance", InteractiveShell())
     with capture_output() as shown:
-        runtime.display(pd.DataFrame({"open": ["https://ml.azure.com/home"]}), links=links)
-    (page,) = (output.data["text/html"] for output in shown.outputs)
+        output.display(pd.DataFrame({"open": ["https://ml.azure.com/home"]}), links=links)
+    (page,) = (item.data["text/html"] for item in shown.outputs)
     assert ('<a href="https://ml.azure.com/home"' in page) == links and "https://ml.azure.com/home" in page
 
 
 def test_importing_the_helpers_imports_neither_spark_nor_mlflow():
-    # The other is imported where its library is needed, by training.
-    late = {"sklearn_training"}
-    files = [
-        file.relative_to(ROOT) for file in (ROOT / "helpers").rglob("*.py") if file.stem not in late | {"__init__"}
-    ]
+    # What training imports when the flavor is chosen, and what runs on Spark's workers.
+    late = {"helpers/training/flavors/sklearn.py", "helpers/scoring/worker.py"}
+    files = [file.relative_to(ROOT) for file in (ROOT / "helpers").rglob("*.py")]
+    files = [file for file in files if str(file) not in late and file.stem not in ("__init__", "__main__")]
     assert Path("helpers/azureml/credentials.py") in files
     names = [".".join(file.with_suffix("").parts) for file in files]
     program = f"import sys, importlib\nfor n in {names!r}: importlib.import_module(n)\n"

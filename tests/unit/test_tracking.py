@@ -3,8 +3,11 @@
 import mlflow
 import pytest
 
-from helpers import tracking
+from helpers import parameters, tracking
+from helpers.azureml import Connection
 from helpers.parameters import ParameterError
+from helpers.tracking.servers.databricks import UnityCatalog
+from helpers.tracking.servers.local import LocalServer
 
 
 @pytest.mark.parametrize(
@@ -19,8 +22,9 @@ from helpers.parameters import ParameterError
 )
 def test_a_mode_means_a_server_and_its_registry_unless_another_is_named(local_dir, mode, registry, expected):
     local = f"sqlite:///{local_dir / 'mlflow.db'}"
-    chosen = tracking.servers(mode, registry, "azureml:")
-    assert (chosen.tracking_uri, chosen.registry_uri) == tuple(local if name == "local" else name for name in expected)
+    p = parameters.Tracking(tracking_mode=mode, model_registry=registry)
+    uris = tuple(server.uri for server in tracking.open_servers(p))
+    assert uris == tuple(local if name == "local" else name for name in expected)
 
 
 def test_an_experiment_is_made_once_with_its_artifacts_in_the_local_folder(
@@ -28,7 +32,7 @@ def test_an_experiment_is_made_once_with_its_artifacts_in_the_local_folder(
 ):
     monkeypatch.chdir(tmp_path)
     first, again = (tracking.configure(tracking_parameters(experiment_name="team/one")) for _ in range(2))
-    assert first == again and first.experiment_name == "team/one"
+    assert first.experiment_id == again.experiment_id and first.experiment_name == "team/one"
     with mlflow.start_run() as run:
         mlflow.log_text("text", "note.txt")
     assert run.info.experiment_id == first.experiment_id
@@ -38,9 +42,9 @@ def test_an_experiment_is_made_once_with_its_artifacts_in_the_local_folder(
 
 
 def test_a_model_in_unity_catalog_has_three_levels_and_elsewhere_its_plain_name(spark):
-    catalog = tracking.Servers("databricks", "databricks-uc")
+    catalog = UnityCatalog(Connection(parameters.AzureML()))
     assert catalog.registered_model_name("wine", "main", "ml") == "main.ml.wine"
     assert catalog.registered_model_name("main.other.wine", "", "ml") == "main.other.wine"
     with pytest.raises(ParameterError, match="catalog='spark_catalog': holds no models"):
         catalog.registered_model_name("wine", "", "ml")
-    assert tracking.Servers("x", "sqlite:///mlflow.db").registered_model_name("wine", "main", "ml") == "wine"
+    assert LocalServer(Connection(parameters.AzureML())).registered_model_name("wine", "main", "ml") == "wine"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from helpers import runtime
@@ -54,26 +54,8 @@ class DatabricksServer(Server):
             raise ConnectionError(unreachable(runtime.workspace_url(), error.__cause__ or error)) from None
 
     def experiment_name(self, name: str) -> str:
-        """Return the absolute workspace path of an experiment.
-
-        A plain name goes to the user's folder. ``/Workspace`` in front is removed: Databricks finds such an
-        experiment the first time only (https://github.com/mlflow/mlflow/issues/11077).
-        """
-        path = re.sub("^/Workspace(?=/)", "", name)
-        reason = ""
-        if "/" not in path:
-            try:
-                return f"/Users/{runtime.workspace_user()}/{path}"
-            except LookupError as error:
-                reason = f"{error}; "
-        elif re.fullmatch(r"(/[^/]+){2,}", path):
-            return path
-        raise ParameterError(
-            "experiment_name",
-            name,
-            f"{reason}Databricks accepts an absolute path such as /Users/<you>/churn or /Shared/churn, or a plain name "
-            "such as churn, which is put under /Users/<you>/",
-        )
+        """Return the absolute workspace path of an experiment; see `experiment_path`."""
+        return experiment_path(name, runtime.workspace_user)
 
     def page(self, page: Page, experiment_id: str = "", run_id: str = "") -> str:
         """Return the address of a page of the workspace."""
@@ -132,3 +114,37 @@ class UnityCatalog(DatabricksServer):
         if catalog in ("hive_metastore", "spark_catalog"):
             raise ParameterError("catalog", catalog, "holds no models; give a catalog of Unity Catalog")
         return f"{catalog}.{schema}.{model_name}"
+
+
+def experiment_path(name: str, user: Callable[[], str]) -> str:
+    """Return the absolute workspace path of an experiment.
+
+    A plain name goes to the user's folder. ``/Workspace`` in front is removed: Databricks finds such an experiment
+    the first time only (https://github.com/mlflow/mlflow/issues/11077).
+
+    Parameters
+    ----------
+    name : str
+    user : callable
+        Returns the user's name in the workspace, or raises LookupError; called only if it is needed.
+
+    Raises
+    ------
+    ParameterError
+        If it is neither an absolute path nor a plain name of a user who is known.
+    """
+    path = re.sub("^/Workspace(?=/)", "", name)
+    reason = ""
+    if "/" not in path:
+        try:
+            return f"/Users/{user()}/{path}"
+        except LookupError as error:
+            reason = f"{error}; "
+    elif re.fullmatch(r"(/[^/]+){2,}", path):
+        return path
+    raise ParameterError(
+        "experiment_name",
+        name,
+        f"{reason}Databricks accepts an absolute path such as /Users/<you>/churn or /Shared/churn, or a plain name "
+        "such as churn, which is put under /Users/<you>/",
+    )
