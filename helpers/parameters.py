@@ -46,9 +46,14 @@ class ParameterError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class _OneOf:
-    """Check that a parameter names one of the kinds in a table of `helpers.kinds`."""
+    """Check that a parameter names one of the kinds in a table of `helpers.kinds`, or one of some other words."""
 
-    values: tuple[str, ...]
+    table: Mapping[str, Any]
+    words: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        return (*self.words, *self.table)
 
     def __call__(self, value: str) -> str:
         if value not in self.values:
@@ -168,52 +173,11 @@ Flag = Annotated[bool, BeforeValidator(_true_or_false)]
 RunId = Annotated[str, _matching(r"[\w-]*", "empty (the newest finished run), or a run id")]
 
 
-# The kinds are known from helpers.kinds, when this module is imported.
-TrackingMode = Annotated[
-    str,
-    AfterValidator(
-        _OneOf(
-            (
-                "auto",
-                *kinds.TRACKING_MODES,
-            )
-        )
-    ),
-]
-ModelRegistry = Annotated[
-    str,
-    AfterValidator(
-        _OneOf(
-            (
-                "auto",
-                *kinds.SERVERS,
-            )
-        )
-    ),
-]
-ModelFlavor = Annotated[str, AfterValidator(_OneOf(tuple(kinds.FLAVORS)))]
-ScoringEngine = Annotated[
-    str,
-    AfterValidator(
-        _OneOf(
-            (
-                "auto",
-                *kinds.ENGINES,
-            )
-        )
-    ),
-]
-EndpointTarget = Annotated[
-    str,
-    AfterValidator(
-        _OneOf(
-            (
-                "auto",
-                *kinds.ENDPOINTS,
-            )
-        )
-    ),
-]
+TrackingMode = Annotated[str, AfterValidator(_OneOf(kinds.TRACKING_MODES, ("auto",)))]
+ModelRegistry = Annotated[str, AfterValidator(_OneOf(kinds.SERVERS, ("auto",)))]
+ModelFlavor = Annotated[str, AfterValidator(_OneOf(kinds.FLAVORS))]
+ScoringEngine = Annotated[str, AfterValidator(_OneOf(kinds.ENGINES, ("auto",)))]
+EndpointTarget = Annotated[str, AfterValidator(_OneOf(kinds.ENDPOINTS, ("auto",)))]
 
 _CONFIG = ConfigDict(str_strip_whitespace=True)
 
