@@ -20,7 +20,7 @@ COMMAND = "python -m helpers.mirror"
 MOST_SECONDS = 600
 
 
-def experiments(p: SimpleNamespace, azureml_name: str = "") -> mirror.Pair:
+def experiments(p: SimpleNamespace, azureml_name: str = "") -> mirror.MirroredExperiment:
     """Find the experiment that `p` names in Databricks, and the one that mirrors it.
 
     What MLflow is pointed at in this process stays as it is.
@@ -50,7 +50,9 @@ def experiments(p: SimpleNamespace, azureml_name: str = "") -> mirror.Pair:
     target_name = experiment_names.on_azureml(azureml_name or p.experiment_name)
     workspace = azureml.connect(p)
     with databricks_named():
-        return mirror.pair("databricks", source_name, runtime.workspace_url(), workspace.tracking_uri, target_name)
+        return mirror.MirroredExperiment.find_or_create(
+            "databricks", source_name, runtime.workspace_url(), workspace.tracking_uri, target_name
+        )
 
 
 def mirror_pending(p: SimpleNamespace) -> str:
@@ -76,12 +78,12 @@ def mirror_pending(p: SimpleNamespace) -> str:
 
     again = f"the next job or `{COMMAND} {p.experiment_name}` goes on"
     try:
-        pair = experiments(p)
-        chosen = mirror.pending(pair)[::-1]
+        experiment = experiments(p)
+        chosen = mirror.pending_runs(experiment)[::-1]
         end = time.monotonic() + MOST_SECONDS
         lines = []
         with tqdm(total=len(chosen), desc="mirror", unit=" runs", file=sys.stdout, disable=not chosen) as progress:
-            for outcome in mirror.mirror_runs(pair, chosen):
+            for outcome in mirror.mirror_runs(experiment, chosen):
                 lines.append(describe(outcome))
                 progress.update()
                 if time.monotonic() > end and len(lines) < len(chosen):
@@ -120,7 +122,7 @@ def mirror_for_registry(p: SimpleNamespace, run: Run) -> str:
     return describe(mirror.mirror_run(experiments(p), run.info.run_id))
 
 
-def describe(outcome: mirror.Mirrored | mirror.Failure) -> str:
+def describe(outcome: mirror.MirroredRun | mirror.Failure) -> str:
     """Return in words what was done for a run."""
     if isinstance(outcome, mirror.Failure):
         return f"run {outcome.source_id}: pending, {outcome.reason}"
@@ -128,4 +130,4 @@ def describe(outcome: mirror.Mirrored | mirror.Failure) -> str:
         f"run {outcome.source_id} ({outcome.status}) is run {outcome.copy_id} in Azure ML: "
         f"{outcome.points} metric points and {outcome.files} files sent"
     )
-    return "".join([text, *(f"\n  not as in Databricks: {item}" for item in outcome.left_out)])
+    return "".join([text, *(f"\n  not as in Databricks: {item}" for item in outcome.omissions)])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.ownership import MARK, NOT_OURS, Item, is_marked
 from helpers.tracking.mirror import names
-from helpers.tracking.mirror.experiment import search
+from helpers.tracking.mirror.experiment import search_runs
 from helpers.tracking.session import Tracking
 from helpers.tracking.versions import RUN_ID_TAG, champion, registered_model, versions
 
@@ -58,7 +58,8 @@ def items(servers: Tracking, model_name: str, registered_name: str, force: bool)
         where, client = place(servers, tracking_uri), mlflow.MlflowClient(tracking_uri=tracking_uri)
         for experiment in _experiments(client, tracking_uri, name):
             runs = [
-                _run_item(client, run, where, model_name, needed) for run in search(client, experiment.experiment_id)
+                _run_item(client, run, where, model_name, needed)
+                for run in search_runs(client, experiment.experiment_id)
             ]
             found += [*runs, _experiment_item(client, experiment, where, name, runs)]
     return found
@@ -195,7 +196,7 @@ def _experiment_item(client: MlflowClient, experiment: Experiment, where: str, n
         kept = NOT_OURS
     elif not renames:
         # It is not documented that this server keeps an experiment's tags: there, what it held has to tell.
-        held = list(search(client, experiment.experiment_id, deleted_too=True))
+        held = list(search_runs(client, experiment.experiment_id, include_deleted=True))
         if not held or not all(map(_is_ours, held)):
             kept = "not known to be made by this bundle: it has other runs, or none"
     delete = partial(_delete_experiment, client, experiment.experiment_id, name, renames)
