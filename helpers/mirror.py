@@ -32,14 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         session = tracking.configure(_parameters(options), create=False)
-        pair = dual.mirrored_experiment(session, options.to)
-        chosen = mirror.pending(pair) if options.pending else mirror.runs(pair)
+        experiment = dual.mirrored_experiment(session, options.to)
+        chosen = mirror.pending_runs(experiment) if options.pending else mirror.source_runs(experiment)
     except (ParameterError, AzureError, LookupError, MlflowException, OSError) as error:
         print(f"{type(error).__name__}: {first_line(error)}", file=sys.stderr)
         return 2
     failures = 0
     with tqdm(total=len(chosen), desc="runs", file=sys.stdout) as progress:
-        for outcome in mirror.mirror_runs(pair, chosen):
+        for outcome in mirror.mirror_runs(experiment, chosen):
             failures += isinstance(outcome, mirror.Failure)
             progress.write(dual.describe(outcome), file=sys.stdout)
             progress.update()

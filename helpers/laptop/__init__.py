@@ -1,1 +1,1 @@
-"""What a laptop needs that a Databricks cluster has: Spark, a catalog, ``dbutils``, progress bars, Java."""
+"""What Databricks provides and a laptop lacks: Spark, a catalog, ``dbutils``, progress bars, Java."""

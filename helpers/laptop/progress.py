@@ -1,4 +1,4 @@
-"""How far Spark is, below the cell, where Databricks shows it by itself."""
+"""A progress bar for Spark's work, which Databricks shows by itself."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _DELAY, _INTERVAL = 2.0, 0.5
 
 @contextlib.contextmanager
 def of_spark(spark: SparkSession, what: str) -> Iterator[None]:
-    """Show the tasks of the stages that run during the block, and the rows they have read, after two seconds.
+    """Show a bar of the tasks that run during the block, with the rows that they have read.
 
-    Spark tells the rows of a task when it ends, and every ten seconds before that:
+    The bar appears after two seconds. Spark reports the rows of a task when it ends, and every ten seconds before that:
     https://spark.apache.org/docs/latest/configuration.html (``spark.executor.heartbeatInterval``)
 
     Parameters
     ----------
     spark : pyspark.sql.SparkSession
-        A local one.
+        A local session.
     what : str
-        Before the bar.
+        The label before the bar.
     """
     from tqdm import tqdm
 
     ended = threading.Event()
-    # mininterval and miniters: every look is shown.
+    # mininterval and miniters are 0 so that tqdm shows every update.
     with tqdm(total=0, desc=what, unit=" tasks", delay=_DELAY, mininterval=0, miniters=0, file=sys.stdout) as bar:
         watcher = threading.Thread(target=_watch, args=(spark.sparkContext, bar, ended), daemon=True)
         watcher.start()
@@ -42,7 +42,7 @@ def of_spark(spark: SparkSession, what: str) -> Iterator[None]:
         finally:
             ended.set()
             watcher.join()
-        # The last tasks have ended since the last look.
+        # The last tasks have ended since the last update.
         bar.update(bar.total - bar.n)
 
 
@@ -59,5 +59,5 @@ def _watch(context: SparkContext, bar: tqdm, ended: threading.Event) -> None:
 
 
 def _rows_read(context: SparkContext, stage: int) -> int:
-    # PySpark's tracker knows tasks only; the Spark UI gets its rows from this store.
+    # PySpark's tracker counts tasks only. The Spark UI reads its rows from this store.
     return context._jsc.sc().statusStore().lastStageAttempt(stage).inputRecords()

@@ -19,7 +19,7 @@ COMMAND = "python -m helpers.mirror"
 MOST_SECONDS = 600
 
 
-def mirrored_experiment(session: Session, azureml_name: str = "") -> mirror.Pair:
+def mirrored_experiment(session: Session, azureml_name: str = "") -> mirror.MirroredExperiment:
     """Find the session's experiment in Databricks, and the one that mirrors it, which is created if it is missing.
 
     Parameters
@@ -41,7 +41,7 @@ def mirrored_experiment(session: Session, azureml_name: str = "") -> mirror.Pair
     # A bar for each of thousands of files tells nothing.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with session.tracking.naming_errors():
-        return mirror.pair(
+        return mirror.MirroredExperiment.find_or_create(
             session.tracking.uri,
             session.experiment_name,
             session.tracking.address,
@@ -72,12 +72,12 @@ def mirror_pending(session: Session) -> str:
 
     again = f"the next job or `{COMMAND} {session.experiment_name}` goes on"
     try:
-        pair = mirrored_experiment(session)
-        chosen = mirror.pending(pair)[::-1]
+        experiment = mirrored_experiment(session)
+        chosen = mirror.pending_runs(experiment)[::-1]
         end = time.monotonic() + MOST_SECONDS
         lines = []
         with tqdm(total=len(chosen), desc="mirror", unit=" runs", file=sys.stdout, disable=not chosen) as progress:
-            for outcome in mirror.mirror_runs(pair, chosen):
+            for outcome in mirror.mirror_runs(experiment, chosen):
                 lines.append(describe(outcome))
                 progress.update()
                 if time.monotonic() > end and len(lines) < len(chosen):
@@ -115,7 +115,7 @@ def mirror_for_registry(session: Session, run: Run) -> str:
     return describe(mirror.mirror_run(mirrored_experiment(session), run.info.run_id))
 
 
-def describe(outcome: mirror.Mirrored | mirror.Failure) -> str:
+def describe(outcome: mirror.MirroredRun | mirror.Failure) -> str:
     """Return in words what was done for a run."""
     if isinstance(outcome, mirror.Failure):
         return f"run {outcome.source_id}: pending, {outcome.reason}"
@@ -123,4 +123,4 @@ def describe(outcome: mirror.Mirrored | mirror.Failure) -> str:
         f"run {outcome.source_id} ({outcome.status}) is run {outcome.copy_id} in Azure ML: "
         f"{outcome.points} metric points and {outcome.files} files sent"
     )
-    return "".join([text, *(f"\n  not as in Databricks: {item}" for item in outcome.left_out)])
+    return "".join([text, *(f"\n  not as in Databricks: {item}" for item in outcome.omissions)])

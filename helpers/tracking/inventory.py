@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.ownership import MARK, NOT_OURS, Item, is_marked
 from helpers.tracking.mirror import names
-from helpers.tracking.mirror.experiment import search
+from helpers.tracking.mirror.experiment import search_runs
 from helpers.tracking.versions import RUN_ID_TAG, champion, registered_model, versions
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def items(session: Session, model_name: str, registered_name: str, force: bool) 
         where, client = server.place, server.client()
         for experiment in _experiments(client, server, name):
             runs = [
-                _run_item(client, run, where, model_name, needed) for run in search(client, experiment.experiment_id)
+                _run_item(client, run, where, model_name, needed)
+                for run in search_runs(client, experiment.experiment_id)
             ]
             found += [*runs, _experiment_item(client, server, experiment, name, runs)]
     return found
@@ -185,7 +186,7 @@ def _experiment_item(client: MlflowClient, server: Server, experiment: Experimen
         kept = NOT_OURS
     elif not renames:
         # It is not documented that this server keeps an experiment's tags: there, what it held has to tell.
-        held = list(search(client, experiment.experiment_id, deleted_too=True))
+        held = list(search_runs(client, experiment.experiment_id, include_deleted=True))
         if not held or not all(map(_is_ours, held)):
             kept = "not known to be made by this bundle: it has other runs, or none"
     delete = partial(_delete_experiment, client, experiment.experiment_id, name, renames)

@@ -74,9 +74,9 @@ def mirror(retries: int, *run_ids: str, databricks: str = "") -> None:
 
     # Less patience than in earnest, for the sake of the test's time.
     run_files._REST_RETRIES = {"retry_total": retries, "retry_backoff_factor": 0}
-    pair = dual.experiments(both_servers.parameters(experiment_name=EXPERIMENT))
+    experiment = dual.experiments(both_servers.parameters(experiment_name=EXPERIMENT))
     for run_id in run_ids:
-        mirror_run(pair, run_id)
+        mirror_run(experiment, run_id)
 
 
 def log_run() -> tuple[str, str]:

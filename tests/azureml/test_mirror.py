@@ -31,27 +31,27 @@ def test_random_runs_have_copies_that_are_equal_in_every_field_and_are_completed
         """
         experiment_id = source.create_experiment("/Shared/random")
         runs = [mirrored_runs.log_random(source, experiment_id, seed) for seed in range(6)]
-        pair = dual.experiments(p(experiment_name="/Shared/random"))
-        outcomes = list(mirror.mirror_runs(pair, mirror.runs(pair)))
+        experiment = dual.experiments(p(experiment_name="/Shared/random"))
+        outcomes = list(mirror.mirror_runs(experiment, mirror.source_runs(experiment)))
         before = [mirrored_runs.differences(source, target, run_id) for run_id in runs]
-        pending = len(mirror.pending(pair))
+        pending = len(mirror.pending_runs(experiment))
         for run_id in runs:
             if source.get_run(run_id).info.status == "RUNNING":
                 mirrored_runs.go_on_and_end(source, run_id)
         # Logged after the end.
         source.log_metric(runs[0], "late", 1.0, step=3)
         source.log_text(runs[0], "late", "late.txt")
-        still_pending = len(mirror.pending(pair))
-        again = list(mirror.mirror_runs(pair, mirror.runs(pair)))
-        once_more = list(mirror.mirror_runs(pair, mirror.runs(pair)))
+        still_pending = len(mirror.pending_runs(experiment))
+        again = list(mirror.mirror_runs(experiment, mirror.source_runs(experiment)))
+        once_more = list(mirror.mirror_runs(experiment, mirror.source_runs(experiment)))
         answer(
             failures=[o.reason for o in outcomes + again + once_more if isinstance(o, mirror.Failure)],
             before=before, pending=[pending, still_pending],
             statuses=sorted({source.get_run(run_id).info.status for run_id in runs}),
             after=[mirrored_runs.differences(source, target, run_id) for run_id in runs],
-            copies=len(target.search_runs([pair.target_id])),
+            copies=len(target.search_runs([experiment.target_id])),
             sent=[[o.points, o.files] for o in once_more],
-            left_out=sorted({str(item) for o in once_more for item in o.left_out}),
+            left_out=sorted({str(item) for o in once_more for item in o.omissions}),
         )
         """
     )
@@ -78,8 +78,8 @@ def test_what_azure_ml_does_not_take_is_cut_or_left_out_and_each_item_is_named(r
         source.log_outputs(run_id, [mlflow.entities.LoggedModelOutput(model.model_id, 0)])
         source.log_metric(run_id, "auc", 0.9, model_id=model.model_id)
         source.set_terminated(run_id)
-        pair = dual.experiments(p(experiment_name="/Shared/limits"))
-        first, second = (mirror.mirror_run(pair, run_id) for _ in range(2))
+        experiment = dual.experiments(p(experiment_name="/Shared/limits"))
+        first, second = (mirror.mirror_run(experiment, run_id) for _ in range(2))
         # The command, as somebody types it.
         import contextlib, io
         from helpers import mirror as command
@@ -95,10 +95,11 @@ def test_what_azure_ml_does_not_take_is_cut_or_left_out_and_each_item_is_named(r
             os.environ["DATABRICKS_HOST"] = databricks
         copy = target.get_run(first.copy_id)
         answer(
-            items=[str(item) for item in first.left_out], same=first.left_out == second.left_out,
+            items=[str(item) for item in first.omissions], same=first.omissions == second.omissions,
             tags=len(copy.data.tags), long=len(copy.data.tags["long"]), name=len(copy.info.run_name),
             statuses=statuses, printed=printed.getvalue(), refused=refused.getvalue(),
-            params=len(copy.data.params), note=copy.data.tags["mirrored_without"], pending=len(mirror.pending(pair)),
+            params=len(copy.data.params), note=copy.data.tags["mirrored_without"],
+            pending=len(mirror.pending_runs(experiment)),
         )
         """,
         # Of the requests to Databricks; they take a second at least.
@@ -106,11 +107,11 @@ def test_what_azure_ml_does_not_take_is_cut_or_left_out_and_each_item_is_named(r
     )
     assert found["same"] and found["pending"] == 0
     assert "tag long: cut from 3000 to 1000 characters" in found["items"] and found["long"] == 1000
-    assert f"tag {'k' * 40}…: its name has 120 characters, 100 are taken" in found["items"]
+    assert f"tag {'k' * 40}…: its name has 120 characters, the limit is 100" in found["items"]
     assert found["tags"] <= 50 and found["params"] == 200 and found["name"] == 256
     assert len([item for item in found["items"] if item.startswith("parameter p")]) == 10
     copied = found["tags"] - 3
-    assert len([item for item in found["items"] if item.endswith("a run takes 50 tags")]) >= 61 - copied
+    assert len([item for item in found["items"] if item.endswith("a run can have 50 tags")]) >= 61 - copied
     of_model = [item for item in found["items"] if item.startswith("logged model model: ")]
     assert [item.rpartition("not the ")[2] for item in of_model] == [
         "tags team",

@@ -185,9 +185,9 @@ def mirror(run_id: str) -> dict[str, Any]:
     from helpers.tracking import dual
     from helpers.tracking.mirror import mirror_run
 
-    pair = dual.experiments(both_servers.parameters(experiment_name=EXPERIMENT))
+    experiment = dual.experiments(both_servers.parameters(experiment_name=EXPERIMENT))
     with Measured() as measured:
-        mirror_run(pair, run_id)
+        mirror_run(experiment, run_id)
     return vars(measured)
 
 

@@ -1,4 +1,4 @@
-"""Mirror an experiment: which of its runs are pending, and all of them in turn."""
+"""Mirror the runs of an experiment, and find those that are pending."""
 
 from __future__ import annotations
 
@@ -6,99 +6,39 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from helpers.azureml.rest import first_line
 from helpers.tracking.mirror import names
-from helpers.tracking.mirror.run import Mirrored, MirrorError, mirror_run
+from helpers.tracking.mirror.errors import MirrorError, one_line
+from helpers.tracking.mirror.run import MirroredRun, mirror_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+    from helpers.tracking.mirror.mirrored_experiment import MirroredExperiment
+
 _PAGE = 500
 
 
 @dataclass(frozen=True)
-class Pair:
-    """An experiment in Databricks and the one in Azure Machine Learning that mirrors it.
-
-    Both servers are asked through clients of their own; what the process is pointed at does not
-    matter, and is not changed.
-
-    Attributes
-    ----------
-    source, target : mlflow.MlflowClient
-    source_id, target_id : str
-        The experiments' ids.
-    source_server : str
-        Address of the Databricks workspace.
-    target_server : str
-        Tracking URI of the AML workspace.
-    """
-
-    source: MlflowClient
-    target: MlflowClient
-    source_id: str
-    target_id: str
-    source_server: str
-    target_server: str
-
-
-@dataclass(frozen=True)
 class Failure:
-    """A run that is not mirrored, and why."""
+    """A run that could not be mirrored and stays pending, and the reason."""
 
     source_id: str
     reason: str
 
 
-def pair(source_uri: str, source_name: str, source_server: str, target_uri: str, target_name: str) -> Pair:
-    """Find the two experiments; the one in Azure Machine Learning is made if it is missing.
-
-    Raises
-    ------
-    LookupError
-        If there is no experiment of the name in Databricks, or if the other was deleted.
-    """
-    from mlflow import MlflowClient
-
-    source, target = MlflowClient(tracking_uri=source_uri), MlflowClient(tracking_uri=target_uri)
-    experiment = source.get_experiment_by_name(source_name)
-    if experiment is None:
-        raise LookupError(f"no experiment {source_name!r} on {source_server}")
-    target_id = _experiment_id(target, target_name)
-    return Pair(source, target, experiment.experiment_id, target_id, source_server, target_uri)
+def source_runs(experiment: MirroredExperiment) -> list[Run]:
+    """Return the runs in Databricks, the oldest first, so that parents come before their children."""
+    return list(search_runs(experiment.source_client, experiment.source_id))
 
 
-def _experiment_id(client: MlflowClient, name: str) -> str:
-    from mlflow.exceptions import MlflowException
-
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        if found.lifecycle_stage != "active":
-            raise LookupError(f"experiment {name!r} was deleted in Azure Machine Learning; restore it, or name another")
-        return found.experiment_id
-    try:
-        return client.create_experiment(name)
-    except MlflowException as error:
-        # Another process, or this one with a lost answer, has made it.
-        found = client.get_experiment_by_name(name) if error.error_code == "RESOURCE_ALREADY_EXISTS" else None
-        if found is None:
-            raise
-        return found.experiment_id
-
-
-def runs(pair: Pair) -> list[Run]:
-    """Return the runs in Databricks, the oldest first, so that parents come before children."""
-    return list(search(pair.source, pair.source_id))
-
-
-def pending(pair: Pair) -> list[Run]:
+def pending_runs(experiment: MirroredExperiment) -> list[Run]:
     """Return the runs that have ended and whose copies have not, the oldest first.
 
-    Known from the two servers: a copy's status is the last that is set, so a copy that has ended as
-    its source did was complete then. What is added to a run after its end is found by mirroring it.
+    The status of a copy is set last, so a copy that has ended as its source did was complete at that time.
+    What is added to a run after its end is not noticed here; `mirror_run` finds it.
     """
-    copies = {run.info.run_id: run for run in search(pair.target, pair.target_id)}
+    copies = {run.info.run_id: run for run in search_runs(experiment.target_client, experiment.target_id)}
 
     def is_pending(run: Run) -> bool:
         if run.info.status in ("RUNNING", "SCHEDULED"):
@@ -106,31 +46,35 @@ def pending(pair: Pair) -> list[Run]:
         copy = copies.get(run.data.tags.get(names.COPY_RUN, ""))
         return copy is None or (copy.info.status, copy.info.end_time) != (run.info.status, run.info.end_time)
 
-    return [run for run in runs(pair) if is_pending(run)]
+    return [run for run in source_runs(experiment) if is_pending(run)]
 
 
-def mirror_runs(pair: Pair, chosen: list[Run]) -> Iterator[Mirrored | Failure]:
-    """Mirror runs in turn; one that fails does not keep the others, unless a server is gone."""
+def mirror_runs(experiment: MirroredExperiment, runs: list[Run]) -> Iterator[MirroredRun | Failure]:
+    """Mirror runs one after the other.
+
+    A run that fails does not stop the others, unless one of the servers no longer answers.
+    """
     from azure.core.exceptions import AzureError
     from mlflow.exceptions import MlflowException
 
-    for number, run in enumerate(chosen):
+    for number, run in enumerate(runs, start=1):
         try:
-            yield mirror_run(pair, run.info.run_id)
-        # OSError: what the client of Databricks raises when it gets no answer.
+            yield mirror_run(experiment, run.info.run_id)
+        # The client of Databricks raises OSError if it gets no answer.
         except (MlflowException, AzureError, MirrorError, OSError) as error:
-            yield Failure(run.info.run_id, first_line(error)[:300])
-            away = _away(pair)
-            if away:
-                yield from (Failure(other.info.run_id, f"{away} does not answer") for other in chosen[number + 1 :])
+            yield Failure(run.info.run_id, one_line(error))
+            unavailable = _unavailable_server(experiment)
+            if unavailable:
+                yield from (Failure(other.info.run_id, f"{unavailable} does not answer") for other in runs[number:])
                 return
 
 
-def _away(pair: Pair) -> str:
-    """Return which server does not answer, if one does not."""
+def _unavailable_server(experiment: MirroredExperiment) -> str:
+    """Return the name of a server that does not answer; empty if both do."""
     from mlflow.exceptions import MlflowException
 
-    for name, client in (("Azure Machine Learning", pair.target), ("Databricks", pair.source)):
+    clients = {"Azure Machine Learning": experiment.target_client, "Databricks": experiment.source_client}
+    for name, client in clients.items():
         try:
             client.search_experiments(max_results=1)
         except (MlflowException, OSError):
@@ -138,11 +82,11 @@ def _away(pair: Pair) -> str:
     return ""
 
 
-def search(client: MlflowClient, experiment_id: str, deleted_too: bool = False) -> Iterator[Run]:
-    """Return the runs of an experiment, the oldest first."""
+def search_runs(client: MlflowClient, experiment_id: str, include_deleted: bool = False) -> Iterator[Run]:
+    """Return all runs of an experiment, page by page, the oldest first."""
     from mlflow.entities import ViewType
 
-    view, token = ViewType.ALL if deleted_too else ViewType.ACTIVE_ONLY, None
+    view, token = ViewType.ALL if include_deleted else ViewType.ACTIVE_ONLY, None
     while True:
         page = client.search_runs(
             [experiment_id], "", view, _PAGE, order_by=["attributes.start_time ASC"], page_token=token

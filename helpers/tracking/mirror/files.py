@@ -1,10 +1,10 @@
-"""Artifacts and logged models of a run, streamed file by file into the run's copy."""
+"""Copy the artifacts and logged models of a run, one batch of files at a time."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
-import itertools
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,77 +13,176 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers.azureml.run_files import CREATED_AT_ONCE, RunFiles
-from helpers.tracking.mirror import limits
+from helpers.tracking.mirror import limits, logged_models
+from helpers.tracking.mirror.errors import MirrorError, one_line, unreadable
+from helpers.tracking.mirror.limits import Omission
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import FileInfo, LoggedModel, Run
+    from mlflow.entities import LoggedModel, Run
 
-    from helpers.tracking.mirror.experiment import Pair
+    from helpers.tracking.mirror.mirrored_experiment import MirroredExperiment
 
 _THREADS = 8
+# The files of a batch are on the local disk together. Above this size, a batch has no more files than threads.
+_BATCH_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class _File:
-    """A file of the source: where to get it, and its path in the copy."""
+    """A file of the source, and its path in the copy."""
 
     repository: Any
     path: str
-    size: int
+    size: int | None
     target_path: str
 
 
-def copy(pair: Pair, source: Run, target: Run, unchanged: bool) -> tuple[int, list[limits.LeftOut]]:
-    """Copy the files that are missing, broken off or changed.
+@dataclass(frozen=True)
+class _Download:
+    """A file that was read from the source and has to be written to the copy."""
+
+    target_path: str
+    local_path: Path
+    md5: bytes
+
+
+def copy_files(experiment: MirroredExperiment, source: Run, copy: Run, unchanged: bool) -> tuple[int, list[Omission]]:
+    """Copy the files that are missing, incomplete or changed.
 
     Parameters
     ----------
-    pair : helpers.tracking.mirror.experiment.Pair
-    source, target : mlflow.entities.Run
+    experiment : helpers.tracking.mirror.MirroredExperiment
+    source, copy : mlflow.entities.Run
     unchanged : bool
-        Whether a file that has the same size in both is the same file. Otherwise their content is
-        compared, since a run that goes on may write a file again.
+        Whether files of the same size are the same. Otherwise their content is compared, because a run that has not
+        ended may write a file again.
 
     Returns
     -------
-    tuple of (int, list of LeftOut)
+    tuple of (int, list of Omission)
         How many files were written, and which are left out.
+
+    Raises
+    ------
+    MirrorError
+        If a file of the source cannot be read now.
     """
-    files = RunFiles(pair.target_server, target.info.artifact_uri)
-    there = files.paths()
-    left_out: list[limits.LeftOut] = []
+    target = RunFiles(experiment.target_uri, copy.info.artifact_uri)
+    copied_paths = target.paths()
+    models, omissions = logged_models.read(experiment.source_client, source)
+    # The folder of a deleted model may get the files of another model, some of which may have the same size.
+    unchanged = unchanged and not omissions
+    files = _source_files(experiment, source, logged_models.folders(models, copied_paths), omissions)
     written = 0
-    all_files = _of_source(pair, source, left_out)
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(_THREADS) as threads:
+        for batch in _batches(files):
+            folder = Path(tempfile.mkdtemp(dir=scratch))
+            reads = [
+                threads.submit(_read, file, folder, target, file.target_path in copied_paths, unchanged)
+                for file in batch
+            ]
+            results = [read.result() for read in reads]
+            omissions += [result for result in results if isinstance(result, Omission)]
+            downloads = [result for result in results if isinstance(result, _Download)]
+            # A path of the copy cannot be deleted again, so it is created only when its file could be read.
+            new_paths = [item.target_path for item in downloads if item.target_path not in copied_paths]
+            addresses, refused = target.create(new_paths) if new_paths else ({}, {})
+            omissions += [Omission("file", path, reason) for path, reason in refused.items()]
+            writes = [
+                threads.submit(target.write, path, item.local_path, item.md5, addresses.get(path))
+                for item in downloads
+                if (path := item.target_path) not in refused
+            ]
+            for write in writes:
+                write.result()
+            written += len(writes)
+            shutil.rmtree(folder)
+    return written, omissions
 
-        def copy_one(file: _File) -> bool:
-            return _copy_one(files, file, Path(scratch), addresses.get(file.target_path), unchanged)
 
-        while batch := list(itertools.islice(all_files, CREATED_AT_ONCE)):
-            new = [file.target_path for file in batch if file.target_path not in there]
-            addresses, refused = files.create(new) if new else ({}, {})
-            left_out += [limits.LeftOut("file", path, why) for path, why in refused.items()]
-            wanted = [file for file in batch if file.target_path not in refused]
-            written += sum(threads.map(copy_one, wanted))
-    return written, left_out
+def _source_files(
+    experiment: MirroredExperiment, source: Run, models: dict[str, LoggedModel], omissions: list[Omission]
+) -> Iterator[_File]:
+    """Yield the files of the logged models, then the run's own files, each path of the copy once."""
+    model_paths: set[str] = set()
+    for folder, model in models.items():
+        omissions += limits.logged_model(model, source)
+        for file in _walk(_repository(experiment, model.artifact_location), folder, "", omissions):
+            model_paths.add(file.target_path)
+            yield file
+    for file in _walk(_repository(experiment, source.info.artifact_uri), "", "", omissions):
+        if file.target_path in model_paths:
+            omissions.append(Omission("file", file.path, "a logged model of the run has a file of this name"))
+        else:
+            yield file
 
 
-def _copy_one(files: RunFiles, file: _File, scratch: Path, address: str | None, unchanged: bool) -> bool:
-    """Copy a file unless its copy is as it should be; return whether it was written.
+def _repository(experiment: MirroredExperiment, uri: str) -> Any:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    The address is that of a path that was created a moment ago, and is empty.
-    """
-    found = files.content(file.target_path) if address is None else None
-    if found is not None and found.size == file.size and unchanged:
-        return False
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        local = Path(file.repository.download_artifacts(file.path, folder))
-        md5 = _md5(local)
-        if found is not None and found.size == local.stat().st_size and found.md5 == md5:
-            return False
-        files.write(file.target_path, local, md5, address)
-    return True
+    # The source's server is named, because the process may be set to another one. Older MLflow does not accept a
+    # server here; there the process has to be set to the source's server.
+    accepts_server = "tracking_uri" in inspect.signature(get_artifact_repository).parameters
+    return get_artifact_repository(
+        uri, **({"tracking_uri": experiment.source_client.tracking_uri} if accepts_server else {})
+    )
+
+
+def _walk(repository: Any, target_folder: str, folder: str, omissions: list[Omission]) -> Iterator[_File]:
+    """Yield the files below a folder of a repository, which `target_folder` of the copy holds."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        items = repository.list_artifacts(folder or None)
+    except (MlflowException, OSError) as error:
+        name = f"{target_folder}/{folder}"
+        reason = unreadable(error)
+        if not reason:
+            raise MirrorError(f"folder {name} cannot be listed now: {one_line(error)}") from error
+        omissions.append(Omission("folder", name, reason))
+        return
+    for item in items:
+        if item.is_dir:
+            yield from _walk(repository, target_folder, item.path, omissions)
+        else:
+            target_path = f"{target_folder}/{item.path}" if target_folder else item.path
+            yield _File(repository, item.path, item.file_size, target_path)
+
+
+def _batches(files: Iterable[_File]) -> Iterator[list[_File]]:
+    batch: list[_File] = []
+    size = 0
+    for file in files:
+        batch.append(file)
+        size += file.size or 0
+        if len(batch) == CREATED_AT_ONCE or (len(batch) >= _THREADS and size > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _read(file: _File, folder: Path, target: RunFiles, exists: bool, unchanged: bool) -> _Download | Omission | None:
+    """Download a file of the source; return None if the copy has it already."""
+    from mlflow.exceptions import MlflowException
+
+    content = target.content(file.target_path) if exists else None
+    if content is not None and content.size == file.size and unchanged:
+        return None
+    local_path = Path(tempfile.mkdtemp(dir=folder), "file")
+    try:
+        # `download_artifacts` would list the path first, and would not say which error occurred.
+        file.repository._download_file(file.path, str(local_path))
+    except (MlflowException, OSError) as error:
+        reason = unreadable(error)
+        if not reason:
+            raise MirrorError(f"file {file.target_path} cannot be read now: {one_line(error)}") from error
+        return Omission("file", file.target_path, reason)
+    md5 = _md5(local_path)
+    if content is not None and content.size == local_path.stat().st_size and content.md5 == md5:
+        local_path.unlink()
+        return None
+    return _Download(file.target_path, local_path, md5)
 
 
 def _md5(file: Path) -> bytes:
@@ -92,60 +191,3 @@ def _md5(file: Path) -> bytes:
         while piece := stream.read(1024 * 1024):
             digest.update(piece)
     return digest.digest()
-
-
-def _of_source(pair: Pair, source: Run, left_out: list[limits.LeftOut]) -> Iterator[_File]:
-    """Yield the logged models' files, then the run's own, each path once."""
-    seen: set[str] = set()
-    for folder, model in model_folders(pair.source, source).items():
-        left_out += limits.logged_model(model, source)
-        repository = _repository(pair, model.artifact_location)
-        for item in _walk(repository):
-            seen.add(f"{folder}/{item.path}")
-            yield _File(repository, item.path, item.file_size, f"{folder}/{item.path}")
-    repository = _repository(pair, source.info.artifact_uri)
-    for item in _walk(repository):
-        if item.path in seen:
-            left_out.append(limits.LeftOut("file", item.path, "a logged model of the run has a file of this name"))
-            continue
-        yield _File(repository, item.path, item.file_size, item.path)
-
-
-def model_folders(client: MlflowClient, run: Run) -> dict[str, LoggedModel]:
-    """Return the logged models of a run by the folder that each has in the run's copy.
-
-    Since MLflow 3 they live outside the run's artifacts; Azure Machine Learning knows folders only.
-    The first of a name has the name; the others have their id behind it, so that none ever moves.
-
-    Parameters
-    ----------
-    client : mlflow.MlflowClient
-        Of the run's server.
-    run : mlflow.entities.Run
-    """
-    outputs = getattr(run, "outputs", None)
-    ids = {output.model_id for output in (outputs.model_outputs if outputs else [])}
-    models = sorted(
-        (client.get_logged_model(id_) for id_ in ids), key=lambda model: (model.creation_timestamp, model.model_id)
-    )
-    folders: dict[str, LoggedModel] = {}
-    for model in models:
-        folders[model.name if model.name not in folders else f"{model.name}_{model.model_id}"] = model
-    return folders
-
-
-def _repository(pair: Pair, uri: str) -> Any:
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    # With its server named, because the one that is set for the process may be another. Older MLflow takes
-    # no name; there it has to be the one that is set.
-    takes_server = "tracking_uri" in inspect.signature(get_artifact_repository).parameters
-    return get_artifact_repository(uri, **({"tracking_uri": pair.source.tracking_uri} if takes_server else {}))
-
-
-def _walk(repository: Any, folder: str | None = None) -> Iterable[FileInfo]:
-    for item in repository.list_artifacts(folder):
-        if item.is_dir:
-            yield from _walk(repository, item.path)
-        else:
-            yield item

@@ -1,4 +1,4 @@
-"""What Azure Machine Learning takes of a run: items mapped to its limits, and what it leaves out.
+"""The limits of Azure Machine Learning: what a copy can have of a run, and what is left out of it.
 
 https://learn.microsoft.com/azure/machine-learning/resource-limits-capacity
 """
@@ -10,18 +10,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from helpers.tracking.mirror import names
+from helpers.tracking.mirror.errors import one_line
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
 
 PARAMETERS, TAGS, TAG_KEY, TAG_VALUE, RUN_NAME = 200, 50, 100, 1000, 256
-# Said by the copy's own server, or in the copy's own words.
+# The copy has its own values of these tags.
 _NOT_COPIED = names.OF_SOURCE | names.OF_COPY | {"mlflow.parentRunId", "mlflow.rootRunId", "mlflow.runName"}
+# Error codes of a server that refuses the items of a request.
+REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """Something of a run that its copy does not have as it was.
+class Omission:
+    """An item of a run that its copy lacks, or has in a shortened form.
 
     Attributes
     ----------
@@ -39,91 +42,90 @@ class LeftOut:
         return f"{self.kind} {self.name}: {self.reason}"
 
 
-def tags(source: Mapping[str, str], there: Mapping[str, str]) -> tuple[dict[str, str], list[LeftOut]]:
-    """Return the tags that a copy should have, and what is left out or cut.
+def tags(source: Mapping[str, str], copied: Mapping[str, str]) -> tuple[dict[str, str], list[Omission]]:
+    """Return the tags that a copy should have, and those that are left out or cut.
 
-    The user's come first, MLflow's own (``mlflow.…``) have what room is left.
+    The user's tags come first. MLflow's own tags (``mlflow.…``) get the remaining room.
 
     Parameters
     ----------
     source : mapping of str to str
-        The source's tags.
-    there : mapping of str to str
-        Those that the copy has.
+        The tags of the source.
+    copied : mapping of str to str
+        The tags that the copy has.
     """
-    wanted: dict[str, str] = {}
-    left_out = []
+    chosen: dict[str, str] = {}
+    omissions = []
     items = {key: value for key, value in source.items() if key not in _NOT_COPIED}
-    # Room for the mirror's tags, for the parent, and for what the server sets itself.
-    room = TAGS - len(names.OF_COPY | {"mlflow.parentRunId"} | {key for key in there if key not in items})
-    for key in sorted(items, key=lambda key: (key not in there, key.startswith("mlflow."), key)):
+    # Leave room for the mirror's tags, for the parent, and for the tags that the server sets itself.
+    room = TAGS - len(names.OF_COPY | {"mlflow.parentRunId"} | {key for key in copied if key not in items})
+    for key in sorted(items, key=lambda key: (key not in copied, key.startswith("mlflow."), key)):
         if len(key) > TAG_KEY:
-            left_out.append(LeftOut("tag", f"{key[:40]}…", f"its name has {len(key)} characters, {TAG_KEY} are taken"))
-        elif len(wanted) == room:
-            left_out.append(LeftOut("tag", key, f"a run takes {TAGS} tags"))
+            reason = f"its name has {len(key)} characters, the limit is {TAG_KEY}"
+            omissions.append(Omission("tag", f"{key[:40]}…", reason))
+        elif len(chosen) == room:
+            omissions.append(Omission("tag", key, f"a run can have {TAGS} tags"))
         else:
-            wanted[key] = items[key][:TAG_VALUE]
+            chosen[key] = items[key][:TAG_VALUE]
             if len(items[key]) > TAG_VALUE:
-                left_out.append(LeftOut("tag", key, f"cut from {len(items[key])} to {TAG_VALUE} characters"))
-    # Always in the same order, so that the copy's note is written once.
-    return wanted, sorted(left_out, key=str)
+                omissions.append(Omission("tag", key, f"cut from {len(items[key])} to {TAG_VALUE} characters"))
+    # Always in the same order, so that the copy's note is written only once.
+    return chosen, sorted(omissions, key=str)
 
 
-def parameters(source: Mapping[str, str], there: Mapping[str, str]) -> tuple[dict[str, str], list[LeftOut]]:
-    """Return the parameters that a copy should have, and what is left out."""
-    keys = sorted(source, key=lambda key: (key not in there, key))
-    room = PARAMETERS - len(there.keys() - source.keys())
-    wanted = {key: source[key] for key in keys[:room]}
-    left_out = [LeftOut("parameter", key, f"a run takes {PARAMETERS} parameters") for key in keys[room:]]
-    return wanted, sorted(left_out, key=str)
+def parameters(source: Mapping[str, str], copied: Mapping[str, str]) -> tuple[dict[str, str], list[Omission]]:
+    """Return the parameters that a copy should have, and those that are left out."""
+    keys = sorted(source, key=lambda key: (key not in copied, key))
+    room = PARAMETERS - len(copied.keys() - source.keys())
+    chosen = {key: source[key] for key in keys[:room]}
+    omissions = [Omission("parameter", key, f"a run can have {PARAMETERS} parameters") for key in keys[room:]]
+    return chosen, sorted(omissions, key=str)
 
 
-def logged_model(model: LoggedModel, run: Run) -> list[LeftOut]:
-    """Return what a logged model has beside its files; the copy has the files only.
+def logged_model(model: LoggedModel, run: Run) -> list[Omission]:
+    """Return what the copy lacks of a logged model, because it has only the model's files.
 
-    Its parameters are left out where they differ from the run's, which MLflow gives each model.
+    A parameter counts only if the run has no parameter of this name and value: MLflow gives the parameters of a run
+    to each of its models.
     """
-    beside = {
+    lacking = {
         "tags": {key for key in model.tags if not key.startswith("mlflow.")},
         "parameters": {key for key, value in model.params.items() if run.data.params.get(key) != value},
         "links from metrics": {metric.key for metric in model.metrics or []},
     }
     return [
-        LeftOut(
+        Omission(
             "logged model",
             model.name,
             f"Azure Machine Learning keeps its files only, not the {what} {', '.join(sorted(keys))}",
         )
-        for what, keys in beside.items()
+        for what, keys in lacking.items()
         if keys
     ]
-
-
-REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
 
 def send(
     items: list[Any], log: Callable[[list[Any]], object], refusals: tuple[str, ...] = REFUSALS
 ) -> list[tuple[Any, str]]:
-    """Log items together; if they are refused, all but those that are to blame.
+    """Log items together; if the server refuses them, log all but the invalid ones.
 
     Parameters
     ----------
     items : list
     log : callable
-        Takes a list of items, and may be called with parts of it.
+        Logs a list of items. It may be called with parts of `items`.
     refusals : tuple of str
-        MLflow's codes of errors that the items are to blame for.
+        MLflow's error codes that mean that an item is invalid.
 
     Returns
     -------
     list of tuple of (object, str)
-        Items that the server refuses, each with its reason.
+        Items that the server refuses, each with the reason.
 
     Raises
     ------
     mlflow.exceptions.MlflowException
-        If the server cannot be asked, or for other reasons than the items.
+        If the server cannot be reached, or fails for another reason.
     """
     from mlflow.exceptions import MlflowException
 
@@ -135,7 +137,7 @@ def send(
         if error.error_code not in refusals:
             raise
         if len(items) == 1:
-            return [(items[0], str(error).strip().splitlines()[0][:300])]
+            return [(items[0], one_line(error))]
         middle = len(items) // 2
         return send(items[:middle], log, refusals) + send(items[middle:], log, refusals)
     return []

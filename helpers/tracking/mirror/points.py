@@ -1,6 +1,6 @@
-"""The points of a run's metrics, read and sent as the JSON that MLflow's REST API has for them.
+"""Read and log the points of a run's metrics as the JSON of MLflow's REST API.
 
-Its client makes a message of each point and then an object, or the other way round: ten times the work.
+MLflow's client converts each point to a message and to an object, which takes ten times as long.
 https://mlflow.org/docs/latest/api_reference/rest-api.html
 """
 
@@ -18,15 +18,15 @@ _PAGE = 5000
 
 
 class Point(NamedTuple):
-    """A point, equal to another if the servers hold it for the same.
+    """A point of a metric. Two points are equal if the servers treat them as the same.
 
     Attributes
     ----------
     key : str
-        Of its metric.
+        The name of the metric.
     value : float or str
-        ``NaN``, ``Infinity`` or ``-Infinity`` for what JSON has no number; so, too, for the largest
-        number, as which servers on SQL keep infinity.
+        ``NaN``, ``Infinity`` or ``-Infinity`` where JSON has no number. The largest number is infinity, too, because
+        servers on SQL store infinity as that number.
     timestamp : int
         Milliseconds.
     step : int
@@ -44,7 +44,7 @@ def history(client: MlflowClient, run_id: str, key: str) -> Iterator[Point]:
     while True:
         page = _ask(client, "GET", "metrics/get-history", params=arguments)
         for point in page.get("metrics", []):
-            # What is 0 may be left out; numbers of 64 bits may be text.
+            # The server may omit zeros, and may send 64-bit numbers as text.
             value, timestamp, step = (point.get(name, 0) for name in ("value", "timestamp", "step"))
             yield Point(key, _value(value), int(timestamp), int(step))
         if not page.get("next_page_token"):
@@ -53,7 +53,7 @@ def history(client: MlflowClient, run_id: str, key: str) -> Iterator[Point]:
 
 
 def log(client: MlflowClient, run_id: str, points: Iterable[Point]) -> None:
-    """Log points: without their links to logged models and datasets, which not every server has.
+    """Log points without their links to logged models and datasets, which some servers do not have.
 
     Raises
     ------

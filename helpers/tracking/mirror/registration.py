@@ -1,11 +1,11 @@
-"""Where the copy of a run has the model that the run logged, for the registry beside the copy."""
+"""Find a run's model in the copy of the run, to register it in Azure Machine Learning."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from helpers.tracking.mirror import names
-from helpers.tracking.mirror.files import model_folders
+from helpers.azureml.run_files import RunFiles
+from helpers.tracking.mirror import logged_models, names
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def model_in_copy(client: MlflowClient, run: Run, model_uri: str, registry_uri: str) -> tuple[str, str] | None:
-    """Return the id of a run's copy and the address of the model in it.
+    """Return the id of a run's copy, and the address of the model in the copy.
 
     Parameters
     ----------
@@ -23,16 +23,21 @@ def model_in_copy(client: MlflowClient, run: Run, model_uri: str, registry_uri: 
     model_uri : str
         ``models:/<model id>`` or ``runs:/<run id>/<path>``.
     registry_uri : str
-        Of the Azure Machine Learning workspace.
+        Tracking URI of the Azure Machine Learning workspace.
 
     Returns
     -------
     tuple of (str, str) or None
-        None if the run has no copy in that workspace that has ended as the run did, and so is complete.
+        None if the run has no complete copy in that workspace. A complete copy has ended as the run did.
+
+    Raises
+    ------
+    LookupError
+        If the model is not one of the run's logged models, or was deleted.
     """
     import mlflow
 
-    # Read again, since it may have been mirrored a moment ago.
+    # Read the run again, since it may have been mirrored a moment ago.
     tags = client.get_run(run.info.run_id).data.tags
     if names.COPY_RUN not in tags or _workspace(tags.get(names.COPY_SERVER, "")) != _workspace(registry_uri):
         return None
@@ -41,12 +46,18 @@ def model_in_copy(client: MlflowClient, run: Run, model_uri: str, registry_uri: 
         return None
     kind, *parts = model_uri.split("/")
     if kind == "models:":
-        (folder,) = (folder for folder, model in model_folders(client, run).items() if model.model_id == parts[0])
+        models, omissions = logged_models.read(client, run)
+        # While all models can be read, their folders do not depend on the files of the copy.
+        copied_paths = RunFiles(registry_uri, copy.info.artifact_uri).paths() if omissions else set()
+        folders = {model.model_id: folder for folder, model in logged_models.folders(models, copied_paths).items()}
+        if parts[0] not in folders:
+            raise LookupError(f"run {run.info.run_id} has no logged model {parts[0]}, or it was deleted")
+        folder = folders[parts[0]]
     else:
         folder = "/".join(parts[1:])
     return copy.info.run_id, f"{copy.info.artifact_uri}/{folder}"
 
 
 def _workspace(uri: str) -> str:
-    """Return the workspace of a tracking URI, whose host may be spelt in more than one way."""
+    """Return the workspace that a tracking URI names. The host of a workspace has more than one spelling."""
     return uri.partition("/subscriptions/")[2].lower()

