@@ -28,7 +28,7 @@ def in_azureml(machine, workspace, earlier_requests, tmp_path_factory):
     machine.nbmake(*NOTEBOOKS, "05_deploy_endpoint", **mode, batch_id="one", health_requests=5)
     output = tmp_path_factory.mktemp("jobs")
     jobs = ["train_and_register", "batch_score", "--output", str(output), "--param", "batch_id=two"]
-    printed = machine.run("-m", "helpers.jobs.run", *jobs, **mode, model_flavor="spark", validation_threshold=0.5)
+    printed = machine.run("-m", "helpers.jobs", *jobs, **mode, model_flavor="spark", validation_threshold=0.5)
     (output / "printed.txt").write_text(printed)
     return output
 

@@ -11,7 +11,7 @@ def test_a_job_with_a_wrong_secret_ends_before_any_table_with_one_line_that_says
     wrong = "wrong~Secret.in-a-job"
     machine = Machine(tmp_path / "local", quick_jvm, aml.environment() | {"AZURE_CLIENT_SECRET": wrong})
     workspace = {f"azureml_{name}": getattr(aml, name) for name in ("subscription_id", "resource_group", "workspace")}
-    command = ["-m", "helpers.jobs.run", "train_and_register", "--output", str(tmp_path / "output")]
+    command = ["-m", "helpers.jobs", "train_and_register", "--output", str(tmp_path / "output")]
     asked_before = len(aml.requests("/mlflow/"))
     job = machine.process(*command, tracking_mode="azureml", **workspace)
     assert len(aml.requests("/mlflow/")) == asked_before
