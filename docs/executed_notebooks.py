@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from helpers.jobs import run as local_job
+from helpers.jobs.__main__ import main as run_jobs
 from helpers.jobs.bundle import Bundle
+from helpers.jobs.task_types import NotebookTask
 from helpers.serving.local_endpoint import LocalEndpoint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,7 +38,7 @@ def main() -> int:
     os.environ["BUNDLE_LOCAL_DIR"] = str(LOCAL)
     output = LOCAL / "jobs" / "docs"
     try:
-        status = local_job.main([*JOBS, "--output", str(output)])
+        status = run_jobs([*JOBS, "--output", str(output)])
     finally:
         _end_endpoints()
     if status == 0:
@@ -56,7 +57,8 @@ def _write_pages(summary: dict[str, Any]) -> None:
     PAGES.mkdir()
     bundle = Bundle(ROOT)
     for key, result in summary["jobs"].items():
-        names = {task.key: task.notebook.name for task in bundle.job(key).tasks if task.notebook}
+        actions = {task.key: task.action for task in bundle.job(key).tasks}
+        names = {task: action.path.name for task, action in actions.items() if isinstance(action, NotebookTask)}
         for task, done in result["tasks"].items():
             if done["executed_notebook"]:
                 text = Path(done["executed_notebook"]).read_text(encoding="utf-8")

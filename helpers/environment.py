@@ -1,17 +1,18 @@
-"""Is everything here that the notebooks need, in a version that works?"""
+"""Check that the installed packages are new enough for the notebooks, and that Spark works."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import platform
-import re
+import sys
 from typing import TYPE_CHECKING
+
+from packaging.version import Version
 
 if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import SparkSession
 
-# What Databricks Runtime 16.4 LTS ML brings, the oldest that the bundle supports:
+# The versions in Databricks Runtime 16.4 LTS ML, the oldest runtime that the bundle supports:
 # https://learn.microsoft.com/azure/databricks/release-notes/runtime/16.4lts-ml
 MINIMUM_VERSIONS = {
     "python": "3.10",
@@ -25,11 +26,11 @@ MINIMUM_VERSIONS = {
 
 
 class UnsupportedEnvironment(RuntimeError):
-    """Something that the notebooks need is missing or too old."""
+    """A package that the notebooks need is missing or too old."""
 
 
 def check(spark: SparkSession) -> pd.DataFrame:
-    """Compare what is installed with what the bundle needs, and try Spark.
+    """Compare the installed versions with those that the bundle needs, and run a query.
 
     Parameters
     ----------
@@ -43,26 +44,20 @@ def check(spark: SparkSession) -> pd.DataFrame:
     Raises
     ------
     UnsupportedEnvironment
-        If something is missing or too old; the message lists all of it.
+        If a package is missing or too old; the message lists all such packages.
     """
     import pandas as pd
 
-    found = {"python": platform.python_version()}
-    for package in list(MINIMUM_VERSIONS)[1:]:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            # Databricks brings pyspark without a distribution.
-            found[package] = spark.version if package == "pyspark" else "missing"
+    installed = {name: _installed_version(name, spark) for name in MINIMUM_VERSIONS}
     problems = [
-        f"{name} is {found[name]}, {minimum} or newer is needed"
+        f"{name} is {installed[name] or 'missing'}, {minimum} or newer is needed"
         for name, minimum in MINIMUM_VERSIONS.items()
-        if _release(found[name]) < _release(minimum)
+        if not is_new_enough(installed[name], minimum)
     ]
     if problems:
-        raise UnsupportedEnvironment("; ".join(problems) + ". Install what requirements.txt names.")
+        raise UnsupportedEnvironment("; ".join(problems) + ". Install the packages of requirements.txt.")
     rows = [
-        {"component": name, "found": found[name], "needed": f"{minimum} or newer"}
+        {"component": name, "found": installed[name], "needed": f"{minimum} or newer"}
         for name, minimum in MINIMUM_VERSIONS.items()
     ]
     answer = spark.range(1_000).selectExpr("sum(id)").collect()[0][0]
@@ -70,7 +65,16 @@ def check(spark: SparkSession) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _release(version: str) -> tuple[int, ...]:
-    """Return the numbers of a version; of ``missing``, none."""
-    numbers = re.match(r"\d+(\.\d+)*", version)
-    return tuple(int(number) for number in numbers[0].split(".")) if numbers else ()
+def is_new_enough(installed: str | None, minimum: str) -> bool:
+    """Return whether a version is at least another one; None, a package that is missing, is not."""
+    return installed is not None and Version(installed) >= Version(minimum)
+
+
+def _installed_version(name: str, spark: SparkSession) -> str | None:
+    if name == "python":
+        return ".".join(str(part) for part in sys.version_info[:3])
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        # Databricks installs pyspark without the metadata of a package.
+        return spark.version if name == "pyspark" else None

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from helpers import parameters
 from helpers.azureml.rest import AzureError, first_line
-from helpers.jobs.run import assignment
+from helpers.command_line import assignment
 from helpers.laptop.dbutils import PARAMETER_PREFIX
 from helpers.parameters import ParameterError
 

@@ -1,8 +1,152 @@
-"""``python -m helpers.jobs JOB [JOB …]``: see `helpers.jobs.run`."""
+"""Run jobs of ``databricks.yml`` on this machine.
 
+    python -m helpers.jobs JOB [JOB …] [--target dev] [--param NAME=VALUE …] [--output DIR]
+
+Tasks run one after the other, each notebook in a kernel of its own. Clusters, schedules and
+notifications have no meaning here. The executed notebooks, with an HTML copy of each, and
+``summary.json`` are in the output folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
 import sys
+from datetime import datetime, timezone
+from pathlib import Path
 
-from helpers.jobs.run import main
+from helpers import parameters, runtime, tracking
+from helpers.command_line import assignment
+from helpers.jobs import report
+from helpers.jobs.bundle import FILE, Bundle, BundleError, Job
+from helpers.jobs.results import RUNNING, SUCCEEDED, JobResult, Summary
+from helpers.jobs.run import run_jobs
+from helpers.laptop.dbutils import PARAMETER_PREFIX
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the jobs that the command line names.
+
+    Returns
+    -------
+    int
+        Exit status: 0, 1 if a job did not succeed, 2 if nothing was started.
+    """
+    options = _parse_arguments(arguments)
+    try:
+        bundle = Bundle(_bundle_root(), options.target, dict(options.var))
+        jobs = [bundle.job(key) for key in dict.fromkeys(options.jobs)]
+        overrides = _parameter_overrides(jobs, dict(options.param))
+        check_parameters(jobs, overrides)
+    except (BundleError, parameters.ParameterError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+
+    started = datetime.now(timezone.utc)
+    output = options.output or new_folder(runtime.local_dir() / "jobs", started.strftime("%Y%m%d-%H%M%S"))
+    summary = Summary(
+        bundle=bundle.name,
+        target=bundle.target,
+        state=RUNNING,
+        started=started.isoformat(timespec="seconds"),
+        **_servers(jobs, overrides),
+        spark_warehouse=str(runtime.local_dir() / "warehouse"),
+        jobs={job.key: JobResult() for job in jobs},
+    )
+    run_jobs(jobs, overrides, output, summary)
+    report.print_summary(summary, output)
+    return 0 if summary.state in SUCCEEDED else 1
+
+
+def check_parameters(jobs: list[Job], overrides: dict[str, str]) -> None:
+    """Refuse parameters that no job has, and values that the notebooks would refuse.
+
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        For the first such parameter; nothing has been started then.
+    """
+    declared = {name for job in jobs for name in job.parameters}
+    for name in overrides.keys() - declared:
+        parameters.require_declared([name], "--param")
+        keys = " and ".join(job.key for job in jobs)
+        raise parameters.ParameterError(
+            name,
+            overrides[name],
+            f"{keys} has no such parameter; there are: {', '.join(sorted(declared))}",
+            "--param",
+        )
+    for job in jobs:
+        values = {
+            name: overrides.get(name, default)
+            for name, default in job.parameters.items()
+            # The job checks a value that is known only when it runs.
+            if name in parameters.FIELDS and "{{" not in overrides.get(name, default)
+        }
+        sources = {name: "--param" if name in overrides else f"{FILE}, job {job.key}" for name in values}
+        parameters.parse(values, sources)
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """Make a folder of that name, with a number after it if the name is taken, and return it."""
+    folder, number = parent / name, 1
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+            folder = parent / f"{name}-{number}"
+
+
+def _parameter_overrides(jobs: list[Job], requested: dict[str, str]) -> dict[str, str]:
+    """Return the job parameters of the environment and, before them, those of the command line."""
+    declared = {name for job in jobs for name in job.parameters}
+    environment = {
+        key.removeprefix(PARAMETER_PREFIX).lower(): value
+        for key, value in os.environ.items()
+        if key.startswith(PARAMETER_PREFIX)
+    }
+    parameters.require_declared(environment, f"environment variable {PARAMETER_PREFIX}…")
+    overrides = {name: value for name, value in environment.items() if name in declared} | requested
+    for name in parameters.PATHS & overrides.keys():
+        # A path is relative to the current folder, but notebooks run in another one.
+        path = Path(overrides[name])
+        overrides[name] = str(path.resolve()) if path.exists() else overrides[name]
+    return overrides
+
+
+def _servers(jobs: list[Job], overrides: dict[str, str]) -> dict[str, str]:
+    values = {name: overrides.get(name, default) for job in jobs for name, default in job.parameters.items()}
+    mode, registry = (values.get(name, "auto") for name in ("tracking_mode", "model_registry"))
+    workspace = values.get("azureml_tracking_uri") or f"Azure ML workspace {values.get('azureml_workspace')}"
+    servers = tracking.servers(mode, registry, workspace)
+    return {"tracking_uri": servers.tracking_uri, "registry_uri": servers.registry_uri}
+
+
+def _bundle_root() -> Path:
+    """Return the nearest folder with ``databricks.yml``, from the current folder upward."""
+    here = Path.cwd()
+    return next((folder for folder in [here, *here.parents] if (folder / FILE).is_file()), runtime.BUNDLE_ROOT)
+
+
+def _parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers.jobs", description="Run jobs of databricks.yml on this machine."
+    )
+    parser.add_argument("jobs", nargs="+", metavar="JOB", help="keys of the jobs, in the order to run them")
+    parser.add_argument("--target", help="target of the bundle (default: the one that databricks.yml marks)")
+    parser.add_argument(
+        "--param", action="append", default=[], type=assignment, metavar="NAME=VALUE", help="a job parameter"
+    )
+    parser.add_argument(
+        "--var", action="append", default=[], type=assignment, metavar="NAME=VALUE", help="a variable of the bundle"
+    )
+    parser.add_argument(
+        "--output", type=lambda path: Path(path).resolve(), metavar="DIR", help="default: .local/jobs/<time>"
+    )
+    return parser.parse_args(arguments)
+
 
 if __name__ == "__main__":
     sys.exit(main())

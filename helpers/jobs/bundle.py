@@ -1,4 +1,4 @@
-"""Read ``databricks.yml``: jobs with their variables resolved, as one target deploys them.
+"""Read ``databricks.yml``: jobs as one target deploys them, with their variables resolved.
 
 https://learn.microsoft.com/azure/databricks/dev-tools/bundles/settings
 """
@@ -6,36 +6,34 @@ https://learn.microsoft.com/azure/databricks/dev-tools/bundles/settings
 from __future__ import annotations
 
 import copy
+import dataclasses
+import difflib
 import getpass
 import graphlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helpers.jobs.references import as_text
+from helpers.jobs.scheduling import RUN_IF, RetryPolicy
+from helpers.jobs.task_types import TASK_TYPES, InvalidTask, TaskType
+
 FILE = "databricks.yml"
-RUN_IF = ("ALL_SUCCESS", "AT_LEAST_ONE_SUCCESS", "NONE_FAILED", "ALL_DONE", "AT_LEAST_ONE_FAILED", "ALL_FAILED")
-OPERATORS = ("EQUAL_TO", "NOT_EQUAL", "GREATER_THAN", "GREATER_THAN_OR_EQUAL", "LESS_THAN", "LESS_THAN_OR_EQUAL")
-# What a cluster, a schedule or a notification says has no meaning for a run on this machine.
-_TASK_FIELDS_USED = {
-    "task_key", "depends_on", "run_if", "notebook_task", "condition_task",
-    "max_retries", "min_retry_interval_millis", "retry_on_timeout", "timeout_seconds",
-}  # fmt: skip
-_JOB_FIELDS_USED = {"name", "parameters", "tasks", "timeout_seconds"}
-_FIELDS_WITHOUT_MEANING_HERE = {
-    "access_control_list", "budget_policy_id", "description", "disable_auto_optimization", "disabled",
-    "edit_mode", "email_notifications", "environment_key", "environments", "existing_cluster_id", "format",
-    "health", "job_cluster_key", "job_clusters", "libraries", "lifecycle", "max_concurrent_runs", "new_cluster",
-    "notification_settings", "performance_target", "permissions", "queue", "run_as", "schedule", "tags",
-    "trigger", "webhook_notifications",
-}  # fmt: skip
+_JOB_FIELDS = ("name", "parameters", "tasks", "timeout_seconds")
+_TASK_FIELDS = (
+    "task_key", "depends_on", "run_if", "max_retries", "min_retry_interval_millis", "retry_on_timeout",
+    "timeout_seconds",
+)  # fmt: skip
+# Fields that change what runs, unlike those for clusters, schedules, permissions or notifications.
+_NOT_SUPPORTED = ("disabled", "environment_variables", "environment_variables_key", "git_source")
 _REFERENCE = re.compile(r"\$\{([A-Za-z][\w.-]*)\}")
 
 
 class BundleError(ValueError):
-    """``databricks.yml`` cannot be read, or has something that cannot be run here."""
+    """``databricks.yml`` cannot be read, or asks for something that cannot be run on this machine."""
 
 
 @dataclass(frozen=True)
@@ -45,48 +43,40 @@ class Task:
     Attributes
     ----------
     key : str
-    notebook : pathlib.Path or None
-        For a notebook task.
-    base_parameters : dict of str to str
-    condition : dict of str to str
-        For a condition task: ``op``, ``left`` and ``right``.
+    action : helpers.jobs.task_types.TaskType
+        What the task does.
     depends_on : dict of str to (str or None)
-        Task key, with the outcome that a condition task must have had.
+        Keys of other tasks; for a condition task, with the outcome that it must have.
     run_if : str
-    max_retries : int
-    retry_on_timeout : bool
-    retry_wait : float
-        Seconds between attempts.
+        A key of `helpers.jobs.scheduling.RUN_IF`.
+    retries : helpers.jobs.scheduling.RetryPolicy
     timeout : float or None
-        Seconds for one attempt.
+        Seconds that one attempt may take.
     """
 
     key: str
-    notebook: Path | None
-    base_parameters: dict[str, str]
-    condition: dict[str, str]
+    action: TaskType
     depends_on: dict[str, str | None]
     run_if: str
-    max_retries: int
-    retry_on_timeout: bool
-    retry_wait: float
+    retries: RetryPolicy
     timeout: float | None
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job, its tasks in an order in which they can run.
+    """A job.
 
     Attributes
     ----------
     key, name : str
     parameters : dict of str to str
-        Defaults by name.
+        Default of each job parameter.
     tasks : list of Task
+        In an order in which they can run.
     timeout : float or None
-        Seconds for the whole job.
+        Seconds that the job may take.
     not_used : list of str
-        Settings that the file has and a run on this machine does without.
+        Fields in the file that have no meaning on this machine.
     """
 
     key: str
@@ -96,6 +86,11 @@ class Job:
     timeout: float | None
     not_used: list[str]
 
+    @property
+    def leaves(self) -> set[str]:
+        """The keys of the tasks that no other task depends on."""
+        return {task.key for task in self.tasks} - {before for task in self.tasks for before in task.depends_on}
+
 
 class Bundle:
     """A bundle as one of its targets deploys it.
@@ -103,12 +98,12 @@ class Bundle:
     Parameters
     ----------
     root : pathlib.Path
-        Folder that has ``databricks.yml``.
+        Folder of ``databricks.yml``.
     target : str, optional
-        Default: the one marked as default, or the only one.
+        By default, the target that is marked as default, or the only one.
     variables : mapping of str to str, optional
-        Values of variables; they win over ``BUNDLE_VAR_<name>`` in the environment, which wins
-        over the target, which wins over the default.
+        Values of variables. They override ``BUNDLE_VAR_<name>`` in the environment, which overrides
+        the target's value, which overrides the default.
 
     Attributes
     ----------
@@ -117,14 +112,14 @@ class Bundle:
     variables : dict of str to object
         Value of each variable that has one.
     lookups : dict of str to dict
-        What each variable is looked up by in the workspace, where it has no value.
+        For each variable without a value that is looked up in the workspace: what it is looked up by.
     settings : dict
-        What the file says, as the target overrides it; references are not resolved.
+        Content of the file with the overrides of the target; references are not resolved.
 
     Raises
     ------
     BundleError
-        If the file is missing or is no bundle, or if there is no such target or variable.
+        If the file is missing or is not a bundle, or if it has no such target or variable.
     """
 
     def __init__(self, root: Path, target: str | None = None, variables: Mapping[str, str] | None = None) -> None:
@@ -139,7 +134,7 @@ class Bundle:
         except yaml.YAMLError as error:
             raise BundleError(f"{file} is not YAML: {error}") from None
         if not isinstance(content, dict) or "name" not in (content.get("bundle") or {}):
-            raise BundleError(f"{file} is no bundle: it has no bundle.name")
+            raise BundleError(f"{file} is not a bundle: it has no bundle.name")
         if content.get("include"):
             raise BundleError(f"{file}: `include` cannot be read here; keep the jobs in {FILE} itself")
         self.name = str(content["bundle"]["name"])
@@ -164,69 +159,90 @@ class Bundle:
         Raises
         ------
         BundleError
-            If there is no such job, or if it has something that cannot be run here.
+            If there is no such job, or if it cannot be run on this machine.
         """
+        from databricks.bundles.jobs import Job as JobModel
+
         if key not in self._jobs:
             raise BundleError(f"{FILE} has no job {key!r}; it has: {', '.join(self._jobs) or 'none'}")
         settings = self._jobs[key]
         where = f"job {key!r}"
-        unknown = settings.keys() - _JOB_FIELDS_USED - _FIELDS_WITHOUT_MEANING_HERE
-        if unknown:
-            raise BundleError(f"{where}: {', '.join(sorted(unknown))} cannot be run here")
-        used = self.resolve({name: settings[name] for name in _JOB_FIELDS_USED & settings.keys() - {"tasks"}}, where)
-        tasks = [self._task(task, where) for task in settings.get("tasks") or []]
-        not_used = settings.keys() & _FIELDS_WITHOUT_MEANING_HERE
+        not_used = self._fields_not_used(settings, JobModel, _JOB_FIELDS, where)
+        name = self.resolve(settings.get("name", key), where)
+        parameters = self.resolve(settings.get("parameters") or [], where)
+        tasks = []
         for task in settings.get("tasks") or []:
-            not_used |= task.keys() & _FIELDS_WITHOUT_MEANING_HERE
+            task_where = f"{where}, task {task.get('task_key', '?')!r}"
+            not_used |= self._task_fields_not_used(task, task_where)
+            tasks.append(self._task(task, task_where))
         return Job(
             key=key,
-            name=str(used.get("name", key)),
-            parameters={item["name"]: as_text(item.get("default", "")) for item in used.get("parameters") or []},
+            name=str(name),
+            parameters={parameter["name"]: as_text(parameter.get("default", "")) for parameter in parameters},
             tasks=_ordered(tasks, where),
-            timeout=used.get("timeout_seconds") or None,
+            timeout=self._number(settings, "timeout_seconds", where) or None,
             not_used=sorted(not_used),
         )
 
-    def _task(self, settings: dict, job: str) -> Task:
-        where = f"{job}, task {settings.get('task_key', '?')!r}"
-        unknown = settings.keys() - _TASK_FIELDS_USED - _FIELDS_WITHOUT_MEANING_HERE
-        if unknown or len(settings.keys() & {"notebook_task", "condition_task"}) != 1:
-            what = ", ".join(sorted(unknown)) or "a task without a type"
-            raise BundleError(f"{where}: {what} cannot be run here; notebook_task and condition_task can")
-        task = self.resolve({name: settings[name] for name in _TASK_FIELDS_USED & settings.keys()}, where)
+    def _task_fields_not_used(self, settings: dict, where: str) -> set[str]:
+        from databricks.bundles.jobs import Task as TaskModel
+
+        not_used = self._fields_not_used(settings, TaskModel, (*_TASK_FIELDS, *TASK_TYPES), where)
+        types = [name for name in settings if name.endswith("_task")]
+        if len(types) != 1:
+            raise BundleError(f"{where}: a task needs one of {', '.join(TASK_TYPES)}; it has {len(types)} types")
+        if types[0] not in TASK_TYPES:
+            raise BundleError(f"{where}: {types[0]} cannot be run on this machine; these can: {', '.join(TASK_TYPES)}")
+        return not_used
+
+    def _fields_not_used(self, settings: dict, model: type, used: Collection[str], where: str) -> set[str]:
+        """Return the fields that have no meaning on this machine; refuse those that Databricks does not know."""
+        known = {*used, *(field.name for field in dataclasses.fields(model))}
+        for name in settings:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise BundleError(f"{where}: {name!r} is not a field of a {model.__name__.lower()}{hint}")
+            if name in _NOT_SUPPORTED and self.resolve(settings[name], where) not in (None, False, "false"):
+                raise BundleError(f"{where}: {name} cannot be run on this machine")
+        return settings.keys() - set(used)
+
+    def _task(self, settings: dict, where: str) -> Task:
+        (type_name,) = settings.keys() & TASK_TYPES.keys()
+        task = self.resolve({name: settings[name] for name in settings if name in (*_TASK_FIELDS, type_name)}, where)
         run_if = task.get("run_if", "ALL_SUCCESS")
         if run_if not in RUN_IF:
             raise BundleError(f"{where}: run_if {run_if!r} is unknown; there are: {', '.join(RUN_IF)}")
-        notebook, condition = task.get("notebook_task"), task.get("condition_task")
-        path = None
-        if notebook:
-            if notebook.get("source", "WORKSPACE") != "WORKSPACE":
-                raise BundleError(f"{where}: notebook_task.source {notebook['source']!r} cannot be run here")
-            path = self.root / notebook["notebook_path"]
-            path = path if path.suffix else path.with_suffix(".ipynb")
-            if path.suffix != ".ipynb" or not path.is_file():
-                raise BundleError(f"{where}: {notebook['notebook_path']} is no .ipynb file in {self.root}")
-        elif condition.get("op") not in OPERATORS:
-            raise BundleError(f"{where}: op {condition.get('op')!r} is unknown; there are: {', '.join(OPERATORS)}")
+        try:
+            action = TASK_TYPES[type_name].from_settings(task[type_name] or {}, self.root)
+        except InvalidTask as error:
+            raise BundleError(f"{where}: {error}") from None
+        outcomes = {before["task_key"]: before.get("outcome") for before in task.get("depends_on") or []}
         return Task(
             key=task["task_key"],
-            notebook=path,
-            base_parameters={
-                name: as_text(value) for name, value in ((notebook or {}).get("base_parameters") or {}).items()
-            },
-            condition={name: as_text(value) for name, value in (condition or {}).items()},
-            depends_on={before["task_key"]: before.get("outcome") for before in task.get("depends_on") or []},
+            action=action,
+            depends_on={key: outcome if outcome is None else as_text(outcome) for key, outcome in outcomes.items()},
             run_if=run_if,
-            # -1 means without end, which nobody at a laptop wants.
-            max_retries=max(int(task.get("max_retries", 0)), 0),
-            retry_on_timeout=bool(task.get("retry_on_timeout", False)),
-            retry_wait=float(task.get("min_retry_interval_millis", 0)) / 1000,
-            timeout=task.get("timeout_seconds") or None,
+            retries=RetryPolicy(
+                # -1 means without end, which nobody at a laptop wants.
+                max_retries=max(int(self._number(task, "max_retries", where)), 0),
+                on_timeout=as_text(task.get("retry_on_timeout", False)) == "true",
+                wait=self._number(task, "min_retry_interval_millis", where) / 1000,
+            ),
+            timeout=self._number(task, "timeout_seconds", where) or None,
         )
 
-    def _variable_values(self, content: dict, settings: dict, given: Mapping[str, str]) -> dict[str, Any]:
+    def _number(self, settings: dict, name: str, where: str) -> float:
+        """Return the value of a field, 0 if it is not there."""
+        value = self.resolve(settings.get(name) or 0, where)
+        try:
+            return float(value)
+        except ValueError:
+            raise BundleError(f"{where}: {name} {value!r} is not a number") from None
+
+    def _variable_values(self, content: dict, settings: dict, overrides: Mapping[str, str]) -> dict[str, Any]:
         declared = content.get("variables") or {}
-        unknown = [name for name in [*given, *(settings.get("variables") or {})] if name not in declared]
+        unknown = [name for name in [*overrides, *(settings.get("variables") or {})] if name not in declared]
         if unknown:
             raise BundleError(
                 f"{FILE} declares no variable {unknown[0]!r}; it declares: {', '.join(declared) or 'none'}"
@@ -244,17 +260,17 @@ class Bundle:
                     values[name] = source
             if f"BUNDLE_VAR_{name}" in os.environ:
                 values[name] = os.environ[f"BUNDLE_VAR_{name}"]
-        values |= given
+        values |= overrides
         self.lookups = {name: by for name, by in self.lookups.items() if name not in values}
         return values
 
     def resolve(self, value: Any, where: str) -> Any:
-        """Return a value with each ``${…}`` in it, at any depth, replaced by what it stands for.
+        """Return a value with each ``${…}`` in it, at any depth, replaced by its value.
 
         Raises
         ------
         BundleError
-            If one has no value; the message starts with `where`.
+            If a reference has no value; the message starts with `where`.
         """
         if isinstance(value, dict):
             return {key: self.resolve(item, where) for key, item in value.items()}
@@ -282,11 +298,6 @@ class Bundle:
         return known[name]
 
 
-def as_text(value: Any) -> str:
-    """Return a value as job parameters and task values pass it: ``true``, not ``True``."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _default_target(targets: dict) -> str:
     marked = [name for name, settings in targets.items() if (settings or {}).get("default")]
     if len(marked) == 1 or len(targets) == 1:
@@ -295,14 +306,14 @@ def _default_target(targets: dict) -> str:
 
 
 def _overridden(content: dict, overrides: dict) -> dict:
-    """Return what a target deploys; its `run_as` takes the place of the file's, the rest is merged."""
+    """Return what a target deploys. Its `run_as` replaces the file's; everything else is merged."""
     base = {key: value for key, value in content.items() if key not in ("targets", "variables")}
     own = {key: value for key, value in overrides.items() if key not in ("default", "variables")}
     return _merged(base, own) | {key: value for key, value in own.items() if key == "run_as"}
 
 
 def _merged(base: Any, override: Any) -> Any:
-    """Overlay settings as the Databricks CLI does: maps by key, and tasks, clusters and parameters by theirs."""
+    """Merge settings as the Databricks CLI does: maps by key, and tasks, clusters and parameters by their keys."""
     if override is None:
         return base
     if isinstance(base, dict) and isinstance(override, dict):
@@ -323,7 +334,9 @@ def _ordered(tasks: list[Task], where: str) -> list[Task]:
         raise BundleError(f"{where}: two tasks have the same task_key")
     for task in tasks:
         for before in task.depends_on.keys() - by_key.keys():
-            raise BundleError(f"{where}, task {task.key!r}: depends_on names {before!r}, which is no task of the job")
+            raise BundleError(
+                f"{where}, task {task.key!r}: depends_on names {before!r}, which is not a task of the job"
+            )
     try:
         order = graphlib.TopologicalSorter({task.key: list(task.depends_on) for task in tasks}).static_order()
         return [by_key[key] for key in order]

@@ -1,30 +1,21 @@
-"""References in double braces that a job resolves while it runs, and condition tasks.
+"""References in double braces, which a job resolves while it runs.
 
 https://learn.microsoft.com/azure/databricks/jobs/dynamic-value-references
 """
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from helpers.jobs.bundle import as_text
-
 _REFERENCE = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
 _NAMESPACES = ("job.", "task.", "tasks.", "workspace.")
-_COMPARISONS = {
-    "GREATER_THAN": operator.gt,
-    "GREATER_THAN_OR_EQUAL": operator.ge,
-    "LESS_THAN": operator.lt,
-    "LESS_THAN_OR_EQUAL": operator.le,
-}
 
 
 class UnknownReference(ValueError):
-    """A reference names something that is not there."""
+    """A reference has no value."""
 
 
 def resolve(text: str, known: Mapping[str, Any]) -> str:
@@ -34,12 +25,12 @@ def resolve(text: str, known: Mapping[str, Any]) -> str:
     ----------
     text : str
     known : mapping of str to object
-        Value by reference.
+        Value of each reference, by its name without braces.
 
     Returns
     -------
     str
-        What is in braces but in no namespace of Databricks stays as it is, as there.
+        Text in braces that is in none of Databricks' namespaces stays as it is, as on Databricks.
 
     Raises
     ------
@@ -60,24 +51,13 @@ def resolve(text: str, known: Mapping[str, Any]) -> str:
     return _REFERENCE.sub(value, text)
 
 
-def condition_holds(op: str, left: str, right: str) -> bool:
-    """Evaluate a condition task: equality compares texts, order compares numbers.
-
-    Raises
-    ------
-    UnknownReference
-        If an operand of an order is not a number.
-    """
-    if op in ("EQUAL_TO", "NOT_EQUAL"):
-        return (left == right) == (op == "EQUAL_TO")
-    try:
-        return _COMPARISONS[op](float(left), float(right))
-    except ValueError:
-        raise UnknownReference(f"condition {left!r} {op} {right!r}: both must be numbers") from None
+def as_text(value: Any) -> str:
+    """Return a value in the form in which jobs pass parameters and task values: ``true``, not ``True``."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def start_time_references(now: datetime) -> dict[str, str]:
-    """Return the references ``job.start_time.<part>`` for a time in UTC."""
+    """Return the values of ``job.start_time.<part>`` for a time in UTC."""
     parts = {
         "year": f"{now.year}",
         "month": f"{now.month}",

@@ -6,27 +6,36 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from helpers.jobs import results
+
 if TYPE_CHECKING:
-    from helpers.jobs.run import TaskResult
+    from helpers.jobs.results import Summary, TaskResult
 
 _WORDS = {
-    "SUCCESS": "done", "FAILED": "FAILED", "TIMEDOUT": "TIMED OUT", "CANCELED": "canceled",
-    "EXCLUDED": "excluded", "NOT_RUN": "not run",
-}  # fmt: skip
+    results.SUCCESS: "done",
+    results.SUCCESS_WITH_FAILURES: "done, although tasks failed",
+    results.FAILED: "FAILED",
+    results.TIMEDOUT: "TIMED OUT",
+    results.CANCELED: "canceled",
+    results.UPSTREAM_FAILED: "not run, because of an earlier failure",
+    results.EXCLUDED: "excluded",
+    results.NOT_RUN: "not run",
+}
 
 
 class CellProgress:
-    """Shows which cell of a notebook runs: a bar on a terminal, else a line a cell.
+    """Shows which cell of a notebook is running: with a bar on a terminal, else with one line per cell.
 
     Parameters
     ----------
     task : str
+        Name to print.
     notebook : nbformat.NotebookNode
 
     Attributes
     ----------
     where : str
-        The cell that was started last, for messages.
+        The cell that started last, for messages.
     """
 
     def __init__(self, task: str, notebook: Any) -> None:
@@ -52,7 +61,7 @@ class CellProgress:
         self._bar.close()
 
     def on_cell_start(self, cell: Any, cell_index: int) -> None:
-        """Count and name a cell; skipped and text cells are passed over."""
+        """Count a cell and print its heading, unless it is a skipped cell or a text cell."""
         if cell_index not in self._headings:
             return
         heading = self._headings[cell_index]
@@ -80,48 +89,43 @@ def print_task(key: str, result: TaskResult) -> None:
     """Print how a task ended."""
     attempts = f", {result.attempts} attempts" if result.attempts > 1 else ""
     outcome = f" ({result.outcome})" if result.outcome else ""
-    print(f"  {key}: {_WORDS[result.state]}{outcome} after {result.seconds:.0f} s{attempts}", flush=True)
+    duration = f" after {result.seconds:.0f} s" if result.attempts else ""
+    print(f"  {key}: {_WORDS[result.state]}{outcome}{duration}{attempts}", flush=True)
     if result.error:
         print(f"    {result.error}", flush=True)
 
 
 def print_retry(key: str, error: str | None, attempt: int, retries: int) -> None:
-    """Print that a task is tried again."""
+    """Print that a task will be tried again."""
     print(f"  {key}: attempt {attempt} failed, trying again ({attempt} of {retries})\n    {error}", flush=True)
 
 
-def print_summary(summary: dict, output: Path, rows: int = 5) -> None:
+def print_summary(summary: Summary, output: Path, rows: int = 5) -> None:
     """Print where the results are, and a few scored rows.
 
     Parameters
     ----------
-    summary : dict
-        As in ``summary.json``.
+    summary : helpers.jobs.results.Summary
     output : pathlib.Path
         Folder of the executed notebooks.
     rows : int, default 5
         Scored rows to print.
     """
     print()
-    for key, job in summary["jobs"].items():
-        print(f"{key}: {_WORDS[job['state']]} after {job['seconds']:.0f} s")
+    for key, job in summary.jobs.items():
+        print(f"{key}: {_WORDS[job.state]}" + (f" after {job.seconds:.0f} s" if job.run_id else ""))
     print(f"\nExecuted notebooks: {output}")
-    for job in summary["jobs"].values():
-        for task in job["tasks"].values():
-            if task["html"]:
-                print(f"  {task['html']}")
-    values: dict[str, Any] = {}
-    for job in summary["jobs"].values():
-        for task in job["tasks"].values():
-            values |= task["task_values"]
+    tasks = [task for job in summary.jobs.values() for task in job.tasks.values()]
+    for task in tasks:
+        if task.html:
+            print(f"  {task.html}")
+    values = {key: value for task in tasks for key, value in task.task_values.items()}
     if "model_version" in values:
-        print(
-            f"Registered model:   {values['model_name']} version {values['model_version']} in {summary['registry_uri']}"
-        )
+        print(f"Registered model:   {values['model_name']} version {values['model_version']} in {summary.registry_uri}")
     if "endpoint_name" in values:
         print(f"Endpoint:           {values['endpoint_name']} serves {values['deployment']} at {values['scoring_uri']}")
     if "prediction_table" in values:
-        _print_predictions(values, Path(summary["spark_warehouse"]), rows)
+        _print_predictions(values, Path(summary.spark_warehouse), rows)
     print(f"Summary:            {output / 'summary.json'}")
 
 

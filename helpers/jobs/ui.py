@@ -9,9 +9,9 @@ from helpers import runtime, tracking
 
 
 def main() -> None:
-    """Start ``mlflow ui`` in place of this process; options are passed on to it.
+    """Replace this process with ``mlflow ui``, which gets the options of the command line.
 
-    Exits with a clear line if nothing has been run here yet.
+    If there is no local store yet, it exits with one line that says so.
     """
     store = runtime.local_dir() / "mlflow.db"
     if not store.exists():

@@ -7,6 +7,7 @@ import yaml
 
 from helpers import parameters
 from helpers.jobs.bundle import Bundle
+from helpers.jobs.task_types import ConditionTask
 from tests.bundle import rules
 
 ROOT = Path(__file__).parents[2]
@@ -35,8 +36,7 @@ def test_the_endpoint_is_deployed_after_registering_if_that_is_asked_for():
     tasks = {task.key: task for task in Bundle(ROOT).job("train_and_register").tasks}
     assert tasks["deploy_endpoint"].depends_on == {"asked_to_deploy": "true"}
     assert tasks["asked_to_deploy"].depends_on == {"register": None}
-    condition = {"op": "EQUAL_TO", "left": "{{job.parameters.deploy}}", "right": "true"}
-    assert tasks["asked_to_deploy"].condition == condition
+    assert tasks["asked_to_deploy"].action == ConditionTask("EQUAL_TO", "{{job.parameters.deploy}}", "true")
 
 
 def test_the_targets_are_a_development_default_and_production():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from helpers import parameters
-from helpers.jobs import run as local_job
+from helpers.jobs.bundle import Bundle
 from tests.docs.pages import parse
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ def test_a_make_command_has_its_target(path):
 
 @of_each_page
 def test_a_job_and_each_of_its_parameters_exist(path):
-    bundle = local_job.Bundle(ROOT)
+    bundle = Bundle(ROOT)
     for command in parse(read(path)).commands:
         _, _, arguments = command.partition("-m helpers.jobs ")
         if arguments:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nbclient import NotebookClient
 
-from helpers.jobs.run import kernel_sockets
+from helpers.jobs.execute import kernel_sockets
 
 
 @functools.wraps(NotebookClient.__init__)

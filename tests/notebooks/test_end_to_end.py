@@ -8,7 +8,7 @@ import pytest
 import requests
 from sklearn.datasets import load_wine
 
-from helpers.jobs import run as local_job
+from helpers.jobs.__main__ import main as run_jobs
 from helpers.serving.local_endpoint import LocalEndpoint
 from tests.notebooks.machine import NOTEBOOKS, ROOT, Machine, artifacts
 
@@ -152,7 +152,7 @@ def test_the_jobs_run_on_data_of_another_shape_with_the_spark_flavor(tmp_path, q
         "model_name": "wine",
         "model_flavor": "spark",
     }
-    status = local_job.main(
+    status = run_jobs(
         ["train_and_register", "batch_score", "--output", str(tmp_path / "out")]
         + [f"--param=source_path={tmp_path / 'wine.csv'}", "--param=validation_metric=roc_auc"]
         + [f"--param={name}={value}" for name, value in own_data.items()]

@@ -1,17 +1,17 @@
-"""The check of what is installed."""
+"""The check of the installed packages."""
 
 import pytest
 
 from helpers import environment
 
 
-def test_what_is_installed_here_is_enough_and_spark_answers(spark):
+def test_the_packages_installed_here_are_new_enough_and_spark_answers(spark):
     found = environment.check(spark).set_index("component")["found"]
     assert found["pyspark"] == spark.version
     assert found["Spark answers"].endswith("499500")
 
 
-def test_all_that_is_missing_or_too_old_is_named_at_once(spark, monkeypatch):
+def test_all_packages_that_are_missing_or_too_old_are_named_at_once(spark, monkeypatch):
     monkeypatch.setitem(environment.MINIMUM_VERSIONS, "pandas", "99.1")
     monkeypatch.setitem(environment.MINIMUM_VERSIONS, "no-such-package", "1.0")
     with pytest.raises(environment.UnsupportedEnvironment) as caught:
@@ -20,3 +20,19 @@ def test_all_that_is_missing_or_too_old_is_named_at_once(spark, monkeypatch):
     assert "99.1 or newer is needed" in message
     assert "no-such-package is missing, 1.0 or newer is needed" in message
     assert "requirements.txt" in message
+
+
+@pytest.mark.parametrize(
+    ("installed", "minimum", "expected"),
+    [
+        ("1.10.0", "1.9", True),
+        ("2.8", "2.8.0", True),
+        ("4.0.0.dev2", "3.5.2", True),
+        ("3.5.2+databricks", "3.5.2", True),
+        ("2.21.2", "2.21.3", False),
+        ("2.21.3rc1", "2.21.3", False),
+        (None, "1.0", False),
+    ],
+)
+def test_versions_are_compared_as_pip_compares_them(installed, minimum, expected):
+    assert environment.is_new_enough(installed, minimum) is expected

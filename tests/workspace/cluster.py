@@ -17,7 +17,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from helpers.jobs.run import kernel_sockets
+from helpers.jobs.execute import kernel_sockets
 from helpers.laptop.java import java_home
 
 USER = "ada@example.com"

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from helpers.jobs.bundle import Bundle
-from helpers.jobs.references import condition_holds, resolve
+from helpers.jobs.references import resolve
+from helpers.jobs.task_types import ConditionTask
 from tests.workspace.cluster import Cluster, Executed
 from tests.workspace.layouts import ROOT
 
@@ -44,13 +45,12 @@ def run(cluster: Cluster, root: Path, key: str, **given: str) -> dict[str, Execu
     for task in job.tasks:
         if any(outcome and outcomes.get(before) != outcome for before, outcome in task.depends_on.items()):
             continue
-        if task.condition:
-            sides = [resolve(task.condition[side], known) for side in ("left", "right")]
-            outcomes[task.key] = str(condition_holds(task.condition["op"], *sides)).lower()
+        if isinstance(task.action, ConditionTask):
+            outcomes[task.key] = str(task.action.holds(known)).lower()
             continue
         # Job parameters win over a task's own.
-        values = {name: resolve(value, known) for name, value in task.base_parameters.items()} | parameters
-        notebook = root / task.notebook.relative_to(ROOT)
+        values = {name: resolve(value, known) for name, value in task.action.base_parameters.items()} | parameters
+        notebook = root / task.action.path.relative_to(ROOT)
         executed[task.key] = cluster.run(notebook, values, task.key, task_values)
         task_values[task.key] = executed[task.key].task_values
         known |= {f"tasks.{task.key}.values.{name}": value for name, value in task_values[task.key].items()}

@@ -1,4 +1,4 @@
-"""``make ui``: MLflow's own pages, on what was run here."""
+"""``make ui``: MLflow's UI on the local store."""
 
 import json
 import socket
@@ -35,13 +35,13 @@ def test_the_ui_shows_the_experiments_of_the_local_store(tmp_path):
         port = probe.getsockname()[1]
     server = start(tmp_path, "--port", str(port), "--workers", "1")
     try:
-        end, found = time.monotonic() + SECONDS_TO_START, None
-        while found is None and server.poll() is None and time.monotonic() < end:
+        end, names = time.monotonic() + SECONDS_TO_START, None
+        while names is None and server.poll() is None and time.monotonic() < end:
             try:
-                found = experiments(port)
+                names = experiments(port)
             except (urllib.error.URLError, OSError):
                 time.sleep(0.1)
-        assert found is not None and "seen in the UI" in found
+        assert names is not None and "seen in the UI" in names
         assert server.poll() is None
     finally:
         server.terminate()
@@ -49,7 +49,7 @@ def test_the_ui_shows_the_experiments_of_the_local_store(tmp_path):
         server.stdout.close()
 
 
-def test_without_a_store_it_says_what_makes_one(tmp_path):
+def test_without_a_store_it_says_which_command_makes_one(tmp_path):
     server = start(tmp_path)
-    said, _ = server.communicate(timeout=SECONDS_TO_START)
-    assert server.returncode == 1 and "`make run` makes it" in said and not list(tmp_path.iterdir())
+    printed, _ = server.communicate(timeout=SECONDS_TO_START)
+    assert server.returncode == 1 and "`make run` makes it" in printed and not list(tmp_path.iterdir())

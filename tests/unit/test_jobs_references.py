@@ -1,10 +1,10 @@
-"""References in double braces, and conditions."""
+"""References in double braces."""
 
 from datetime import datetime, timezone
 
 import pytest
 
-from helpers.jobs.references import UnknownReference, condition_holds, resolve, start_time_references
+from helpers.jobs.references import UnknownReference, resolve, start_time_references
 
 KNOWN = {"job.parameters.x": "a", "tasks.t.values.rows": 5, "tasks.t.values.promoted": True, "job.run_id": "9"}
 
@@ -24,30 +24,9 @@ def test_a_reference_is_replaced_by_its_text(text, expected):
     assert resolve(text, KNOWN) == expected
 
 
-def test_a_reference_without_a_value_is_named_with_what_there_is():
+def test_the_error_for_a_reference_without_a_value_names_the_references_that_have_one():
     with pytest.raises(UnknownReference, match=r"tasks\.t\.values\.lines.*tasks\.t\.values\.rows"):
         resolve("{{tasks.t.values.lines}}", KNOWN)
-
-
-@pytest.mark.parametrize(
-    ("left", "op", "right", "holds"),
-    [
-        ("12.0", "EQUAL_TO", "12", False),
-        ("12.0", "NOT_EQUAL", "12", True),
-        ("12.0", "GREATER_THAN_OR_EQUAL", "12", True),
-        ("10.0", "GREATER_THAN_OR_EQUAL", "12", False),
-        ("9", "LESS_THAN", "12", True),
-        ("12", "LESS_THAN_OR_EQUAL", "12", True),
-        ("12", "GREATER_THAN", "12", False),
-    ],
-)
-def test_equality_compares_texts_and_order_compares_numbers(left, op, right, holds):
-    assert condition_holds(op, left, right) is holds
-
-
-def test_an_order_of_texts_is_refused():
-    with pytest.raises(UnknownReference, match="both must be numbers"):
-        condition_holds("LESS_THAN", "a", "1")
 
 
 def test_the_start_time_has_its_parts():

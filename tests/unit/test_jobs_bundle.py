@@ -1,10 +1,11 @@
-"""Reading ``databricks.yml``: targets, variables, tasks, and what cannot be run here."""
+"""Reading ``databricks.yml``: targets, variables, tasks, and jobs that cannot be run on this machine."""
 
 import nbformat
 import pytest
 import yaml
 
 from helpers.jobs.bundle import Bundle, BundleError
+from helpers.jobs.scheduling import RetryPolicy
 
 
 @pytest.fixture
@@ -52,8 +53,8 @@ def test_references_are_resolved_within_variables_and_texts(write):
 def test_a_target_overrides_one_task_and_leaves_the_others(write):
     override = {"resources": {"jobs": {"j": {"tasks": [{"task_key": "two", "max_retries": 3}]}}}}
     root = write([task("one"), task("two", "one")], targets={"dev": {"default": True}, "prod": override})
-    assert [t.max_retries for t in Bundle(root, "dev").job("j").tasks] == [0, 0]
-    assert [(t.key, t.max_retries) for t in Bundle(root, "prod").job("j").tasks] == [("one", 0), ("two", 3)]
+    assert [t.retries.max_retries for t in Bundle(root, "dev").job("j").tasks] == [0, 0]
+    assert [(t.key, t.retries.max_retries) for t in Bundle(root, "prod").job("j").tasks] == [("one", 0), ("two", 3)]
 
 
 def test_a_target_changes_what_it_names_and_puts_its_identity_in_place_of_another(write):
@@ -83,7 +84,7 @@ def test_a_variable_that_is_looked_up_has_a_value_only_if_one_is_given(write):
     with pytest.raises(BundleError, match=r"\$\{var.x\} has no value here; give it with --var x=…"):
         Bundle(root, "prod").job("j")
     given = Bundle(root, "prod", {"x": "id"})
-    assert given.lookups == {} and given.job("j").tasks[0].base_parameters == {"p": "id"}
+    assert given.lookups == {} and given.job("j").tasks[0].action.base_parameters == {"p": "id"}
 
 
 def test_tasks_are_ordered_by_what_they_depend_on(write):
@@ -91,18 +92,56 @@ def test_tasks_are_ordered_by_what_they_depend_on(write):
     assert [t.key for t in Bundle(root).job("j").tasks] == ["first", "middle", "last"]
 
 
-def test_settings_of_clusters_and_schedules_are_listed_as_not_used(write):
+def test_the_leaves_are_the_tasks_that_no_other_task_depends_on(write):
+    root = write([task("last", "first"), task("first"), task("alone")])
+    assert Bundle(root).job("j").leaves == {"last", "alone"}
+
+
+def test_fields_for_clusters_and_schedules_are_listed_as_not_used(write):
     settings = {"notebook_task": {"notebook_path": "a.ipynb"}, "libraries": [], "job_cluster_key": "k"}
-    assert Bundle(write([task("t", **settings)])).job("j").not_used == ["job_cluster_key", "libraries"]
+    jobs = {"j": {"tasks": [task("t", **settings, disabled=False)], "queue": {"enabled": True}, "continuous": {}}}
+    job = Bundle(write(resources={"jobs": jobs})).job("j")
+    assert job.not_used == ["continuous", "disabled", "job_cluster_key", "libraries", "queue"]
+
+
+def test_time_limits_and_retries_are_read_with_their_variables(write):
+    settings = {
+        "max_retries": "${var.retries}",
+        "min_retry_interval_millis": 1500,
+        "retry_on_timeout": "${var.again}",
+        "timeout_seconds": "60",
+    }
+    jobs = {"j": {"tasks": [{**task("t"), **settings}, {**task("endless"), "max_retries": -1}], "timeout_seconds": 90}}
+    variables = {"retries": {"default": 2}, "again": {"default": "true"}}
+    job = Bundle(write(variables=variables, resources={"jobs": jobs})).job("j")
+    assert job.timeout == 90
+    assert [t.timeout for t in job.tasks] == [60, None]
+    assert [t.retries for t in job.tasks] == [RetryPolicy(2, on_timeout=True, wait=1.5), RetryPolicy(0)]
+
+
+def test_an_outcome_may_be_written_as_a_boolean(write):
+    tasks = [
+        task("asked", condition_task={"op": "EQUAL_TO", "left": "1", "right": "1"}),
+        {**task("t"), "depends_on": [{"task_key": "asked", "outcome": True}]},
+    ]
+    assert Bundle(write(tasks)).job("j").tasks[1].depends_on == {"asked": "true"}
 
 
 @pytest.mark.parametrize(
     ("tasks", "message"),
     [
-        ([task("t", spark_jar_task={"main_class_name": "M"})], "task 't': spark_jar_task cannot be run here"),
-        ([task("t", for_each_task={})], "task 't': for_each_task"),
-        ([task("t", notebook_task={"notebook_path": "gone.ipynb"})], "gone.ipynb is no .ipynb file"),
+        ([task("t", spark_jar_task={})], "task 't': spark_jar_task cannot be run on this machine; these can: "),
+        ([task("t", for_each_task={})], "task 't': for_each_task cannot be run on this machine"),
+        ([task("t", run_if="ALL_DONE")], "a task needs one of notebook_task, condition_task; it has 0 types"),
+        ([task("t", notebook_task={}, condition_task={})], "a task needs one of .*; it has 2 types"),
+        ([task("t", disabled=True)], "task 't': disabled cannot be run on this machine"),
+        ([task("t", notbook_task={})], "'notbook_task' is not a field of a task; did you mean 'notebook_task'"),
+        ([task("t", max_retrys=1)], "'max_retrys' is not a field of a task; did you mean 'max_retries'"),
+        ([{**task("t"), "max_retries": "twice"}], "task 't': max_retries 'twice' is not a number"),
+        ([task("t", notebook_task={"notebook_path": "gone.ipynb"})], "'gone.ipynb' is not an .ipynb file in"),
+        ([task("t", notebook_task={"notebook_path": "a", "source": "GIT"})], "notebook_task.source 'GIT' cannot be"),
         ([task("t", condition_task={"op": "LIKE", "left": "1", "right": "1"})], "op 'LIKE' is unknown"),
+        ([task("t", condition_task={"op": "EQUAL_TO"})], "condition_task needs left and right"),
         ([task("t", notebook_task={"notebook_path": "a.ipynb"}, run_if="NEVER")], "run_if 'NEVER' is unknown"),
         ([task("t", notebook_task={"notebook_path": "${var.none}"})], r"\$\{var.none\} has no value here"),
         ([task("t", "nobody")], "depends_on names 'nobody'"),
@@ -110,10 +149,22 @@ def test_settings_of_clusters_and_schedules_are_listed_as_not_used(write):
         ([task("t"), task("t")], "same task_key"),
     ],
 )
-def test_what_cannot_be_run_is_named_with_its_job(write, tasks, message):
+def test_the_error_for_a_task_that_cannot_be_run_names_its_job(write, tasks, message):
     with pytest.raises(BundleError, match=message) as caught:
         Bundle(write(tasks)).job("j")
     assert "job 'j'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"schedul": {}}, "job 'j': 'schedul' is not a field of a job; did you mean 'schedule'"),
+        ({"git_source": {"git_url": "u"}}, "job 'j': git_source cannot be run on this machine"),
+    ],
+)
+def test_a_job_with_fields_that_cannot_be_run_is_refused(write, fields, message):
+    with pytest.raises(BundleError, match=message):
+        Bundle(write(resources={"jobs": {"j": {"tasks": [task("t")], **fields}}})).job("j")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +181,7 @@ def test_a_bundle_that_cannot_be_read_says_why(write, content, message):
         Bundle(write(**content))
 
 
-def test_an_unknown_target_or_job_is_answered_with_those_there_are(write, tmp_path):
+def test_the_error_for_an_unknown_target_or_job_names_those_of_the_file(write, tmp_path):
     root = write(targets={"dev": {}})
     with pytest.raises(BundleError, match="no target 'qa'; it has: dev"):
         Bundle(root, "qa")

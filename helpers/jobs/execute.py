@@ -1,0 +1,140 @@
+"""Execute one notebook in a kernel of its own, and keep the executed notebook with an HTML copy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from helpers import runtime
+from helpers.jobs.report import CellProgress
+from helpers.jobs.results import CANCELED, FAILED, SUCCESS, TIMEDOUT, TaskResult
+from helpers.laptop.dbutils import PARAMETER_PREFIX, TASK_VALUES_FILE
+
+if TYPE_CHECKING:
+    from traitlets.config import Config
+
+
+def execute_notebook(
+    path: Path, parameters: Mapping[str, str], executed: Path, task: str, seconds: float | None
+) -> TaskResult:
+    """Execute a notebook.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The notebook; its folder is the kernel's working directory.
+    parameters : mapping of str to str
+        Value of each parameter.
+    executed : pathlib.Path
+        File for the executed notebook. The HTML copy and the kernel's log go beside it.
+    task : str
+        Name to print.
+    seconds : float or None
+        Time limit.
+
+    Returns
+    -------
+    TaskResult
+        SUCCESS, FAILED, TIMEDOUT or CANCELED, of one attempt.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+    notebook = nbformat.read(path, as_version=4)
+    html_file, log_file = executed.with_suffix(".html"), executed.with_suffix(".log")
+    result = TaskResult(SUCCESS, executed_notebook=str(executed), html=str(html_file), log=str(log_file))
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        log_file.open("wb") as log,
+        CellProgress(task, notebook) as progress,
+    ):
+        task_values = Path(scratch, "task_values.json")
+        # Only the job's parameters count, not those in the environment of the runner.
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(PARAMETER_PREFIX)}
+        environment |= {PARAMETER_PREFIX + name.upper(): value for name, value in parameters.items()}
+        environment |= {TASK_VALUES_FILE: str(task_values), "BUNDLE_LOCAL_DIR": str(runtime.local_dir())}
+        client = NotebookClient(
+            notebook,
+            timeout=None,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(path.parent)}},
+            coalesce_streams=True,
+            on_cell_start=progress.on_cell_start,
+            config=kernel_sockets(Path(scratch)),
+        )
+        try:
+            asyncio.run(_execute(client, seconds, env=environment, stdout=log, stderr=log))
+        except CellExecutionError as error:
+            result.state, result.error = FAILED, f"{error.ename}: {error.evalue}"
+        except DeadKernelError:
+            result.state, result.error = FAILED, f"the kernel died; see {result.log}"
+        except asyncio.TimeoutError:
+            result.state, result.error = TIMEDOUT, f"not done after {seconds:.0f} s (timeout_seconds)"
+        except KeyboardInterrupt:
+            result.state, result.error = CANCELED, "interrupted"
+        if result.error:
+            result.error = f"{progress.where}: {result.error}"
+        if task_values.exists():
+            result.task_values = json.loads(task_values.read_text())
+    nbformat.write(notebook, executed)
+    html_file.write_text(_html(notebook, task), encoding="utf-8")
+    return result
+
+
+def kernel_sockets(folder: Path) -> Config:
+    """Return the settings with which a kernel uses sockets in a folder instead of ports.
+
+    Jupyter chooses free ports before the kernel opens them: two kernels that start at the same time
+    may get the same port, and one of them dies. Windows has no such sockets; kernels use ports there.
+    https://jupyter-client.readthedocs.io/en/stable/kernels.html#connection-files
+    """
+    from traitlets.config import Config
+
+    if os.name != "posix":
+        return Config()
+    return Config(KernelManager={"transport": "ipc", "connection_file": str(folder / "kernel.json")})
+
+
+async def _execute(client: Any, seconds: float | None, **kernel: Any) -> None:
+    """Execute a notebook; after a timeout or a signal, end its kernel.
+
+    nbclient itself takes a cancellation from outside for the death of the kernel, and on a signal
+    it ends the kernel only. Hence the clock and the signals are watched here.
+
+    Raises
+    ------
+    asyncio.TimeoutError
+        If it is not done after `seconds`.
+    KeyboardInterrupt
+        If the process received SIGINT or SIGTERM.
+    """
+    interrupted = asyncio.Event()
+    execution = asyncio.ensure_future(client.async_execute(**kernel))
+    # nbclient sets its own signal handlers before it waits for the first time.
+    await asyncio.sleep(0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
+    interruption = asyncio.ensure_future(interrupted.wait())
+    await asyncio.wait([execution, interruption], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    interruption.cancel()
+    if not execution.done():
+        execution.cancel()
+        await asyncio.gather(execution, return_exceptions=True)
+        # nbclient ends a kernel that has started, not one that is still starting.
+        if client.km is not None and await client.km.is_alive():
+            await client.km.shutdown_kernel(now=True)
+        raise KeyboardInterrupt if interrupted.is_set() else asyncio.TimeoutError
+    execution.result()
+
+
+def _html(notebook: Any, title: str) -> str:
+    from nbconvert import HTMLExporter
+
+    return HTMLExporter().from_notebook_node(notebook, resources={"metadata": {"name": title}})[0]

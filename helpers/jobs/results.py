@@ -1,0 +1,131 @@
+"""What happened to jobs and tasks: the states, the results, and ``summary.json``.
+
+The states are those of Databricks, and NOT_RUN:
+https://docs.databricks.com/api/azure/workspace/jobs/getrun
+
+SUCCESS
+    The task or the job succeeded.
+SUCCESS_WITH_FAILURES
+    A task failed, but the tasks at the end of the job succeeded. Jobs only.
+FAILED
+    The task failed; a task at the end of the job failed.
+TIMEDOUT
+    It was not done within ``timeout_seconds``.
+CANCELED
+    The runner was interrupted (Ctrl-C, or a TERM signal).
+UPSTREAM_FAILED
+    The task did not run, because of the failure of a task that it depends on.
+EXCLUDED
+    The task did not run, because a condition was not met.
+NOT_RUN
+    The run ended before the task or the job could start.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+SUCCESS, SUCCESS_WITH_FAILURES = "SUCCESS", "SUCCESS_WITH_FAILURES"
+FAILED, TIMEDOUT, CANCELED = "FAILED", "TIMEDOUT", "CANCELED"
+UPSTREAM_FAILED, EXCLUDED, NOT_RUN = "UPSTREAM_FAILED", "EXCLUDED", "NOT_RUN"
+RUNNING = "RUNNING"
+SUCCEEDED = (SUCCESS, SUCCESS_WITH_FAILURES)
+
+
+@dataclass
+class TaskResult:
+    """What happened to a task.
+
+    Attributes
+    ----------
+    state : str
+        One of the states of this module.
+    seconds : float
+        Duration of all attempts together.
+    attempts : int
+    executed_notebook, html, log : str or None
+        Paths of the last attempt's notebook, of its HTML copy, and of what its kernel printed
+        outside of cells.
+    error : str or None
+        One line.
+    task_values : dict
+        Values that the task passes on to other tasks, by key.
+    outcome : str or None
+        ``true`` or ``false``, for a condition task.
+    """
+
+    state: str
+    seconds: float = 0.0
+    attempts: int = 0
+    executed_notebook: str | None = None
+    html: str | None = None
+    log: str | None = None
+    error: str | None = None
+    task_values: dict[str, Any] = field(default_factory=dict)
+    outcome: str | None = None
+
+
+@dataclass
+class JobResult:
+    """What happened to a job.
+
+    Attributes
+    ----------
+    state : str
+        One of the states of this module, or RUNNING.
+    run_id : int
+        0 if the job has not started.
+    parameters : dict of str to str
+        Value of each job parameter.
+    seconds : float
+    error : str or None
+        The errors of its tasks.
+    tasks : dict of str to TaskResult
+        By task key, in the order in which they ran.
+    """
+
+    state: str = NOT_RUN
+    run_id: int = 0
+    parameters: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    error: str | None = None
+    tasks: dict[str, TaskResult] = field(default_factory=dict)
+
+
+@dataclass
+class Summary:
+    """What happened to all jobs of a command line: the content of ``summary.json``.
+
+    Attributes
+    ----------
+    bundle, target : str
+    state : str
+        RUNNING, then the state of the last job that ran; SUCCESS_WITH_FAILURES if one of them
+        had that state and none a worse one.
+    started : str
+        Time in ISO format, UTC.
+    tracking_uri, registry_uri : str
+        The MLflow servers that the jobs used.
+    spark_warehouse : str
+        Folder of the tables.
+    jobs : dict of str to JobResult
+        By job key.
+    """
+
+    bundle: str
+    target: str
+    state: str
+    started: str
+    tracking_uri: str
+    registry_uri: str
+    spark_warehouse: str
+    jobs: dict[str, JobResult]
+
+    def write(self, folder: Path) -> None:
+        """Write ``summary.json``; a reader never sees half of it."""
+        draft = folder / "summary.json.draft"
+        draft.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        draft.replace(folder / "summary.json")

@@ -1,0 +1,130 @@
+"""The job runner with notebooks in kernels; the notebooks need no Spark."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+
+from tests.unit.small_bundle import SmallBundle, condition, states
+
+HANG = "open('pid', 'w').write(str(os.getpid()))\nimport signal, threading\n{}\nthreading.Event().wait()"
+
+
+@pytest.fixture
+def bundle(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BUNDLE_LOCAL_DIR", str(tmp_path / "local"))
+    return SmallBundle(tmp_path)
+
+
+def kernels():
+    """Return the ids of the kernels that this process has started and that are alive."""
+    children = psutil.Process().children(recursive=True)
+    return [child.pid for child in children if any("ipykernel" in part for part in child.cmdline())]
+
+
+def test_parameters_and_task_values_pass_through_a_job_in_order(bundle, capsys):
+    show = "runtime.set_task_value('seen', [os.environ['BUNDLE_PARAM_COLOR'], os.environ['BUNDLE_PARAM_RUN_ID']])"
+    parameters = {"run_id": "{{tasks.first.values.id}}", "color": "the task's own"}
+    last = bundle.notebook("last", show, "first", parameters=parameters)
+    first = bundle.notebook("first", "runtime.set_task_value('id', 'r1')\nruntime.set_task_value('ok', True)")
+    bundle.job("j", last, first, parameters=[{"name": "color", "default": "red"}, {"name": "size", "default": "2"}])
+    status, summary = bundle.run("j", "--param", "color=blue")
+    printed = capsys.readouterr().out
+
+    assert status == 0 and summary["state"] == "SUCCESS"
+    assert list(states(summary)) == ["first", "last"]
+    job = summary["jobs"]["j"]
+    assert job["parameters"] == {"color": "blue", "size": "2"}
+    assert job["tasks"]["first"]["task_values"] == {"id": "r1", "ok": True}
+    assert job["tasks"]["last"]["task_values"] == {"seen": ["blue", "r1"]}
+    assert summary["tracking_uri"] == summary["registry_uri"] == f"sqlite:///{bundle.folder}/local/mlflow.db"
+    assert summary["spark_warehouse"] == f"{bundle.folder}/local/warehouse"
+    for result in job["tasks"].values():
+        assert result["attempts"] == 1 and result["seconds"] > 0 and result["error"] is None
+        assert nbformat.read(result["executed_notebook"], 4).cells[2].execution_count == 1
+        assert "Step" in Path(result["html"]).read_text()
+    assert "first: cell 1/1 Step first" in printed and "last: done" in printed
+
+
+def test_a_task_value_decides_a_condition(bundle):
+    bundle.job(
+        "j",
+        bundle.notebook("start", "runtime.set_task_value('promoted', False)"),
+        condition("is_promoted", "{{tasks.start.values.promoted}}", "true", "start"),
+        bundle.notebook("deploy", "pass", ("is_promoted", "true")),
+    )
+    status, summary = bundle.run("j")
+    assert status == 0
+    assert summary["jobs"]["j"]["tasks"]["is_promoted"]["outcome"] == "false"
+    assert states(summary) == {"start": "SUCCESS", "is_promoted": "SUCCESS", "deploy": "EXCLUDED"}
+
+
+def test_a_notebook_that_failed_is_executed_again_and_the_failed_attempt_can_still_be_read(bundle, capsys):
+    once = "if not os.path.exists('mark'):\n    open('mark', 'w')\n    raise ValueError('the reason')"
+    bundle.job("j", bundle.notebook("flaky", once, max_retries=2))
+    status, summary = bundle.run("j")
+    flaky = summary["jobs"]["j"]["tasks"]["flaky"]
+    assert status == 0 and (flaky["state"], flaky["attempts"], flaky["error"]) == ("SUCCESS", 2, None)
+    assert flaky["executed_notebook"] == f"{bundle.folder}/out/j/flaky-attempt-2.ipynb"
+    assert Path(flaky["executed_notebook"]).is_file() and Path(flaky["html"]).is_file()
+    assert "ValueError" in (bundle.folder / "out" / "j" / "flaky.html").read_text()
+    printed = capsys.readouterr().out
+    assert "flaky: attempt 1 failed, trying again (1 of 2)\n    cell 1 (Step flaky): ValueError: the reason" in printed
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such sockets")
+def test_a_task_that_takes_too_long_is_ended_with_its_kernel_which_uses_no_port(bundle):
+    show = "import ipykernel, json\nruntime.set_task_value('kernel', json.loads(ipykernel.get_connection_info()))"
+    bundle.job("j", bundle.notebook("slow", HANG.format(show), timeout_seconds=4))
+    status, summary = bundle.run("j")
+    slow = summary["jobs"]["j"]["tasks"]["slow"]
+    assert status == 1 and slow["state"] == "TIMEDOUT"
+    assert slow["error"] == "cell 1 (Step slow): not done after 4 s (timeout_seconds)"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((bundle.folder / "pid").read_text()), 0)
+    kernel = slow["task_values"]["kernel"]
+    assert kernel["transport"] == "ipc" and Path(kernel["ip"]).is_absolute()
+
+
+def test_a_job_whose_time_is_up_ends_a_kernel_that_is_still_starting(bundle):
+    slow = bundle.notebook("slow", HANG.format(""))
+    bundle.job("j", slow, bundle.notebook("next", "pass", "slow", run_if="ALL_DONE"), timeout_seconds=0.2)
+    status, summary = bundle.run("j")
+    assert status == 1 and summary["state"] == "TIMEDOUT"
+    assert states(summary) == {"slow": "TIMEDOUT", "next": "NOT_RUN"}
+    assert kernels() == []
+
+
+def test_a_term_signal_ends_the_kernel_and_the_runner_says_so(bundle, capsys):
+    # The kernel's parent is the runner, here this very process.
+    interrupt = HANG.format("os.kill(os.getppid(), signal.SIGTERM)")
+    bundle.job("j", bundle.notebook("a", interrupt, max_retries=1), bundle.notebook("b", "pass", run_if="ALL_DONE"))
+    bundle.job("next", bundle.notebook("never", "pass"))
+    status, summary = bundle.run("j", "next")
+    assert status == 1 and summary["state"] == summary["jobs"]["j"]["state"] == "CANCELED"
+    assert states(summary) == {"a": "CANCELED", "b": "NOT_RUN"}
+    assert summary["jobs"]["j"]["tasks"]["a"]["attempts"] == 1
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((bundle.folder / "pid").read_text()), 0)
+    assert "a: canceled" in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_a_kernel_that_is_still_starting(bundle):
+    def interrupt():
+        while not kernels():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    bundle.job("j", bundle.notebook("a", HANG.format("")))
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    _, summary = bundle.run("j")
+    thread.join()
+    assert states(summary) == {"a": "CANCELED"}
+    assert kernels() == []
