@@ -344,10 +344,10 @@ def test_clean_up_is_told_of_the_models_endpoints_and_deletes_what_serves_if_for
             return {item.name: item for item in there if item.name.split("/")[0] in
                     ("listed", "listed-service", "other-model", "not-ours")}
 
-        kept = {name: item.kept for name, item in listed(False).items()}
+        kept = {name: item.keep_reason for name, item in listed(False).items()}
         forced = listed(True)
-        kept_by_force = {name: item.kept for name, item in forced.items()}
-        mine = [item for item in forced.values() if not item.kept]
+        kept_by_force = {name: item.keep_reason for name, item in forced.items()}
+        mine = [item for item in forced.values() if not item.keep_reason]
         answer(
             kinds=sorted((item.kind, item.name) for item in mine), kept=kept, kept_by_force=kept_by_force,
             where=sorted({item.where for item in mine}), deleted=[item.delete() for item in mine],
