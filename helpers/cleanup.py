@@ -157,7 +157,7 @@ def plan(items: Sequence[Item], kinds: str) -> list[Item]:
     Parameters
     ----------
     items : sequence of helpers.ownership.Item
-        Of `find`, and of other modules. Items that are ``inside`` another are among them.
+        Of `find`, and of other modules. Items in another one's ``delete_first`` are among them.
     kinds : str
         What to delete, separated by commas; `helpers.parameters.CLEAN_UP_KINDS` are accepted.
     """
@@ -166,13 +166,13 @@ def plan(items: Sequence[Item], kinds: str) -> list[Item]:
 
     def decide(item: Item) -> Item:
         if id(item) not in decided:
-            staying = [inner for inner in map(decide, item.inside) if inner.kept]
-            kept = item.kept
+            staying = [inner for inner in map(decide, item.delete_first) if inner.keep_reason]
+            kept = item.keep_reason
             if not kept and item.kind not in asked:
                 kept = f"clean_up does not name {item.kind}"
             if not kept and staying:
                 kept = f"holds what is kept, {staying[0].name}" + (" and others" if len(staying) > 1 else "")
-            decided[id(item)] = replace(item, kept=kept)
+            decided[id(item)] = replace(item, keep_reason=kept)
         return decided[id(item)]
 
     return sorted(map(decide, items), key=lambda item: CLEAN_UP_KINDS.index(item.kind))
@@ -193,8 +193,8 @@ def delete(planned: Iterable[Item]) -> Iterator[Outcome]:
     """
     away: dict[tuple[str, str], str] = {}
     for item in planned:
-        if item.kept:
-            result = f"kept: {item.kept}"
+        if item.keep_reason:
+            result = f"kept: {item.keep_reason}"
         elif (item.kind, item.where) in away:
             result = f"failed: not tried, since {away[item.kind, item.where]} failed there after {PATIENCE} s"
         else:
@@ -217,7 +217,7 @@ def _in_one_line(error: Exception) -> str:
 
 def overview(planned: Iterable[Item]) -> pd.DataFrame:
     """Return what is there, where, and what will happen to it."""
-    return _frame((item, f"keep: {item.kept}" if item.kept else "delete") for item in planned)
+    return _frame((item, f"keep: {item.keep_reason}" if item.keep_reason else "delete") for item in planned)
 
 
 def report(outcomes: Iterable[Outcome]) -> pd.DataFrame:

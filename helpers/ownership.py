@@ -19,27 +19,27 @@ def is_marked(tags: Mapping[str, str]) -> bool:
 
 @dataclass(frozen=True)
 class Item:
-    """Something that is there, and may be cleaned up.
+    """A resource that exists and that clean-up may delete.
 
     Attributes
     ----------
     kind : str
         One of `helpers.parameters.CLEAN_UP_KINDS`.
     name : str
-        Unmistakable within its kind and place.
+        Unique within its kind and place.
     where : str
         The server or place that it is on, in words.
     delete : callable
-        Deletes it; returns False if it was not there any more, and raises what went wrong.
-    kept : str, default ""
-        Why it is not deleted; empty if it may be.
-    inside : tuple of Item
-        What has to be deleted first: if one of them is kept, this is kept.
+        Deletes it. Returns False if it no longer exists, and raises an error if it cannot be deleted.
+    keep_reason : str, default ""
+        Why it is kept; empty if it may be deleted.
+    delete_first : tuple of Item
+        Items that have to be deleted before this one. If one of them is kept, this one is kept, too.
     """
 
     kind: str
     name: str
     where: str
     delete: Callable[[], bool]
-    kept: str = ""
-    inside: tuple[Item, ...] = ()
+    keep_reason: str = ""
+    delete_first: tuple[Item, ...] = ()

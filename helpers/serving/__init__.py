@@ -1,11 +1,11 @@
 """Serve a registered model at an endpoint, on Azure Machine Learning or on this machine."""
 
-from helpers.serving.check_log import log_checks
 from helpers.serving.endpoint import Endpoint, ServingError, payload
 from helpers.serving.health import examples
 from helpers.serving.inventory import items
+from helpers.serving.kinds import open_endpoint
 from helpers.serving.rollout import Rollout, roll_out
-from helpers.serving.targets import open_endpoint
+from helpers.serving.rollout_log import log_checks
 
 __all__ = [
     "Endpoint",

@@ -1,22 +1,25 @@
-"""What a rollout needs of a place that serves models, and one request to it."""
+"""The interface of an endpoint: what a rollout and clean-up need from each kind, and one scoring request."""
 
 from __future__ import annotations
 
 import abc
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import pandas as pd
     import requests
     from mlflow.entities.model_registry import ModelVersion
 
-# Azure ML's own header: in a request the deployment that is to answer, in an answer the one that did.
+    from helpers.azureml.workspace import Workspace
+
+# Azure ML's own header. In a request it names the deployment to use, in a response the one that answered.
 DEPLOYMENT_HEADER = "azureml-model-deployment"
-# Azure ML ends a request after 180 s at most:
+# Azure ML ends a request after 180 s at the latest:
 # https://learn.microsoft.com/azure/machine-learning/reference-yaml-deployment-managed-online
 REQUEST_SECONDS = 180
 
@@ -27,7 +30,7 @@ class ServingError(RuntimeError):
     Parameters
     ----------
     message : str
-        What was tried, what was answered, what to do.
+        What was tried, what the answer was, and what to do.
     log : str, default ""
         The last lines of the model server's log.
     """
@@ -39,7 +42,7 @@ class ServingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Deployment:
-    """One model version, served.
+    """A model version that an endpoint serves.
 
     Attributes
     ----------
@@ -65,11 +68,11 @@ class EndpointState:
     Attributes
     ----------
     url : str
-        Where requests go.
+        The address for scoring requests.
     is_ours : bool
         Whether this bundle made the endpoint.
     traffic : dict of str to int
-        Percentage of the requests by deployment, without those that get none.
+        Percentage of the requests by deployment. Deployments without traffic are left out.
     deployments : dict of str to Deployment
     """
 
@@ -86,10 +89,11 @@ class Answer:
     Attributes
     ----------
     predictions : list
-        One a row; a dict a row from a model of several outputs.
+        One value per row, or one dict per row if the model has several outputs.
     deployment : str
-        Who answered.
+        The deployment that answered.
     seconds : float
+        Time from sending the request to receiving the answer.
     """
 
     predictions: list[Any]
@@ -97,31 +101,95 @@ class Answer:
     seconds: float
 
 
+@dataclass(frozen=True)
+class ExistingEndpoint:
+    """An endpoint that clean-up has found.
+
+    Attributes
+    ----------
+    endpoint : Endpoint
+    where : str
+        The place that it is in, in words.
+    model_name : str or None
+        The model for which this bundle made it; None if somebody else made it.
+    """
+
+    endpoint: Endpoint
+    where: str
+    model_name: str | None
+
+
 class Endpoint(abc.ABC):
-    """An address for requests, with deployments of model versions behind it.
+    """An address for scoring requests, with deployments of model versions behind it.
+
+    A new kind of endpoint is a subclass, and one line in `helpers.serving.kinds.KINDS`.
 
     Parameters
     ----------
     name : str
+
+    Attributes
+    ----------
+    single_version : bool, default False
+        Whether the endpoint holds one model version at a time. A new version then replaces the old one at once,
+        and there is no traffic to shift.
+    registry_uri : str, default ""
+        The only MLflow registry whose models the endpoint can deploy. Empty: it deploys models of any registry.
     """
 
-    # Whether a new version takes the place of the old one at once: nothing to be shared out.
-    replaces = False
+    single_version: ClassVar[bool] = False
+    registry_uri = ""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
+    @classmethod
+    @abc.abstractmethod
+    def open(cls, p: SimpleNamespace, model_name: str, connect: Callable[[], Workspace]) -> Endpoint:
+        """Return the endpoint that the parameters describe. It need not exist yet.
+
+        Parameters
+        ----------
+        p : types.SimpleNamespace
+            With `helpers.parameters.ENDPOINT`.
+        model_name : str
+            The name of the endpoint is made from it, unless `p` has one.
+        connect : callable
+            Signs in to the Azure Machine Learning workspace and returns it. Kinds that are not in Azure do not call it.
+
+        Raises
+        ------
+        helpers.parameters.ParameterError
+            If a parameter is missing or does not go with this kind.
+        """
+
+    @classmethod
+    @abc.abstractmethod
+    def existing(cls, workspace: Workspace | None) -> Iterator[ExistingEndpoint]:
+        """Return all endpoints of this kind, including those that somebody else made.
+
+        Parameters
+        ----------
+        workspace : helpers.azureml.Workspace or None
+            None if the parameters do not name an Azure Machine Learning workspace.
+
+        Raises
+        ------
+        ServingError
+            If the endpoints cannot be listed.
+        """
+
     @abc.abstractmethod
     def state(self) -> EndpointState | None:
-        """Return what it serves; None if there is no such endpoint."""
+        """Return what the endpoint serves, or None if it does not exist."""
 
     @abc.abstractmethod
     def create(self, model_name: str) -> None:
-        """Create the endpoint, with no deployment yet, marked as this bundle's for the model."""
+        """Create the endpoint without deployments, and mark it as made by this bundle for a model."""
 
     @abc.abstractmethod
     def deploy(self, deployment: str, version: ModelVersion, show: Callable[[str], Any] = print) -> None:
-        """Deploy a model version, with no traffic, and wait until it serves.
+        """Deploy a model version without traffic, and wait until it serves.
 
         Parameters
         ----------
@@ -133,24 +201,36 @@ class Endpoint(abc.ABC):
         Raises
         ------
         ServingError
-            If it does not come to serve.
+            If the deployment fails.
         """
 
     @abc.abstractmethod
     def wait(self, deployment: str, show: Callable[[str], Any] = print) -> None:
-        """Wait until a deployment serves that somebody else has begun; otherwise as `deploy`."""
+        """Wait until a deployment serves that an earlier attempt has started.
+
+        Parameters
+        ----------
+        deployment : str
+        show : callable
+            Called with each line about the progress.
+
+        Raises
+        ------
+        ServingError
+            If the deployment fails.
+        """
 
     @abc.abstractmethod
     def set_traffic(self, traffic: dict[str, int]) -> None:
-        """Share out requests: percentage by deployment, 100 together or, to serve nothing, 0."""
+        """Set the percentage of the requests by deployment: 100 in total, or 0 to serve no requests."""
 
     @abc.abstractmethod
     def delete_deployment(self, deployment: str) -> None:
         """Delete a deployment that gets no traffic."""
 
     @abc.abstractmethod
-    def delete(self) -> None:
-        """Delete the endpoint, with its deployments."""
+    def delete(self) -> bool:
+        """Delete the endpoint with its deployments; return False if it did not exist."""
 
     @abc.abstractmethod
     def log(self, deployment: str) -> str:
@@ -158,22 +238,22 @@ class Endpoint(abc.ABC):
 
     @abc.abstractmethod
     def _post(self, body: str, headers: dict[str, str]) -> requests.Response:
-        """Send a request to the model."""
+        """Send a scoring request, with the caller's key or token."""
 
     def invoke(self, rows: pd.DataFrame, deployment: str = "") -> Answer:
-        """Have rows scored.
+        """Score rows.
 
         Parameters
         ----------
         rows : pandas.DataFrame
             With the columns of the model's signature.
         deployment : str, default ""
-            Who is to answer, whatever the traffic. Empty: as the traffic says.
+            The deployment that answers, whatever the traffic is. Empty: the traffic decides.
 
         Raises
         ------
         ServingError
-            If there is no answer, or none with predictions.
+            If there is no answer, or one without predictions.
         """
         import requests
 
@@ -190,7 +270,7 @@ class Endpoint(abc.ABC):
 
 
 def payload(rows: pd.DataFrame) -> str:
-    """Return rows as the body of a request, with all digits; what is missing is null.
+    """Return rows as the JSON body of a request, with all digits and with null for missing values.
 
     https://learn.microsoft.com/azure/machine-learning/how-to-deploy-mlflow-models#payload-example-for-an-azure-machine-learning-inference-server
     """
@@ -200,17 +280,18 @@ def payload(rows: pd.DataFrame) -> str:
 
 
 def _refusal(endpoint: str, deployment: str, response: requests.Response) -> str:
-    who = f"Endpoint {endpoint}" + (f", deployment {deployment}," if deployment else "")
-    # Azure ML answers 424 whatever the model server did:
+    """Return what a response without predictions means, in words."""
+    sender = f"Endpoint {endpoint}" + (f", deployment {deployment}," if deployment else "")
+    # Azure ML answers 424 for every error of the model server:
     # https://learn.microsoft.com/azure/machine-learning/how-to-troubleshoot-online-endpoints#http-status-codes
     status = int(response.headers.get("ms-azureml-model-error-statuscode") or response.status_code)
     hint = {
-        401: "the key or token is not, or no longer, one of this endpoint's",
+        401: "the key or token does not belong to this endpoint, or is no longer valid",
         400: "the rows do not fit the model's signature",
         424: "the model server failed; its log says why",
-        429: "too many requests at once for its instances; raise instance_count",
+        429: "too many requests at once for the instances of the deployment; raise instance_count",
     }.get(status, "")
     text = " ".join(response.text.split())
     # MLflow repeats the rows and the signature before it says what is wrong.
     reason = text.partition("with schema ")[2].partition("Error: ")[2] or text
-    return f"{who} answered {response.status_code}" + (f" ({hint})" if hint else "") + f": {reason[:500]}"
+    return f"{sender} answered {response.status_code}" + (f" ({hint})" if hint else "") + f": {reason[:500]}"

@@ -1,4 +1,4 @@
-"""Names of endpoints and deployments, made from a model's: valid in Azure, and the same each time."""
+"""Names of endpoints and deployments, made from a model's name: valid in Azure, and the same each time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 # https://learn.microsoft.com/azure/machine-learning/how-to-manage-quotas
 _LONGEST_NAME = 32
-_DIGITS = 6
+_DIGEST_LENGTH = 6
 
 
 def endpoint_name(model_name: str, where: str) -> str:
@@ -17,9 +17,9 @@ def endpoint_name(model_name: str, where: str) -> str:
     ----------
     model_name : str
     where : str
-        The workspace: names of endpoints are unique in an Azure region, so two workspaces need two.
+        The workspace. Names of endpoints are unique in an Azure region, so two workspaces need two names.
     """
-    return _valid(model_name, _LONGEST_NAME - _DIGITS - 1) + "-" + _digest(f"{where} {model_name}")
+    return _valid(model_name, _LONGEST_NAME - _DIGEST_LENGTH - 1) + "-" + _digest(f"{where} {model_name}")
 
 
 def deployment_name(model_name: str, version: str) -> str:
@@ -28,11 +28,11 @@ def deployment_name(model_name: str, version: str) -> str:
 
 
 def _valid(text: str, length: int) -> str:
-    kept = re.sub("[^a-z0-9]+", "-", text.rpartition(".")[2].lower()).strip("-")
-    # A letter has to be first.
-    kept = kept if kept[:1].isalpha() else f"model-{kept}"
-    return kept[:length].strip("-")
+    name = re.sub("[^a-z0-9]+", "-", text.rpartition(".")[2].lower()).strip("-")
+    # The first character has to be a letter.
+    name = name if name[:1].isalpha() else f"model-{name}"
+    return name[:length].strip("-")
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_LENGTH]

@@ -1,4 +1,4 @@
-"""Ask an endpoint what it should know, and see whether it answers, rightly, and how fast."""
+"""Health checks: send rows with known predictions to an endpoint, and compare its answers and latencies."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities.model_registry import ModelVersion
 
-# Of a number's size: JSON keeps all digits, but another machine may add in another order.
+# Relative difference of two equal numbers: JSON keeps all digits, but another machine may add in another order.
 TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows, and what the new version answers for them when it is loaded directly.
+    """Rows, and the predictions of the new version for them.
 
     Attributes
     ----------
     rows : pandas.DataFrame
     predictions : list
-        One a row, as JSON has them.
+        One value per row, as JSON has them.
     """
 
     rows: pd.DataFrame
@@ -38,16 +38,17 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Check:
-    """The outcome of one check.
+class HealthCheck:
+    """The result of one health check.
 
     Attributes
     ----------
     percent : int
-        Of the requests that the new version got then.
-    asked : str
-        ``endpoint``, or the deployment that was asked whatever the traffic.
+        Percentage of the requests that the new version got at that time.
+    target : str
+        ``endpoint`` if the traffic decided which deployment answers, or the name of the deployment.
     requests, errors : int
+        Number of requests, and of those without a correct answer.
     p50_ms, p95_ms : float
         Median and 95th percentile of the latency in milliseconds, of the requests that were answered.
     answered_by : str
@@ -57,7 +58,7 @@ class Check:
     """
 
     percent: int
-    asked: str
+    target: str
     requests: int
     errors: int
     p50_ms: float
@@ -67,26 +68,26 @@ class Check:
 
     def __str__(self) -> str:
         return (
-            f"{self.percent:3} %, {self.asked}: {self.requests} requests, {self.errors} errors, p50 {self.p50_ms:.0f} ms, "
-            f"p95 {self.p95_ms:.0f} ms" + (f": {self.problem}" if self.problem else "")
+            f"{self.percent:3} %, {self.target}: {self.requests} requests, {self.errors} errors, "
+            f"p50 {self.p50_ms:.0f} ms, p95 {self.p95_ms:.0f} ms" + (f": {self.problem}" if self.problem else "")
         )
 
 
 def examples(version: ModelVersion, rows: pd.DataFrame) -> Examples:
-    """Load a model version directly and have it answer.
+    """Load a model version here and predict rows with it.
 
     Parameters
     ----------
     version : mlflow.entities.model_registry.ModelVersion
-        Of the registry that MLflow points at.
+        From the registry that MLflow points at.
     rows : pandas.DataFrame
-        With the columns of the model's signature, whatever others there are.
+        With the columns of the model's signature. Other columns are left out.
     """
     import mlflow
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = tracking.download_model(f"models:/{version.name}/{version.version}", Path(scratch))
-        # It warns of packages that the container needs, and this machine does not.
+        # It warns about packages that the container of an endpoint needs and this machine does not.
         with runtime.quiet("mlflow.pyfunc", "mlflow.utils.requirements_utils"):
             model = mlflow.pyfunc.load_model(str(folder))
         columns = [name for name in model.metadata.get_input_schema().input_names() if name in rows]
@@ -94,19 +95,25 @@ def examples(version: ModelVersion, rows: pd.DataFrame) -> Examples:
 
 
 def as_json(predictions: Any) -> list[Any]:
-    """Return a model's predictions as a model server writes them, a value or a dict a row."""
+    """Return predictions as a model server writes them: one value or one dict per row."""
     if hasattr(predictions, "to_dict") and getattr(predictions, "ndim", 1) == 2:
         return json.loads(predictions.to_json(orient="records", double_precision=15))
     return predictions.tolist() if hasattr(predictions, "tolist") else list(predictions)
 
 
-def check(
-    endpoint: Endpoint, new: str, percent: int, known: Examples, requests: int, latency_limit_ms: float, asked: str = ""
-) -> Check:
+def check_requests(
+    endpoint: Endpoint,
+    new: str,
+    percent: int,
+    examples: Examples,
+    requests: int,
+    latency_limit_ms: float,
+    deployment: str = "",
+) -> HealthCheck:
     """Send single rows, one after the other.
 
-    It fails if a request gets no answer, or from the new version one that is not the model's, and if the 95th
-    percentile of the latencies is too great.
+    The check fails if a request gets no answer, if the new version answers with another prediction than the model's,
+    or if the 95th percentile of the latencies is over the limit.
 
     Parameters
     ----------
@@ -114,71 +121,74 @@ def check(
     new : str
         The deployment of the new version.
     percent : int
-        What it gets of the traffic now.
-    known : Examples
+        The percentage of the requests that it gets now.
+    examples : Examples
+        With the predictions of the new version.
     requests : int
-        How many are sent.
+        How many requests are sent.
     latency_limit_ms : float
-    asked : str, default ""
-        The deployment that is asked. Empty: as the traffic says.
+    deployment : str, default ""
+        The deployment that answers. Empty: the traffic decides.
     """
     seconds: list[float] = []
-    answered: Counter[str] = Counter()
+    answers: Counter[str] = Counter()
     problems = []
     for number in range(requests):
-        place = number % len(known.rows)
+        row = number % len(examples.rows)
         try:
-            answer = endpoint.invoke(known.rows.iloc[place : place + 1], asked)
+            answer = endpoint.invoke(examples.rows.iloc[row : row + 1], deployment)
         except ServingError as error:
             problems.append(str(error))
             continue
         seconds.append(answer.seconds)
-        answered[answer.deployment] += 1
-        expected = known.predictions[place]
-        if answer.deployment == new and not same(answer.predictions, [expected]):
-            problems.append(f"{new} answers {answer.predictions} for a row where the model says {[expected]}")
+        answers[answer.deployment] += 1
+        expected = [examples.predictions[row]]
+        if answer.deployment == new and not is_equal(answer.predictions, expected):
+            problems.append(f"{new} answers {answer.predictions} for a row for which the model predicts {expected}")
     p50, p95 = percentiles([second * 1000 for second in seconds])
     problem = problems[0] if problems else ""
     if not problem and p95 > latency_limit_ms:
         problem = f"p95 is {p95:.0f} ms, over latency_limit_ms={latency_limit_ms:.0f}"
-    by = ", ".join(f"{name}: {count}" for name, count in sorted(answered.items()))
-    return Check(percent, asked or "endpoint", requests, len(problems), p50, p95, by, problem)
+    answered_by = ", ".join(f"{name}: {count}" for name, count in sorted(answers.items()))
+    return HealthCheck(percent, deployment or "endpoint", requests, len(problems), p50, p95, answered_by, problem)
 
 
-def check_all(endpoint: Endpoint, new: str, known: Examples) -> None:
-    """Have the new version answer all examples at once, and compare.
+def check_predictions(endpoint: Endpoint, new: str, examples: Examples) -> None:
+    """Have the new version score all examples in one request, and compare.
 
     Raises
     ------
     ServingError
-        If an answer is not the model's.
+        If a prediction is not the model's.
     """
-    found = endpoint.invoke(known.rows, new).predictions
-    if not same(found, known.predictions):
-        number = 0
-        while number < len(found) and same(found[number : number + 1], known.predictions[number : number + 1]):
-            number += 1
-        raise ServingError(
-            f"{new} answers otherwise than the model that was loaded directly, at row {number} of {len(known.rows)}: "
-            f"{found[number : number + 1]} where the model says {known.predictions[number : number + 1]}."
-        )
+    answers = endpoint.invoke(examples.rows, new).predictions
+    expected = examples.predictions
+    if is_equal(answers, expected):
+        return
+    row = 0
+    while row < len(answers) and is_equal(answers[row : row + 1], expected[row : row + 1]):
+        row += 1
+    raise ServingError(
+        f"{new} and the model that was loaded here do not agree, at row {row} of {len(examples.rows)}: the deployment "
+        f"answers {answers[row : row + 1]}, the model predicts {expected[row : row + 1]}."
+    )
 
 
-def same(found: Any, expected: Any) -> bool:
-    """Return whether two answers are equal, numbers within `TOLERANCE` of their size."""
+def is_equal(answer: Any, expected: Any) -> bool:
+    """Return whether two predictions are equal, numbers within `TOLERANCE`."""
     if isinstance(expected, dict):
-        return isinstance(found, dict) and found.keys() == expected.keys() and all(
-            same(found[key], value) for key, value in expected.items()
+        return isinstance(answer, dict) and answer.keys() == expected.keys() and all(
+            is_equal(answer[key], value) for key, value in expected.items()
         )  # fmt: skip
     if isinstance(expected, list):
-        return isinstance(found, list) and len(found) == len(expected) and all(map(same, found, expected))
-    if isinstance(expected, float) and isinstance(found, (int, float)):
-        return math.isclose(found, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE) or found == expected
-    return found == expected
+        return isinstance(answer, list) and len(answer) == len(expected) and all(map(is_equal, answer, expected))
+    if isinstance(expected, float) and isinstance(answer, (int, float)):
+        return math.isclose(answer, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE) or answer == expected
+    return answer == expected
 
 
 def percentiles(values: list[float]) -> tuple[float, float]:
-    """Return median and 95th percentile; NaN if there is no value."""
+    """Return median and 95th percentile; NaN if there are no values."""
     if not values:
         return math.nan, math.nan
     if len(values) == 1:

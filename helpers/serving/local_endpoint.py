@@ -1,4 +1,4 @@
-"""An endpoint on this machine, which is not ended with the notebook that made it."""
+"""An endpoint on this machine, which outlives the notebook that made it."""
 
 from __future__ import annotations
 
@@ -7,37 +7,49 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from helpers import tracking
-from helpers.serving.endpoint import REQUEST_SECONDS, Deployment, Endpoint, EndpointState, ServingError
-from helpers.serving.local_server import ADDRESS_FILE
+from helpers import runtime, tracking
+from helpers.serving.endpoint import (
+    REQUEST_SECONDS,
+    Deployment,
+    Endpoint,
+    EndpointState,
+    ExistingEndpoint,
+    ServingError,
+)
+from helpers.serving.endpoint_names import endpoint_name
+from helpers.serving.model_environment import model_environment
 
 if TYPE_CHECKING:
     import requests
     from mlflow.entities.model_registry import ModelVersion
 
+    from helpers.azureml.workspace import Workspace
+
+ADDRESS_FILE = "endpoint.json"
 _ROOT = Path(__file__).parents[2]
 _LOG_LINES = 100
 _START_SECONDS = 60
-_LOOK_SECONDS = 0.1
+_STOP_SECONDS = 60
+_POLL_SECONDS = 0.1
 
 
 class LocalEndpoint(Endpoint):
-    """``mlflow models serve`` behind one address on 127.0.0.1.
+    """MLflow's model server behind one address on 127.0.0.1.
 
-    The process `helpers.serving.local_server` lives until the endpoint is deleted, or the machine is shut down;
-    after that the endpoint is made anew.
+    The process `helpers.serving.local_server` runs until the endpoint is deleted or the machine is shut down. After a
+    shutdown, the next rollout creates the endpoint anew.
 
     Parameters
     ----------
     name : str
     folder : pathlib.Path
-        Of all local endpoints.
+        The folder of all local endpoints.
     """
 
     def __init__(self, name: str, folder: Path) -> None:
@@ -45,95 +57,105 @@ class LocalEndpoint(Endpoint):
         self.folder = folder / name
 
     @classmethod
-    def all(cls, folder: Path) -> list[LocalEndpoint]:
-        """Return the endpoints of a folder, whether they run or not."""
-        return [cls(path.parent.name, folder) for path in sorted(folder.glob(f"*/{ADDRESS_FILE}"))]
+    def open(
+        cls,
+        p: SimpleNamespace,
+        model_name: str,
+        connect: Callable[[], Workspace],  # noqa: ARG003 - it is not in Azure
+    ) -> LocalEndpoint:
+        folder = _folder()
+        return cls(p.endpoint_name or endpoint_name(model_name, str(folder)), folder)
 
-    @property
-    def model_name(self) -> str:
-        """The model that it was made for."""
-        return self._address()["model_name"]
+    @classmethod
+    def existing(cls, workspace: Workspace | None) -> Iterator[ExistingEndpoint]:  # noqa: ARG003 - it is not in Azure
+        for endpoint in cls.all(_folder()):
+            yield ExistingEndpoint(endpoint, "this machine", endpoint._address()["model_name"])
+
+    @classmethod
+    def all(cls, folder: Path) -> list[LocalEndpoint]:
+        """Return the endpoints in a folder, whether they run or not."""
+        return [cls(path.parent.name, folder) for path in sorted(folder.glob(f"*/{ADDRESS_FILE}"))]
 
     def state(self) -> EndpointState | None:
         import requests
 
         try:
-            found = self._send("GET", "/state").json()
+            content = self._send("GET", "/state").json()
         except (FileNotFoundError, requests.ConnectionError):
             return None
         deployments = {
             name: Deployment(name, details["model"], details["state"], is_ours=True)
-            for name, details in found["deployments"].items()
+            for name, details in content["deployments"].items()
         }
-        return EndpointState(f"{self._address()['url']}/score", True, found["traffic"], deployments)
+        return EndpointState(f"{self._address()['url']}/score", True, content["traffic"], deployments)
 
     def create(self, model_name: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / ADDRESS_FILE).unlink(missing_ok=True)
         log = self.folder / "endpoint.log"
         with log.open("wb") as output:
-            # In a session of its own: Jupyter ends the whole group of a kernel's processes.
+            # In a session of its own, because Jupyter ends the whole process group of a kernel. Without the
+            # credentials of the notebook, because it outlives the notebook and passes its environment to the models.
             process = subprocess.Popen(
                 [sys.executable, "-m", "helpers.serving.local_server", str(self.folder), model_name],
-                cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+                cwd=_ROOT, env=model_environment(os.environ),
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
-        pause = threading.Event()
-        for _ in range(round(_START_SECONDS / _LOOK_SECONDS)):
+        deadline = time.monotonic() + _START_SECONDS
+        while process.poll() is None and time.monotonic() < deadline:
             if (self.folder / ADDRESS_FILE).exists():
                 return
-            if process.poll() is not None:
-                break
-            pause.wait(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
         process.kill()
         raise ServingError(f"The local endpoint {self.name} does not start.", log.read_text())
 
     def deploy(self, deployment: str, version: ModelVersion, show: Callable[[str], Any] = print) -> None:
-        model = self.folder / deployment
-        shutil.rmtree(model, ignore_errors=True)
-        model.mkdir(parents=True)
-        folder = tracking.download_model(f"models:/{version.name}/{version.version}", model)
-        wanted = {"folder": str(folder), "model": f"{version.name}/{version.version}"}
-        self._ask("PUT", f"/deployments/{deployment}", wanted)
+        model_folder = self.folder / deployment
+        shutil.rmtree(model_folder, ignore_errors=True)
+        model_folder.mkdir(parents=True)
+        folder = tracking.download_model(f"models:/{version.name}/{version.version}", model_folder)
+        content = {"folder": str(folder), "model": f"{version.name}/{version.version}"}
+        self._request("PUT", f"/deployments/{deployment}", content)
         self.wait(deployment, show)
 
     def wait(self, deployment: str, show: Callable[[str], Any] = print) -> None:
-        pause, lines, state = threading.Event(), 0, "Creating"
+        lines_shown, state = 0, "Creating"
+        # The process of the endpoint gives up on a model server that does not start.
         while state == "Creating":
-            pause.wait(_LOOK_SECONDS)
-            state = self._ask("GET", "/state")["deployments"][deployment]["state"]
-            log = self._log_lines(deployment)
-            for line in log[lines:]:
+            time.sleep(_POLL_SECONDS)
+            state = self._request("GET", "/state")["deployments"][deployment]["state"]
+            lines = self._log_lines(deployment)
+            for line in lines[lines_shown:]:
                 show(f"  {line}")
-            lines = len(log)
+            lines_shown = len(lines)
         if state != "Succeeded":
             raise ServingError(f"Deployment {deployment} does not start.", self.log(deployment))
 
     def set_traffic(self, traffic: dict[str, int]) -> None:
-        self._ask("PUT", "/traffic", traffic)
+        self._request("PUT", "/traffic", traffic)
 
     def delete_deployment(self, deployment: str) -> None:
-        self._ask("DELETE", f"/deployments/{deployment}")
+        self._request("DELETE", f"/deployments/{deployment}")
         shutil.rmtree(self.folder / deployment, ignore_errors=True)
 
-    def delete(self) -> None:
+    def delete(self) -> bool:
         if not (self.folder / ADDRESS_FILE).exists():
-            return
+            return False
         pid = self._address()["pid"]
+        # The process looks for this file, and ends its model servers when the file is gone.
         (self.folder / ADDRESS_FILE).unlink()
-        # It looks for the file, and ends its model servers first.
-        pause = threading.Event()
-        for _ in range(round(_START_SECONDS / _LOOK_SECONDS)):
-            if not _is_running(pid):
-                break
-            pause.wait(_LOOK_SECONDS)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while _is_running(pid) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
         shutil.rmtree(self.folder)
+        return True
 
     def log(self, deployment: str) -> str:
         return "\n".join(self._log_lines(deployment)[-_LOG_LINES:])
 
     def _log_lines(self, deployment: str) -> list[str]:
         file = self.folder / f"{deployment}.log"
-        # The last one may not be complete.
+        # The last line may be incomplete.
         return file.read_text(errors="replace").split("\n")[:-1] if file.exists() else []
 
     def _address(self) -> dict[str, Any]:
@@ -143,20 +165,21 @@ class LocalEndpoint(Endpoint):
         try:
             return self._send("POST", "/score", body, headers)
         except FileNotFoundError:
-            raise self._gone("there is no endpoint.json") from None
+            raise self._not_reached(f"there is no {ADDRESS_FILE}") from None
 
-    def _ask(self, method: str, path: str, content: Any = None) -> dict[str, Any]:
+    def _request(self, method: str, path: str, content: Any = None) -> dict[str, Any]:
         import requests
 
         try:
             response = self._send(method, path, json.dumps(content))
-            response.raise_for_status()
         except (FileNotFoundError, requests.RequestException) as error:
-            raise self._gone(error) from None
+            raise self._not_reached(error) from None
+        if response.status_code != 200:
+            raise ServingError(f"The local endpoint {self.name} refuses {method} {path}: {response.text}")
         return response.json()
 
-    def _gone(self, reason: object) -> ServingError:
-        return ServingError(f"The local endpoint {self.name} has ended, or does not answer ({reason}).")
+    def _not_reached(self, reason: object) -> ServingError:
+        return ServingError(f"The local endpoint {self.name} has ended or does not answer ({reason}).")
 
     def _send(
         self, method: str, path: str, body: str | None = None, headers: Mapping[str, str] = MappingProxyType({})
@@ -165,18 +188,24 @@ class LocalEndpoint(Endpoint):
 
         address = self._address()
         with requests.Session() as session:
-            # A proxy of the machine's has no way to it.
+            # A proxy cannot reach this machine's own address.
             session.trust_env = False
             headers = {**headers, "Authorization": f"Bearer {address['key']}"}
             return session.request(method, address["url"] + path, data=body, headers=headers, timeout=REQUEST_SECONDS)
 
 
+def _folder() -> Path:
+    """Return the folder of all local endpoints."""
+    return runtime.local_dir() / "endpoints"
+
+
 def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
+        # It has ended, and the id may belong to somebody else's process by now.
         return False
-    # One that has ended, and that the process here which started it has not looked after.
+    # A child of this process that has ended exists until it is waited for.
     try:
         return os.waitpid(pid, os.WNOHANG) == (0, 0)
     except ChildProcessError:

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-import threading
+import time
 import warnings
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from helpers.azureml.rest import AzureError
 from helpers.azureml.workspace import API_VERSION, Workspace
 from helpers.ownership import MARK, is_marked
 from helpers.parameters import ParameterError
-from helpers.serving.azure_answers import config_file, explained
-from helpers.serving.endpoint import REQUEST_SECONDS, Deployment, Endpoint, EndpointState, ServingError
+from helpers.serving.deploy_client import config_file, explained, marked_model
+from helpers.serving.endpoint import (
+    REQUEST_SECONDS,
+    Deployment,
+    Endpoint,
+    EndpointState,
+    ExistingEndpoint,
+    ServingError,
+)
+from helpers.serving.endpoint_names import endpoint_name
 
 if TYPE_CHECKING:
     import requests
     from mlflow.entities.model_registry import ModelVersion
 
 _LOG_LINES = 60
-_LOOK_SECONDS = 5
-_GOING_ON = ("", "Creating", "Updating", "Scaling")
+_POLL_SECONDS = 5
+# A deployment takes 5 to 15 minutes as a rule. This ends the wait for one that hangs.
+_LONGEST_WAIT_SECONDS = 3 * 60 * 60
+_IN_PROGRESS = ("Creating", "Updating", "Scaling")
 _AUTH_MODES = {"key": "Key", "aad_token": "AADToken"}
 
 
@@ -35,7 +46,7 @@ class ManagedEndpoint(Endpoint):
     instance_type : str, default "Standard_DS3_v2"
     instance_count : int, default 1
     auth : str or None, default "key"
-        How callers sign in, ``key`` or ``aad_token``; None if it is not to be asked anything.
+        How callers sign in: ``key`` or ``aad_token``. None if no request is sent to the endpoint.
     """
 
     def __init__(
@@ -49,122 +60,146 @@ class ManagedEndpoint(Endpoint):
         from mlflow.deployments import get_deploy_client
 
         super().__init__(name)
+        self.registry_uri = workspace.tracking_uri
         self._workspace, self._auth = workspace, auth
         self._instance_type, self._instance_count = instance_type, instance_count
         self._client = get_deploy_client(workspace.tracking_uri)
         self._path = f"{workspace.resource_id}/onlineEndpoints/{name}"
         self._caller: tuple[str, dict[str, str]] | None = None
 
-    def state(self) -> EndpointState | None:
-        from azure.core.exceptions import ResourceNotFoundError
+    @classmethod
+    def open(cls, p: SimpleNamespace, model_name: str, connect: Callable[[], Workspace]) -> ManagedEndpoint:
+        workspace = connect()
+        name = p.endpoint_name or endpoint_name(model_name, workspace.resource_id)
+        return cls(name, workspace, p.instance_type, p.instance_count, p.endpoint_auth)
 
-        with explained(f"Endpoint {self.name} cannot be read"):
-            try:
-                found = self._client.get_endpoint(self.name)
-            except ResourceNotFoundError:
-                return None
-            deployments = [_deployment(entry) for entry in self._client.list_deployments(self.name)]
-        properties, ours = found["properties"], is_marked(found.get("tags") or {})
-        if ours and self._auth and properties["authMode"] != _AUTH_MODES[self._auth]:
+    @classmethod
+    def existing(cls, workspace: Workspace | None) -> Iterator[ExistingEndpoint]:
+        from mlflow.deployments import get_deploy_client
+
+        if workspace is None:
+            return
+        with explained(f"The endpoints of {workspace.name} cannot be listed"):
+            endpoints = get_deploy_client(workspace.tracking_uri).list_endpoints()
+        for found in endpoints:
+            endpoint = cls(found["name"], workspace, auth=None)
+            yield ExistingEndpoint(endpoint, f"Azure ML workspace {workspace.name}", marked_model(found))
+
+    def state(self) -> EndpointState | None:
+        resource = self._read()
+        if resource is None:
+            return None
+        properties, is_ours = resource["properties"], is_marked(resource.get("tags") or {})
+        if is_ours and self._auth and properties["authMode"] != _AUTH_MODES[self._auth]:
             raise ParameterError(
                 "endpoint_auth",
                 self._auth,
                 f"endpoint {self.name} has {properties['authMode']}, which cannot be changed; give another endpoint_name",
             )
+        with explained(f"Endpoint {self.name} cannot be read"):
+            deployments = [_deployment(entry) for entry in self._client.list_deployments(self.name)]
         traffic = {name: percent for name, percent in (properties.get("traffic") or {}).items() if percent}
         by_name = {deployment.name: deployment for deployment in deployments}
-        return EndpointState(properties.get("scoringUri", ""), ours, traffic, by_name)
+        return EndpointState(properties.get("scoringUri", ""), is_ours, traffic, by_name)
+
+    def _read(self) -> dict[str, Any] | None:
+        from azure.core.exceptions import ResourceNotFoundError
+
+        with explained(f"Endpoint {self.name} cannot be read"):
+            try:
+                return self._client.get_endpoint(self.name)
+            except ResourceNotFoundError:
+                return None
 
     def create(self, model_name: str) -> None:
-        # Without the property the plugin's own default has, too; a name taken in the region is told by Azure.
-        wanted = {
+        settings = {
             "auth_mode": self._auth,
             "identity": {"type": "system_assigned"},
             "tags": {MARK: model_name},
+            # The plugin's own default has this property, too.
             "properties": {"azureml.mlflow_client_endpoint": "True"},
         }
-        with explained(f"Endpoint {self.name} cannot be created"), config_file("endpoint", wanted) as config:
+        with explained(f"Endpoint {self.name} cannot be created"), config_file("endpoint", settings) as config:
             self._client.create_endpoint(self.name, config)
 
     def deploy(self, deployment: str, version: ModelVersion, show: Callable[[str], Any] = print) -> None:
-        wanted = {
+        settings = {
             "instance_type": self._instance_type,
             "instance_count": self._instance_count,
             "properties": {MARK: version.name},
         }
         uri = f"models:/{version.name}/{version.version}"
         with (
-            explained(f"Endpoint {self.name} has no deployment {deployment}", lambda: self.log(deployment)),
-            config_file("deploy", wanted) as config,
+            explained(f"Endpoint {self.name}, deployment {deployment} failed", lambda: self.log(deployment)),
+            config_file("deploy", settings) as config,
             warnings.catch_warnings(),
         ):
-            # The plugin asks MLflow for the names of stages.
+            # The plugin asks MLflow for stages, which are deprecated.
             warnings.simplefilter("ignore", FutureWarning)
-            pool = ThreadPoolExecutor(1)
-            done = pool.submit(self._client.create_deployment, deployment, uri, config=config, endpoint=self.name)
-            # Whoever interrupts this does not wait for Azure; the next rollout does.
+            pool = futures.ThreadPoolExecutor(1)
+            creation = pool.submit(self._client.create_deployment, deployment, uri, config=config, endpoint=self.name)
+            # An interrupt ends this call at once. The next rollout waits for the deployment.
             pool.shutdown(wait=False)
-            self._watch(deployment, show, lambda _: bool(wait([done], _LOOK_SECONDS).done))
-            done.result()
+            progress, is_done = _Progress(self, deployment, show), False
+            while not is_done:
+                is_done = bool(futures.wait([creation], _POLL_SECONDS).done)
+                progress.update()
+            creation.result()
 
     def wait(self, deployment: str, show: Callable[[str], Any] = print) -> None:
-        pause = threading.Event()
-        state = self._watch(deployment, show, lambda state: pause.wait(_LOOK_SECONDS) or state not in _GOING_ON)
+        progress, deadline = _Progress(self, deployment, show), time.monotonic() + _LONGEST_WAIT_SECONDS
+        state = progress.update()
+        while state in _IN_PROGRESS and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+            state = progress.update()
         if state != "Succeeded":
             raise ServingError(
                 f"Endpoint {self.name} has deployment {deployment} in state {state}.", self.log(deployment)
             )
 
-    def _watch(self, deployment: str, show: Callable[[str], Any], ended: Callable[[str], bool]) -> str:
-        """Show the state and the container's log until the deployment is done; return its last state."""
-        shown, state, is_last = 0, "", False
-        while not is_last:
-            is_last = ended(state)
-            now = self._deployment_state(deployment)
-            if now != state:
-                show(f"  {deployment}: {now}")
-                state = now
-            lines = self._log_lines(deployment)
-            for line in lines[shown:]:
-                show(f"  {line}")
-            shown = max(shown, len(lines))
-        return state
-
-    def _deployment_state(self, deployment: str) -> str:
+    def deployment_state(self, deployment: str) -> str:
+        """Return Azure's name for the state of a deployment, or why it cannot be read."""
         try:
-            found = self._workspace.manager.get(f"{self._path}/deployments/{deployment}", api_version=API_VERSION)
+            resource = self._workspace.manager.get(f"{self._path}/deployments/{deployment}", api_version=API_VERSION)
         except AzureError as error:
-            # It is not there yet, or is gone; whatever else keeps it from being read ends the deployment, too.
-            return f"not there ({error.code or error.status})"
-        return found["properties"]["provisioningState"]
+            # It does not exist yet, or no longer. Whatever else keeps it from being read fails the deployment, too.
+            return f"not found ({error.code or error.status})"
+        return resource["properties"]["provisioningState"]
 
     def set_traffic(self, traffic: dict[str, int]) -> None:
-        wanted = {"traffic": traffic}
-        with explained(f"Endpoint {self.name} does not take {wanted}"), config_file("endpoint", wanted) as config:
+        settings = {"traffic": traffic}
+        with (
+            explained(f"The traffic of endpoint {self.name} cannot be set to {traffic}"),
+            config_file("endpoint", settings) as config,
+        ):
             self._client.update_endpoint(self.name, config)
 
     def delete_deployment(self, deployment: str) -> None:
-        with explained(f"Endpoint {self.name} keeps deployment {deployment}"):
+        with explained(f"Deployment {deployment} of endpoint {self.name} was not deleted"):
             self._client.delete_deployment(deployment, endpoint=self.name)
 
-    def delete(self) -> None:
+    def delete(self) -> bool:
+        if self._read() is None:
+            return False
         with explained(f"Endpoint {self.name} was not deleted"):
             self._client.delete_endpoint(self.name)
+        return True
 
     def log(self, deployment: str) -> str:
-        return "\n".join(self._log_lines(deployment)[-_LOG_LINES:])
+        return "\n".join(self.log_lines(deployment)[-_LOG_LINES:])
 
-    def _log_lines(self, deployment: str) -> list[str]:
+    def log_lines(self, deployment: str) -> list[str]:
+        """Return what the deployment's container has logged, up to the last 1,000 lines."""
         # https://learn.microsoft.com/rest/api/azureml/online-deployments/get-logs
-        wanted = {"containerType": "InferenceServer", "tail": 1_000}
+        question = {"containerType": "InferenceServer", "tail": 1_000}
         try:
-            found = self._workspace.manager.post(
-                f"{self._path}/deployments/{deployment}/getLogs", wanted, api_version=API_VERSION
+            answer = self._workspace.manager.post(
+                f"{self._path}/deployments/{deployment}/getLogs", question, api_version=API_VERSION
             )
         except AzureError:
-            # There is none before the container is there; it is no reason to fail.
+            # There is no log before there is a container, and a missing log is not a reason to fail.
             return []
-        return (found.get("content") or "").splitlines()
+        return (answer.get("content") or "").splitlines()
 
     def _post(self, body: str, headers: dict[str, str]) -> requests.Response:
         import requests
@@ -176,19 +211,39 @@ class ManagedEndpoint(Endpoint):
             response = requests.post(url, data=body, headers=headers | authorization, timeout=REQUEST_SECONDS)
             if response.status_code != 401 or attempt:
                 break
-            # Keys are renewed, tokens expire.
+            # Keys are regenerated and tokens expire: read them again, once.
             self._caller = None
         return response
 
     def _scoring_address(self) -> tuple[str, dict[str, str]]:
-        with explained(f"Endpoint {self.name} gives no key"):
-            found = self._workspace.manager.get(self._path, api_version=API_VERSION)
+        with explained(f"The key or token of endpoint {self.name} cannot be read"):
+            resource = self._workspace.manager.get(self._path, api_version=API_VERSION)
             if self._auth == "key":
                 path, name = f"{self._path}/listKeys", "primaryKey"
             else:
                 path, name = f"{self._path}/token", "accessToken"
             secret = self._workspace.manager.post(path, {}, api_version=API_VERSION)[name]
-        return found["properties"]["scoringUri"], {"Authorization": f"Bearer {secret}"}
+        return resource["properties"]["scoringUri"], {"Authorization": f"Bearer {secret}"}
+
+
+class _Progress:
+    """Shows the state of a deployment and the log of its container, each line once."""
+
+    def __init__(self, endpoint: ManagedEndpoint, deployment: str, show: Callable[[str], Any]) -> None:
+        self._endpoint, self._deployment, self._show = endpoint, deployment, show
+        self._state, self._lines_shown = "", 0
+
+    def update(self) -> str:
+        """Show what is new, and return the state."""
+        state = self._endpoint.deployment_state(self._deployment)
+        if state != self._state:
+            self._show(f"  {self._deployment}: {state}")
+            self._state = state
+        lines = self._endpoint.log_lines(self._deployment)
+        for line in lines[self._lines_shown :]:
+            self._show(f"  {line}")
+        self._lines_shown = max(self._lines_shown, len(lines))
+        return state
 
 
 def _deployment(entry: dict[str, Any]) -> Deployment:

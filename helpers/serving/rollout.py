@@ -1,4 +1,4 @@
-"""Move an endpoint's requests to a new model version step by step, and back if a check fails."""
+"""Shift an endpoint's traffic to a new model version step by step, and back if a health check fails."""
 
 from __future__ import annotations
 
@@ -17,88 +17,96 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rollout:
-    """What `roll_out` did.
+    """The result of `roll_out`.
 
     Attributes
     ----------
     deployment : str
-        Of the version.
+        The deployment of the version.
     changed : bool
         False if the endpoint served the version already.
-    checks : list of helpers.serving.health.Check
+    checks : list of helpers.serving.health.HealthCheck
     state : helpers.serving.endpoint.EndpointState
         What the endpoint serves now.
     """
 
     deployment: str
     changed: bool
-    checks: list[health.Check]
+    checks: list[health.HealthCheck]
     state: EndpointState
 
 
 @dataclass
-class _Plan:
+class _Checker:
+    """Runs the health checks of one rollout, and collects and shows their results."""
+
     endpoint: Endpoint
     new: str
-    known: health.Examples
+    examples: health.Examples
     requests: int
     latency_limit_ms: float
     show: Callable[[str], Any]
-    checks: list[health.Check]
+    checks: list[health.HealthCheck]
 
     def check(self, percent: int) -> None:
-        """Check what callers get, and what the new version answers.
+        """Check what callers get, and what the new version answers, while it gets a percentage of the requests.
 
         Raises
         ------
         ServingError
             If a check fails.
         """
-        # Callers, once it gets requests; and the new version by name, as long as it does not get all.
-        for asked in [""] * (percent > 0) + [self.new] * (percent < 100):
-            outcome = health.check(
-                self.endpoint, self.new, percent, self.known, self.requests, self.latency_limit_ms, asked
-            )
-            self.checks.append(outcome)
-            self.show(str(outcome))
-            if outcome.problem:
-                raise ServingError(f"The check with {percent} % of the requests failed: {outcome.problem}")
+        if percent > 0:
+            self._check(percent, "")
+        # At 100 % the callers' requests are those of the new version.
+        if percent < 100:
+            self._check(percent, self.new)
+
+    def _check(self, percent: int, deployment: str) -> None:
+        result = health.check_requests(
+            self.endpoint, self.new, percent, self.examples, self.requests, self.latency_limit_ms, deployment
+        )
+        self.checks.append(result)
+        self.show(str(result))
+        if result.problem:
+            raise ServingError(f"The health check at {percent} % of the requests failed: {result.problem}")
 
 
 def roll_out(
     endpoint: Endpoint,
     version: ModelVersion,
-    known: health.Examples,
+    examples: health.Examples,
     *,
     steps: Sequence[int] = (10, 50, 100),
     requests: int = 20,
     latency_limit_ms: float = 2_000,
-    checks: list[health.Check] | None = None,
+    checks: list[health.HealthCheck] | None = None,
     show: Callable[[str], Any] = print,
 ) -> Rollout:
     """Have an endpoint serve a model version.
 
-    The version is deployed beside what is served, with no traffic, and has to answer the examples as the model does.
-    Then it gets its share of the requests step by step; after each, requests are sent and have to be answered, by
-    the new version rightly. If a step or a check fails, the old distribution is put back and the new deployment
-    deleted. What was served before is deleted at the end only.
+    The version is deployed beside the one that is served, without traffic, and has to predict the examples as the
+    model does. Then its percentage of the requests rises step by step. After each step, health checks send requests,
+    all of which have to be answered, and by the new version correctly. If a step or a check fails, the traffic is
+    shifted back and the new deployment is deleted. The old deployment is deleted at the end only.
 
-    Called again after it was killed, it goes on from what the endpoint serves.
+    A rollout that was killed continues when this is called again.
 
     Parameters
     ----------
     endpoint : Endpoint
-        Created if it is missing.
+        Created if it does not exist.
     version : mlflow.entities.model_registry.ModelVersion
-    known : helpers.serving.health.Examples
+    examples : helpers.serving.health.Examples
+        With the predictions of this version.
     steps : sequence of int, default (10, 50, 100)
-        Rising percentages, the last 100. An endpoint that serves nothing yet goes to 100 at once.
+        Rising percentages, the last of them 100. An endpoint that serves nothing yet goes to 100 at once.
     requests : int, default 20
-        Of each check.
+        Requests of each health check.
     latency_limit_ms : float, default 2000
-        Greatest 95th percentile of a check's latencies.
-    checks : list of helpers.serving.health.Check, optional
-        Gets each check when it is done, so that they are there also after an error.
+        The greatest 95th percentile of the latencies that passes.
+    checks : list of helpers.serving.health.HealthCheck, optional
+        Gets each health check as soon as it is done, so that the caller has them after an error, too.
     show : callable
         Called with each line about the progress.
 
@@ -109,14 +117,14 @@ def roll_out(
     Raises
     ------
     helpers.parameters.ParameterError
-        If the endpoint is somebody else's.
+        If somebody else made the endpoint.
     ServingError
-        If the version does not get to serve; the endpoint serves what it served before, or the message says what
-        else it does.
+        If the version cannot be rolled out. The endpoint then serves what it served before, or the message says
+        what it serves instead.
     """
     new = deployment_name(version.name, version.version)
     state = endpoint.state()
-    if state is None and not endpoint.replaces:
+    if state is None and not endpoint.single_version:
         show(f"endpoint {endpoint.name}: creating")
         endpoint.create(version.name)
         state = endpoint.state()
@@ -125,110 +133,111 @@ def roll_out(
         raise ParameterError(
             "endpoint_name", endpoint.name, "exists, and this bundle did not make it; give another name"
         )
-    plan = _Plan(endpoint, new, known, requests, latency_limit_ms, show, [] if checks is None else checks)
+    checker = _Checker(endpoint, new, examples, requests, latency_limit_ms, show, [] if checks is None else checks)
     others = [name for name, deployment in state.deployments.items() if name != new and deployment.is_ours]
     percent = state.traffic.get(new, 0)
     if percent == 100 and not others and state.deployments[new].state == "Succeeded":
         show(f"endpoint {endpoint.name} serves {new} already: nothing is changed")
-        # Nor is there a check of a rollout to be logged.
-        plan.checks = []
-        plan.check(100)
-        return Rollout(new, False, plan.checks, state)
-    if endpoint.replaces:
-        return _replace(plan, version, state)
-    before = _others_traffic(state, new)
+        # The caller logs the checks of rollouts only, and this is not one.
+        checker.checks = []
+        checker.check(100)
+        return Rollout(new, False, checker.checks, state)
+    if endpoint.single_version:
+        return _replace(checker, version, state)
+    before = _traffic_of_others(state, new)
     try:
         _deploy(endpoint, new, version, state, show)
-        health.check_all(endpoint, new, known)
-        show(f"{new} answers {len(known.rows)} held-out rows as the model that was loaded directly")
-        # Also where an attempt that was killed has left it.
-        plan.check(percent)
-        for step in [step for step in (steps if before else [100]) if step > percent]:
-            endpoint.set_traffic(_shared(before, 100 - step) | {new: step})
-            plan.check(step)
+        health.check_predictions(endpoint, new, examples)
+        show(f"{new} predicts {len(examples.rows)} held-out rows as the model that was loaded here")
+        # This is over 0 if an earlier attempt was killed.
+        checker.check(percent)
+        for step in steps if before else [100]:
+            if step > percent:
+                endpoint.set_traffic(_scaled(before, 100 - step) | {new: step})
+                checker.check(step)
     except ServingError as error:
         raise _put_back(endpoint, new, before, error) from None
     for name in others:
-        show(f"{name}: deleting, it gets no requests any more")
+        show(f"{name}: deleting, because it no longer gets requests")
         endpoint.delete_deployment(name)
-    return Rollout(new, True, plan.checks, _state_after(endpoint, new))
+    return Rollout(new, True, checker.checks, _state_after(endpoint, new))
 
 
-def _replace(plan: _Plan, version: ModelVersion, before: EndpointState) -> Rollout:
-    """Put a version in the place of the one that is served, and that one back if it does not answer rightly."""
+def _replace(checker: _Checker, version: ModelVersion, before: EndpointState) -> Rollout:
+    """Replace the version of an endpoint that holds one only, and deploy the old one again if a check fails."""
     from mlflow.entities.model_registry import ModelVersion
 
-    endpoint, new = plan.endpoint, plan.new
+    endpoint, new, show = checker.endpoint, checker.new, checker.show
     try:
-        plan.show(f"{new}: deploying {version.name} version {version.version}, in the place of what is served")
-        endpoint.deploy(new, version, plan.show)
-        health.check_all(endpoint, new, plan.known)
-        plan.check(100)
+        show(f"{new}: deploying {version.name} version {version.version}, which replaces what is served")
+        endpoint.deploy(new, version, show)
+        health.check_predictions(endpoint, new, checker.examples)
+        checker.check(100)
     except ServingError as error:
         old = next(iter(before.deployments.values()), None)
-        if old is None and endpoint.state() is not None:
-            endpoint.delete()
         if old is None:
+            endpoint.delete()
             raise ServingError(
                 f"{error.message} There is no web service {endpoint.name}, as before.", error.log
             ) from None
         name, number = old.model.rsplit("/", 1)
-        endpoint.deploy(old.name, ModelVersion(name, number, 0), plan.show)
+        endpoint.deploy(old.name, ModelVersion(name, number, 0), show)
         raise ServingError(f"{error.message} {old.name} was put back in its place.", error.log) from None
-    return Rollout(new, True, plan.checks, _state_after(endpoint, new))
+    return Rollout(new, True, checker.checks, _state_after(endpoint, new))
 
 
 def _state_after(endpoint: Endpoint, new: str) -> EndpointState:
     state = endpoint.state()
     if state is None:
-        raise ServingError(f"{new} was rolled out, and then endpoint {endpoint.name} is gone. Run this again.")
+        raise ServingError(f"{new} was rolled out, but endpoint {endpoint.name} no longer exists. Run this again.")
     return state
 
 
 def _deploy(
     endpoint: Endpoint, new: str, version: ModelVersion, state: EndpointState, show: Callable[[str], Any]
 ) -> None:
-    there = state.deployments.get(new)
-    if there is not None and there.state == "Succeeded":
-        show(f"{new}: there already")
+    """Deploy the new version, unless an earlier attempt has done so or is doing so."""
+    existing = state.deployments.get(new)
+    if existing is not None and existing.state == "Succeeded":
+        show(f"{new}: already deployed")
         return
-    if there is not None and there.state in ("Creating", "Updating"):
-        show(f"{new}: is {there.state}, by an earlier attempt")
+    if existing is not None and existing.state in ("Creating", "Updating"):
+        show(f"{new}: is {existing.state}, by an earlier attempt")
         endpoint.wait(new, show)
         return
-    if there is not None:
-        show(f"{new}: is {there.state}, from an earlier attempt; deleting it")
+    if existing is not None:
+        show(f"{new}: is {existing.state}, from an earlier attempt; deleting it")
         endpoint.delete_deployment(new)
     show(f"{new}: deploying {version.name} version {version.version}")
     endpoint.deploy(new, version, show)
 
 
-def _others_traffic(state: EndpointState, new: str) -> dict[str, int]:
-    """Return how the requests were shared out before the new version got any."""
+def _traffic_of_others(state: EndpointState, new: str) -> dict[str, int]:
+    """Return the traffic before the new version got any of it: 100 in total, or none."""
     others = {name: percent for name, percent in state.traffic.items() if name != new}
     if not others and new in state.traffic:
-        # An attempt that was killed at the end has left what it had not deleted yet.
-        served = [name for name, there in state.deployments.items() if name != new and there.state == "Succeeded"]
+        # An attempt was killed after the last step, before it deleted the old deployments.
+        served = [name for name, other in state.deployments.items() if name != new and other.state == "Succeeded"]
         others = dict.fromkeys(served[-1:], 100)
-    return _shared(others, 100)
+    return _scaled(others, 100)
 
 
-def _shared(before: dict[str, int], percent: int) -> dict[str, int]:
-    """Share a percentage out in the proportions that there were."""
-    total = sum(before.values())
-    shares = {name: percent * share // total for name, share in before.items()}
-    for name in list(shares)[:1]:
-        shares[name] += percent - sum(shares.values())
-    return shares
+def _scaled(traffic: dict[str, int], total: int) -> dict[str, int]:
+    """Return traffic with another total and the same proportions."""
+    old_total = sum(traffic.values())
+    scaled = {name: total * percent // old_total for name, percent in traffic.items()}
+    for name in list(scaled)[:1]:
+        scaled[name] += total - sum(scaled.values())
+    return scaled
 
 
 def _put_back(endpoint: Endpoint, new: str, before: dict[str, int], error: ServingError) -> ServingError:
-    """Put the old distribution back and delete the new deployment; return the error with what is served now."""
+    """Restore the old traffic and delete the new deployment; return the error, with what is served now."""
     log = error.log
     try:
         state = endpoint.state()
         if state is None:
-            return ServingError(f"{error.message} Endpoint {endpoint.name} is gone.", log)
+            return ServingError(f"{error.message} Endpoint {endpoint.name} no longer exists.", log)
         if new in state.traffic:
             endpoint.set_traffic(before | {new: 0})
         if new in state.deployments:
@@ -236,8 +245,8 @@ def _put_back(endpoint: Endpoint, new: str, before: dict[str, int], error: Servi
             endpoint.delete_deployment(new)
     except ServingError as second:
         return ServingError(
-            f"{error.message} Then endpoint {endpoint.name} could not be put back to {_words(before)}: {second.message} "
-            "Run this again when it can be reached, or set its traffic in the studio.",
+            f"{error.message} Then the traffic of endpoint {endpoint.name} could not be put back to {_words(before)}: "
+            f"{second.message} Run this again when the endpoint can be reached, or set its traffic in the studio.",
             log,
         )
     return ServingError(

@@ -1,20 +1,30 @@
-"""A web service of Azure Machine Learning's version 1, in Azure Container Instances or Kubernetes Service.
+"""Web services of Azure Machine Learning's version 1, in Azure Container Instances or Kubernetes Service.
 
-It has one model version, which the next one replaces. Microsoft advises managed endpoints in its place:
+A web service holds one model version, which the next one replaces. Microsoft recommends managed endpoints instead:
 https://learn.microsoft.com/azure/machine-learning/migrate-to-v2-deploy-endpoints
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from helpers.azureml.workspace import Workspace
 from helpers.ownership import MARK
-from helpers.serving.azure_answers import config_file, explained
-from helpers.serving.endpoint import REQUEST_SECONDS, Answer, Deployment, Endpoint, EndpointState, ServingError
-from helpers.serving.endpoint_names import deployment_name
+from helpers.parameters import ParameterError
+from helpers.serving.deploy_client import config_file, explained, marked_model
+from helpers.serving.endpoint import (
+    REQUEST_SECONDS,
+    Answer,
+    Deployment,
+    Endpoint,
+    EndpointState,
+    ExistingEndpoint,
+    ServingError,
+)
+from helpers.serving.endpoint_names import deployment_name, endpoint_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,40 +35,60 @@ _STATES = {"Healthy": "Succeeded", "Transitioning": "Updating"}
 
 
 class WebService(Endpoint):
-    """A web service.
+    """A web service on one kind of compute.
 
     Parameters
     ----------
     name : str
     workspace : helpers.azureml.Workspace
-    compute : str, default ""
-        The attached Kubernetes cluster. Empty: Azure Container Instances.
-    replicas : int, default 1
-        On Kubernetes.
+
+    Attributes
+    ----------
+    compute_type : str
+        Azure's name for the kind of compute.
+    loses_tags : bool
+        Whether the deployment client creates a service without its tags, so that an update has to set them.
     """
 
-    replaces = True
+    single_version = True
+    compute_type: ClassVar[str]
+    loses_tags: ClassVar[bool] = False
 
-    def __init__(self, name: str, workspace: Workspace, compute: str = "", replicas: int = 1) -> None:
+    def __init__(self, name: str, workspace: Workspace) -> None:
         from mlflow.deployments import get_deploy_client
 
         super().__init__(name)
-        self._compute, self._replicas = compute, replicas
+        self.registry_uri = workspace.tracking_uri
         self._client = get_deploy_client(workspace.tracking_uri)
-        self._served = ""
+        self._deployment = ""
         self._caller: tuple[str, str] | None = None
 
-    def state(self) -> EndpointState | None:
-        found = self._find()
-        if found is None:
-            return None
-        model = (found.get("tags") or {}).get(MARK, "")
-        state = _STATES.get(found["state"], found["state"])
-        self._served = deployment_name(*model.rsplit("/", 1)) if model else self.name
-        deployment = Deployment(self._served, model, state, is_ours=bool(model))
-        return EndpointState(found["scoringUri"] or "", bool(model), {self._served: 100}, {self._served: deployment})
+    @classmethod
+    def existing(cls, workspace: Workspace | None) -> Iterator[ExistingEndpoint]:
+        from mlflow.deployments import get_deploy_client
 
-    def _find(self) -> dict[str, Any] | None:
+        if workspace is None:
+            return
+        with explained(f"The web services of {workspace.name} cannot be listed"):
+            # Deployments of managed endpoints are in this list, too. They have no compute type.
+            entries = get_deploy_client(workspace.tracking_uri).list_deployments()
+        for entry in entries:
+            if entry.get("computeType", "").upper() == cls.compute_type:
+                service = cls(entry["name"], workspace)
+                yield ExistingEndpoint(service, f"Azure ML workspace {workspace.name}", marked_model(entry))
+
+    def state(self) -> EndpointState | None:
+        service = self._read()
+        if service is None:
+            return None
+        model = (service.get("tags") or {}).get(MARK, "")
+        state = _STATES.get(service["state"], service["state"])
+        self._deployment = deployment_name(*model.rsplit("/", 1)) if model else self.name
+        deployment = Deployment(self._deployment, model, state, is_ours=bool(model))
+        url = service["scoringUri"] or ""
+        return EndpointState(url, bool(model), {deployment.name: 100}, {deployment.name: deployment})
+
+    def _read(self) -> dict[str, Any] | None:
         from mlflow.exceptions import MlflowException
 
         with explained(f"Web service {self.name} cannot be read"):
@@ -69,64 +99,124 @@ class WebService(Endpoint):
                     raise
                 return None
 
-    def _there(self) -> dict[str, Any]:
-        found = self._find()
-        if found is None:
-            raise ServingError(f"Web service {self.name} is gone. Run this again, and it is made anew.")
-        return found
+    def _require(self) -> dict[str, Any]:
+        service = self._read()
+        if service is None:
+            raise ServingError(f"Web service {self.name} no longer exists. Run this again to create it anew.")
+        return service
 
     def create(self, model_name: str) -> None:
-        """Do nothing: it comes into being with its model."""
+        """Do nothing: `deploy` creates the service together with its model."""
+
+    def _compute_settings(self) -> dict[str, Any]:
+        # The client recognises the compute type again only if it is in lower case.
+        return {"computeType": self.compute_type.lower()}
 
     def deploy(self, deployment: str, version: ModelVersion, show: Callable[[str], Any] = print) -> None:
-        wanted: dict[str, Any] = {"computeType": "aci", "authEnabled": True}
-        if self._compute:
-            wanted |= {"computeType": "aks", "computeTargetName": self._compute, "numReplicas": self._replicas}
-        wanted["tags"] = {MARK: f"{version.name}/{version.version}"}
-        is_new = self._find() is None
-        change = self._client.create_deployment if is_new else self._client.update_deployment
-        with explained(f"Web service {self.name} does not get {deployment}"), config_file("deploy", wanted) as config:
-            change(self.name, f"models:/{version.name}/{version.version}", config=config)
-            if is_new and self._compute:
-                # The client creates it without its tags there.
+        tags = {MARK: f"{version.name}/{version.version}"}
+        settings = self._compute_settings() | {"authEnabled": True, "tags": tags}
+        is_new = self._read() is None
+        create_or_update = self._client.create_deployment if is_new else self._client.update_deployment
+        with (
+            explained(f"Web service {self.name}: {deployment} was not deployed"),
+            config_file("deploy", settings) as config,
+        ):
+            create_or_update(self.name, f"models:/{version.name}/{version.version}", config=config)
+            if is_new and self.loses_tags:
                 self._client.update_deployment(self.name, config=config)
         self._caller = None
         self.wait(deployment, show)
 
     def wait(self, deployment: str, show: Callable[[str], Any] = print) -> None:
-        found = self._there()
-        show(f"  {self.name}: {found['state']}")
-        if found["state"] != "Healthy":
-            raise ServingError(f"Web service {self.name} is {found['state']}: {found['error']}")
-        self._served = deployment
+        # The client's calls have waited already.
+        service = self._require()
+        show(f"  {self.name}: {service['state']}")
+        if service["state"] != "Healthy":
+            raise ServingError(f"Web service {self.name} is {service['state']}: {service['error']}")
+        self._deployment = deployment
 
     def set_traffic(self, traffic: dict[str, int]) -> None:
-        """Do nothing: there is one version."""
+        """Do nothing: the one version gets all requests."""
 
     def delete_deployment(self, deployment: str) -> None:
-        """Delete the web service, which is no more than its model version."""
+        """Delete the web service, which is the same as its one deployment."""
         self.delete()
 
-    def delete(self) -> None:
+    def delete(self) -> bool:
+        if self._read() is None:
+            return False
         with explained(f"Web service {self.name} was not deleted"):
             self._client.delete_deployment(self.name)
+        return True
 
     def log(self, deployment: str) -> str:
-        """Return nothing: the client has no call for it; `az ml service get-logs` of version 1 has."""
+        """Return nothing: the deployment client cannot read the log. `az ml service get-logs` of version 1 can."""
         return ""
 
     def invoke(self, rows: pd.DataFrame, deployment: str = "") -> Answer:
-        return dataclasses.replace(super().invoke(rows), deployment=self._served)
+        return dataclasses.replace(super().invoke(rows), deployment=self._deployment)
 
     def _post(self, body: str, headers: dict[str, str]) -> requests.Response:
         import requests
 
         if self._caller is None:
-            with explained(f"Web service {self.name} gives no key"):
-                # Its public calls ask for the key with each request.
+            with explained(f"The key of web service {self.name} cannot be read"):
+                # The client's public calls would read the key again for each request.
                 key = self._client._mms_client.list_service_keys(self.name).primary_key
-            self._caller = self._there()["scoringUri"], key
+            self._caller = self._require()["scoringUri"], key
         url, key = self._caller
         return requests.post(
             url, data=body, headers=headers | {"Authorization": f"Bearer {key}"}, timeout=REQUEST_SECONDS
         )
+
+
+class ContainerInstanceService(WebService):
+    """A web service in Azure Container Instances."""
+
+    compute_type = "ACI"
+
+    @classmethod
+    def open(cls, p: SimpleNamespace, model_name: str, connect: Callable[[], Workspace]) -> ContainerInstanceService:
+        _require_key(p, "aci")
+        workspace = connect()
+        return cls(p.endpoint_name or endpoint_name(model_name, workspace.resource_id), workspace)
+
+
+class KubernetesService(WebService):
+    """A web service in Azure Kubernetes Service.
+
+    Parameters
+    ----------
+    name : str
+    workspace : helpers.azureml.Workspace
+    cluster : str, default ""
+        The Kubernetes cluster that is attached to the workspace; needed to deploy only.
+    replicas : int, default 1
+    """
+
+    compute_type = "AKS"
+    loses_tags = True
+
+    def __init__(self, name: str, workspace: Workspace, cluster: str = "", replicas: int = 1) -> None:
+        super().__init__(name, workspace)
+        self._cluster, self._replicas = cluster, replicas
+
+    @classmethod
+    def open(cls, p: SimpleNamespace, model_name: str, connect: Callable[[], Workspace]) -> KubernetesService:
+        if not p.aks_compute:
+            raise ParameterError(
+                "aks_compute", "", "is needed for endpoint_target=aks: the name of the attached cluster"
+            )
+        _require_key(p, "aks")
+        workspace = connect()
+        name = p.endpoint_name or endpoint_name(model_name, workspace.resource_id)
+        return cls(name, workspace, p.aks_compute, p.instance_count)
+
+    def _compute_settings(self) -> dict[str, Any]:
+        settings = {"computeTargetName": self._cluster, "numReplicas": self._replicas}
+        return super()._compute_settings() | settings
+
+
+def _require_key(p: SimpleNamespace, kind: str) -> None:
+    if p.endpoint_auth != "key":
+        raise ParameterError("endpoint_auth", p.endpoint_auth, f"endpoint_target={kind} accepts only key")

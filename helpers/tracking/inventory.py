@@ -79,8 +79,8 @@ def _model(session: Session, model_name: str, force: bool) -> tuple[list[Item], 
     for version in versions(session, model_name):
         item = _version_item(session, client, version, where, force, best)
         found.append(item)
-        if item.kept:
-            reason = f"its model is {item.name}, which stays ({item.kept})"
+        if item.keep_reason:
+            reason = f"its model is {item.name}, which stays ({item.keep_reason})"
             needed |= {run_id: reason for run_id in (version.run_id, version.tags.get(RUN_ID_TAG)) if run_id}
     model = registered_model(session, model_name)
     # Azure Machine Learning deletes versions, not a model as a whole:
@@ -100,7 +100,7 @@ def _copies(session: Session, model_name: str, needed: dict[str, str]) -> list[I
     there = client.search_model_versions(f"name = '{model_name}'")
     for version in sorted(there, key=lambda version: int(version.version)):
         item = _version_item(session, client, version, session.azureml_server.place, True, None)
-        found.append(replace(item, kept=item.kept or needed.get(version.tags.get(RUN_ID_TAG, ""), "")))
+        found.append(replace(item, keep_reason=item.keep_reason or needed.get(version.tags.get(RUN_ID_TAG, ""), "")))
     return found
 
 

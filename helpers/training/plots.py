@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from helpers.serving.health import Check
-
 
 def _axes(width: float, height: float, title: str) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
@@ -108,31 +106,4 @@ def feature_importance(importance: pd.Series, most: int = 20) -> Figure:
     axes.barh([name if len(name) <= 40 else name[:39] + "…" for name in map(str, shown.index)], shown.to_numpy())
     axes.set(xlabel=importance.name)
     axes.grid(axis="x", alpha=0.3)
-    return figure
-
-
-def rollout(checks: Sequence[Check]) -> Figure:
-    """Draw the latencies of the checks of a rollout.
-
-    Parameters
-    ----------
-    checks : sequence of helpers.serving.health.Check
-        In the order in which they were made.
-    """
-    figure, axes = _axes(7, 4, "Latency of the checks by share of the requests")
-    names = [f"{check.percent} %\n{'all' if check.asked == 'endpoint' else 'new'}" for check in checks]
-    places = range(len(checks))
-    for name, label, shade in (("p95_ms", "95th percentile", "lightsteelblue"), ("p50_ms", "median", "steelblue")):
-        axes.bar(places, [getattr(check, name) for check in checks], color=shade, label=label)
-    top = axes.get_ylim()[1]
-    for place, check in zip(places, checks, strict=True):
-        if check.problem:
-            axes.text(place, top * 0.03, f"{check.errors} errors" if check.errors else "too slow", color="firebrick",
-                      ha="center", va="bottom", bbox={"facecolor": "white", "edgecolor": "none"})  # fmt: skip
-    axes.set(xlabel="requests that the new version gets, and who is asked", ylabel="milliseconds")
-    axes.set_xticks(places, names)
-    axes.grid(axis="y", alpha=0.3)
-    # Above the bars.
-    axes.margins(y=0.25)
-    axes.legend(ncols=2)
     return figure

@@ -133,7 +133,7 @@ def test_no_request_fails_while_a_version_takes_over_and_the_plugin_sees_what_it
         answer(
             first=shown(first.state), first_lines=first_lines, failed=callers.failed, wrong=len(callers.wrong),
             answered=callers.answered,
-            after=shown(rollout.state), checks=[[c.percent, c.asked, c.errors] for c in rollout.checks], lines=lines,
+            after=shown(rollout.state), checks=[[c.percent, c.target, c.errors] for c in rollout.checks], lines=lines,
             again=[again.changed, again_lines], endpoint=plugin.get_endpoint("under-load"),
             deployments=plugin.list_deployments("under-load"),
         )
@@ -231,9 +231,9 @@ def test_what_could_not_be_put_back_or_taken_away_is_told_and_made_good_by_the_n
     )
     assert "could not be put back to rolled-1 100 %" in found["stuck"] and "Run this again" in found["stuck"]
     assert found["half_way"]["traffic"] == {OLD: 90, NEW: 10}
-    assert found["shares"] == [10, 10, 50, 50, 100] and any("there already" in line for line in found["lines"])
+    assert found["shares"] == [10, 10, 50, 50, 100] and any("already deployed" in line for line in found["lines"])
     assert found["went_on"] == {"traffic": {NEW: 100}, "deployments": [NEW], "ours": True}
-    assert "keeps deployment rolled-2" in found["left"]
+    assert "Deployment rolled-2 of endpoint half-way was not deleted" in found["left"]
     assert found["with_both"] == {"traffic": {OLD: 100}, "deployments": [OLD, NEW], "ours": True}
     assert found["done"] == {"traffic": {OLD: 100}, "deployments": [OLD], "ours": True}
 
@@ -344,10 +344,10 @@ def test_clean_up_is_told_of_the_models_endpoints_and_deletes_what_serves_if_for
             return {item.name: item for item in there if item.name.split("/")[0] in
                     ("listed", "listed-service", "other-model", "not-ours")}
 
-        kept = {name: item.kept for name, item in listed(False).items()}
+        kept = {name: item.keep_reason for name, item in listed(False).items()}
         forced = listed(True)
-        kept_by_force = {name: item.kept for name, item in forced.items()}
-        mine = [item for item in forced.values() if not item.kept]
+        kept_by_force = {name: item.keep_reason for name, item in forced.items()}
+        mine = [item for item in forced.values() if not item.keep_reason]
         answer(
             kinds=sorted((item.kind, item.name) for item in mine), kept=kept, kept_by_force=kept_by_force,
             where=sorted({item.where for item in mine}), deleted=[item.delete() for item in mine],
@@ -400,7 +400,7 @@ def test_a_web_service_has_one_version_which_the_next_replaces_unless_it_does_no
     assert found["first"] == {"traffic": {OLD: 100}, "deployments": [OLD], "ours": True}
     assert found["checks"] == [[100, 0]] and found["again"] is False
     assert "rolled-2 was put back in its place." in found["broken"]
-    assert "answers otherwise than the model" in found["wrong"] and "rolled-2 was put back" in found["wrong"]
+    assert "do not agree" in found["wrong"] and "rolled-2 was put back" in found["wrong"]
     assert found["state"] == {"traffic": {NEW: 100}, "deployments": [NEW], "ours": True}
     assert found["right"] and found["gone"] is None
     assert found["no_cluster"].startswith("ParameterError: aks_compute=''")

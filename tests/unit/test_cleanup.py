@@ -328,11 +328,11 @@ def test_one_that_fails_does_not_stop_the_others_but_a_server_that_does_not_answ
 
 
 def test_items_of_other_modules_take_part_in_the_plan():
-    deployment = Item("deployments", "blue", "Azure ML", lambda: True, kept="gets 90 % of the traffic")
-    endpoint = Item("endpoints", "churn", "Azure ML", lambda: True, inside=(deployment,))
+    deployment = Item("deployments", "blue", "Azure ML", lambda: True, keep_reason="gets 90 % of the traffic")
+    endpoint = Item("endpoints", "churn", "Azure ML", lambda: True, delete_first=(deployment,))
     run = Item("runs", "r", "Databricks", lambda: True)
     planned = cleanup.plan([run, deployment, endpoint], "endpoints, deployments, runs")
-    assert [(item.name, item.kept) for item in planned] == [
+    assert [(item.name, item.keep_reason) for item in planned] == [
         ("blue", "gets 90 % of the traffic"), ("churn", "holds what is kept, blue"), ("r", ""),
     ]  # fmt: skip
 

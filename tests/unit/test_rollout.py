@@ -1,12 +1,15 @@
-"""Rolling a version out at the local endpoint: real model servers, real requests, versions that answer differently."""
+"""Rollouts at the local endpoint: real model servers, real requests, and versions with different predictions."""
 
+import json
 import os
 import re
 import signal
+from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import requests
 from sklearn.linear_model import LogisticRegression
@@ -25,7 +28,7 @@ OLD, NEW = "rolled-out-1", "rolled-out-2"
 
 
 class CannotBeLoaded(mlflow.pyfunc.PythonModel):
-    """A model whose module is not where it is served."""
+    """A model whose module the model server cannot import."""
 
     def predict(self, context, model_input: pd.DataFrame):
         return model_input["a"]
@@ -33,33 +36,33 @@ class CannotBeLoaded(mlflow.pyfunc.PythonModel):
 
 @pytest.fixture(scope="module")
 def versions(local_dir, tracking_parameters):
-    """Version 1 looks at the first column, version 2 at the second, and version 3 cannot be loaded."""
+    """Version 1 predicts from the first column, version 2 from the second, and version 3 cannot be loaded."""
     tracking.configure(tracking_parameters(experiment_name="rollout"))
-    made = []
+    registered = []
     for column in "ab":
         estimator = LogisticRegression().fit(ROWS, np.where(ROWS[column] > 0, f"{column} high", f"{column} low"))
         signature = mlflow.models.infer_signature(ROWS, estimator.predict(ROWS))
         with mlflow.start_run():
             uri = tracking.log_model(training.TrainedModel(estimator, "sklearn", [], signature, None, {}, {}))
-            made.append(mlflow.register_model(uri, NAME))
+            registered.append(mlflow.register_model(uri, NAME))
     with mlflow.start_run():
         broken = mlflow.pyfunc.log_model(name="model", python_model=CannotBeLoaded(), signature=signature)
-        made.append(mlflow.register_model(broken.model_uri, NAME))
-    return made
+        registered.append(mlflow.register_model(broken.model_uri, NAME))
+    return registered
 
 
 @pytest.fixture(scope="module")
 def known(versions):
-    """What versions 1 and 2 answer."""
+    """The predictions of versions 1 and 2."""
     return {deployment_name(NAME, v.version): serving.examples(v, ROWS) for v in versions[:2]}
 
 
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory):
-    """An endpoint that is made by its first rollout."""
-    made = LocalEndpoint("under-test", tmp_path_factory.mktemp("endpoints"))
-    yield made
-    made.delete()
+    """An endpoint that its first rollout creates."""
+    endpoint = LocalEndpoint("under-test", tmp_path_factory.mktemp("endpoints"))
+    yield endpoint
+    endpoint.delete()
 
 
 @pytest.fixture
@@ -99,25 +102,25 @@ def test_no_request_fails_while_a_version_takes_over_step_by_step_and_each_answe
     print(f"{callers.answered.total()} requests, {len(callers.failed)} failed, {dict(callers.answered)}")
     assert callers.failed == [] and callers.wrong == []
     assert min(callers.answered[OLD], callers.answered[NEW]) > 20
-    shares = [(check.percent, check.asked) for check in rollout.checks]
-    assert shares == [(0, NEW), (10, "endpoint"), (10, NEW), (50, "endpoint"), (50, NEW), (100, "endpoint")]
+    targets = [(check.percent, check.target) for check in rollout.checks]
+    assert targets == [(0, NEW), (10, "endpoint"), (10, NEW), (50, "endpoint"), (50, NEW), (100, "endpoint")]
     assert rollout.changed and rollout.state.traffic == {NEW: 100} and rollout.state.deployments.keys() == {NEW}
     assert all(0 < check.p50_ms <= check.p95_ms and not check.errors for check in rollout.checks)
 
     again = serving.roll_out(serving_old, versions[1], known[NEW], requests=3)
     assert not again.changed and again.state == rollout.state
-    # And back, as after a mistake that no check had found.
+    # And back, as after a mistake that no check has found.
     assert serving.roll_out(serving_old, versions[0], known[OLD], steps=[100], requests=3).state.traffic == {OLD: 100}
 
 
-def test_a_rollout_that_is_killed_anywhere_goes_on_when_it_is_called_again(serving_old, versions, known):
+def test_a_rollout_that_is_killed_at_any_line_continues_when_it_is_called_again(serving_old, versions, known):
     killed_at, rollout = set(), None
 
     def show(line):
-        said = line.partition(" requests")[0]
-        # Those of the model server are not the rollout's.
-        if re.match(r" *\d+ %|rolled-out", line) and said not in killed_at:
-            killed_at.add(said)
+        place = line.partition(" requests")[0]
+        # Lines of the model server are not the rollout's.
+        if re.match(r" *\d+ %|rolled-out", line) and place not in killed_at:
+            killed_at.add(place)
             raise KeyboardInterrupt(line)
 
     while rollout is None:
@@ -133,7 +136,7 @@ def test_a_rollout_that_is_killed_anywhere_goes_on_when_it_is_called_again(servi
 
 
 @pytest.mark.parametrize("when", ["  0 %", " 10 %, endpoint", f" 10 %, {NEW}", f" 50 %, {NEW}"])
-def test_a_model_server_that_dies_in_a_rollout_puts_the_old_shares_back(serving_old, versions, known, when):
+def test_a_model_server_that_dies_in_a_rollout_puts_the_old_traffic_back(serving_old, versions, known, when):
     def show(line):
         if line.startswith(when):
             (process,) = re.findall(r"Started server process \[(\d+)\]", serving_old.log(NEW))
@@ -142,7 +145,7 @@ def test_a_model_server_that_dies_in_a_rollout_puts_the_old_shares_back(serving_
     checks = []
     with pytest.raises(serving.ServingError, match=f"serves what it served before: {OLD} 100 %") as raised:
         serving.roll_out(serving_old, versions[1], known[NEW], requests=40, checks=checks, show=show)
-    assert "The check with" in str(raised.value) and "log ends with" in str(raised.value)
+    assert "The health check at" in str(raised.value) and "log ends with" in str(raised.value)
     assert checks[-1].errors and checks[-1].problem
     state = serving_old.state()
     assert state.traffic == {OLD: 100} and state.deployments.keys() == {OLD}
@@ -155,7 +158,7 @@ def test_a_slow_a_wrong_or_a_broken_version_never_gets_a_request(serving_old, ve
         serving.ServingError, match=r"0 % of the requests failed: p95 is \d+ ms, over latency_limit_ms=1"
     ):
         serving.roll_out(serving_old, versions[1], known[NEW], requests=3, latency_limit_ms=1)
-    with pytest.raises(serving.ServingError, match=f"{NEW} answers otherwise than the model.*at row 0 of 120"):
+    with pytest.raises(serving.ServingError, match=f"{NEW} and the model.* do not agree, at row 0 of 120"):
         serving.roll_out(serving_old, versions[1], health.Examples(ROWS, known[OLD].predictions), requests=3)
     with pytest.raises(serving.ServingError, match="rolled-out-3 does not start") as raised:
         serving.roll_out(serving_old, versions[2], known[NEW], requests=3)
@@ -164,37 +167,39 @@ def test_a_slow_a_wrong_or_a_broken_version_never_gets_a_request(serving_old, ve
     assert serving_old.invoke(ROWS).predictions == known[OLD].predictions
 
 
-def test_a_check_counts_the_answers_that_are_not_the_models(serving_old, known):
+def test_a_health_check_counts_the_predictions_that_are_not_the_models(serving_old, known):
     wrong = health.Examples(ROWS, known[NEW].predictions)
-    outcome = health.check(serving_old, OLD, 100, wrong, requests=5, latency_limit_ms=2_000)
-    assert outcome.errors == 5 and outcome.problem.startswith(f"{OLD} answers ['a ")
-    # An answer of another deployment is not measured by the new version's.
-    assert health.check(serving_old, NEW, 10, wrong, requests=5, latency_limit_ms=2_000).errors == 0
+    result = health.check_requests(serving_old, OLD, 100, wrong, requests=5, latency_limit_ms=2_000)
+    assert result.errors == 5 and result.problem.startswith(f"{OLD} answers ['a ")
+    # Answers of the old version are not compared with the predictions of the new one.
+    assert health.check_requests(serving_old, NEW, 10, wrong, requests=5, latency_limit_ms=2_000).errors == 0
 
 
-def test_an_endpoint_that_is_gone_is_told_and_not_put_back(versions, known, tmp_path):
+def test_an_endpoint_that_is_deleted_in_a_rollout_is_reported_and_stays_deleted(versions, known, tmp_path):
     endpoint = LocalEndpoint("ended", tmp_path)
 
     def show(line):
         if line.startswith("  0 %"):
             endpoint.delete()
 
-    with pytest.raises(serving.ServingError, match="Endpoint ended is gone") as raised:
+    with pytest.raises(serving.ServingError, match="Endpoint ended no longer exists") as raised:
         serving.roll_out(endpoint, versions[0], known[OLD], requests=3, show=show)
     assert raised.value.__suppress_context__ and endpoint.state() is None
 
 
-def test_the_checks_of_a_rollout_that_failed_are_logged_too(versions, known):
+def test_the_health_checks_of_a_failed_rollout_are_logged_with_a_plot(versions, known):
     run = mlflow.get_run(versions[0].run_id)
-    failed = health.Check(10, "endpoint", 3, 2, 4.0, 8.0, "", "no answer")
+    failed = health.HealthCheck(10, "endpoint", 3, 2, 4.0, 8.0, "", "no answer")
     with pytest.raises(serving.ServingError, match="no answer"), serving.log_checks(run) as checks:
         checks.append(failed)
         raise serving.ServingError("no answer")
     logged = mlflow.get_run(run.info.run_id).data.metrics
     assert (logged["endpoint_errors"], logged["endpoint_p95_ms"]) == (2, 8)
+    plots = mlflow.artifacts.list_artifacts(f"{run.info.artifact_uri}/rollouts")
+    assert [Path(plot.path).suffix for plot in plots] == [".png"]
 
 
-def test_a_request_that_does_not_fit_is_told_what_is_wrong(serving_old):
+def test_an_error_says_what_is_wrong_with_the_rows_or_the_deployment(serving_old):
     with pytest.raises(serving.ServingError, match=r"400 \(the rows do not fit.*missing inputs.*'b'"):
         serving_old.invoke(ROWS[["a", "c"]])
     with pytest.raises(serving.ServingError, match="400.*column a.*could not convert string to float: 'text'"):
@@ -203,28 +208,23 @@ def test_a_request_that_does_not_fit_is_told_what_is_wrong(serving_old):
         serving_old.invoke(ROWS, "rolled-out-9")
 
 
-def test_only_who_has_the_key_is_answered_and_the_key_is_its_owners(serving_old):
+def test_an_endpoint_that_is_deleted_leaves_no_process_and_can_be_created_again(serving_old, versions, known):
     url = serving_old.state().url
-    for headers in ({}, {"Authorization": "Bearer other"}):
-        assert requests.post(url, data="{}", headers=headers).status_code == 401
-        assert requests.delete(url.replace("/score", f"/deployments/{OLD}"), headers=headers).status_code == 401
-    assert (serving_old.folder / "endpoint.json").stat().st_mode & 0o077 == 0
-
-
-def test_an_endpoint_that_is_deleted_leaves_no_process_and_can_be_made_again(serving_old, versions, known):
-    (port,) = re.findall(r"running on http://127\.0\.0\.1:(\d+)", serving_old.log(OLD))
-    url = serving_old.state().url
-    serving_old.delete()
-    for address in (url, f"http://127.0.0.1:{port}/ping"):
-        with pytest.raises(requests.ConnectionError):
-            requests.get(address)
+    server = psutil.Process(json.loads((serving_old.folder / "endpoint.json").read_text())["pid"])
+    processes = [server, *server.children(recursive=True)]
+    # The endpoint's process, the model server, and the process that watches it.
+    assert len(processes) >= 3
+    assert serving_old.delete() and not serving_old.delete()
+    with pytest.raises(requests.ConnectionError):
+        requests.get(url)
+    assert [process for process in processes if process.is_running()] == []
     assert serving_old.state() is None and not serving_old.folder.exists()
     assert serving.roll_out(serving_old, versions[0], known[OLD], requests=3).state.traffic == {OLD: 100}
 
 
-def test_an_endpoint_of_somebody_else_is_left_alone(tmp_path, versions, known):
+def test_an_endpoint_of_somebody_else_is_not_changed(tmp_path, versions, known):
     class Foreign(LocalEndpoint):
-        """One that has no mark, which a local endpoint cannot be."""
+        """An endpoint without the mark of this bundle, which local endpoints always have."""
 
         def state(self):
             return EndpointState("https://elsewhere/score", is_ours=False)

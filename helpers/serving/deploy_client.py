@@ -1,16 +1,17 @@
-"""What Azure says when it refuses, in one line."""
+"""What the two Azure kinds share: errors of MLflow's deployment client in plain words, and its configuration files."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from helpers.azureml.rest import AzureError, first_line
 from helpers.azureml.workspace import ROLES
+from helpers.ownership import MARK
 from helpers.serving.endpoint import ServingError
 
 TROUBLESHOOTING = "https://learn.microsoft.com/azure/machine-learning/how-to-troubleshoot-online-endpoints"
@@ -19,12 +20,12 @@ QUOTAS = "https://learn.microsoft.com/azure/machine-learning/how-to-manage-quota
 
 @contextlib.contextmanager
 def explained(problem: str, log: Callable[[], str] = str) -> Iterator[None]:
-    """Make what the deployment client raises in the block a `ServingError`.
+    """Turn errors of the deployment client in the block into a `ServingError`.
 
     Parameters
     ----------
     problem : str
-        What was not done.
+        What did not work.
     log : callable
         Returns the log of the model server, if there is one.
     """
@@ -34,7 +35,7 @@ def explained(problem: str, log: Callable[[], str] = str) -> Iterator[None]:
     try:
         yield
     except (RequestFailed, AzureError, MlflowException) as error:
-        # The client puts an error of its own around what it was told.
+        # The client wraps Azure's error in one of its own.
         cause = error.__cause__ if isinstance(error, MlflowException) and error.__cause__ else error
         status = getattr(cause, "status_code", None) or getattr(cause, "status", None)
         reason = _reason(cause)
@@ -42,17 +43,16 @@ def explained(problem: str, log: Callable[[], str] = str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what is wrong with which property, which is in JSON within a detail; or else the first line."""
-    found = [
-        detail.message for detail in getattr(getattr(error, "error", None), "details", None) or [] if detail.message
-    ]
-    for detail in found:
+    """Return what is wrong with which property, which is JSON inside a detail, or else the first line."""
+    details = getattr(getattr(error, "error", None), "details", None) or []
+    messages = [detail.message for detail in details if detail.message]
+    for message in messages:
         try:
-            told = json.loads(detail)["errors"]
+            problems = json.loads(message)["errors"]
         except (ValueError, KeyError, TypeError):
             continue
-        return "; ".join(f"{name}: {' '.join(texts)}" for name, texts in told.items())
-    return " ".join([first_line(error), *found])
+        return "; ".join(f"{name}: {' '.join(texts)}" for name, texts in problems.items())
+    return " ".join([first_line(error), *messages])
 
 
 def _hint(status: int | None, reason: str) -> str:
@@ -60,16 +60,23 @@ def _hint(status: int | None, reason: str) -> str:
         return f"; the signed-in identity needs the role AzureML Data Scientist on the workspace, {ROLES}"
     if "quota" in reason.lower():
         return (
-            "; take a smaller instance_type or instance_count, delete what is not needed, or ask for more quota, "
-            f"{QUOTAS}"
+            "; choose a smaller instance_type or instance_count, delete what is no longer needed, or request more "
+            f"quota, {QUOTAS}"
         )
     return f"; see {TROUBLESHOOTING}" if "container" in reason.lower() else ""
 
 
 @contextlib.contextmanager
 def config_file(kind: str, content: dict[str, Any]) -> Iterator[dict[str, str]]:
-    """Write what the deployment client reads from a file only, and return its ``config``."""
+    """Write configuration that the deployment client reads from a file only, and return its ``config``."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, f"{kind}.json")
         file.write_text(json.dumps(content))
         yield {f"{kind}-config-file": str(file)}
+
+
+def marked_model(resource: Mapping[str, Any]) -> str | None:
+    """Return the model for which this bundle made an endpoint or web service; None if somebody else made it."""
+    mark = (resource.get("tags") or {}).get(MARK)
+    # The mark of a web service has the version, too.
+    return None if mark is None else mark.partition("/")[0]
