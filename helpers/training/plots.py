@@ -1,4 +1,8 @@
-"""Pictures of a trained model, as Matplotlib figures that belong to no global state."""
+"""Pictures of a trained model, as Matplotlib figures.
+
+To add one, write a function here and add a line to the figures in `helpers.training.fit`. The figures are not
+registered with ``matplotlib.pyplot``, so nobody has to close them.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from helpers.serving.health import Check
 
 
 def _axes(width: float, height: float, title: str) -> tuple[Figure, Axes]:
@@ -29,8 +31,8 @@ def loss_curve(history: pd.DataFrame) -> Figure:
     Parameters
     ----------
     history : pandas.DataFrame
-        Index: the epoch. Columns: ``epoch_loss`` and, where it was measured each epoch,
-        ``val_log_loss`` (both in nats).
+        Index: the epoch. Columns: ``epoch_loss`` and, if it was measured after each epoch, ``val_log_loss`` (both in
+        nats).
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -46,7 +48,7 @@ def loss_curve(history: pd.DataFrame) -> Figure:
 
 
 def roc_curve(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[Any]) -> Figure:
-    """Draw the ROC curve: of the second of two classes, or of each class against the rest.
+    """Draw the ROC curve of the second of two classes, or of each class against the rest, for ten classes at most.
 
     Parameters
     ----------
@@ -68,7 +70,7 @@ def roc_curve(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[A
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[Any]) -> Figure:
-    """Draw how many rows of each class were predicted as which.
+    """Draw how many rows of each class were predicted as each class.
 
     Parameters
     ----------
@@ -93,46 +95,19 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: Seque
     return figure
 
 
-def feature_importance(importance: pd.Series, most: int = 20) -> Figure:
+def feature_importance(importance: pd.Series, max_features: int = 20) -> Figure:
     """Draw the most important features.
 
     Parameters
     ----------
     importance : pandas.Series
-        Importance by feature; its name says what was measured.
-    most : int, default 20
-        How many are drawn.
+        Importance by feature. The name of the Series says what was measured.
+    max_features : int, default 20
+        Number of features to draw.
     """
-    shown = importance.sort_values().tail(most)
+    shown = importance.sort_values().tail(max_features)
     figure, axes = _axes(7, 1.2 + 0.28 * len(shown), f"Feature importance ({len(shown)} of {len(importance)})")
     axes.barh([name if len(name) <= 40 else name[:39] + "…" for name in map(str, shown.index)], shown.to_numpy())
     axes.set(xlabel=importance.name)
     axes.grid(axis="x", alpha=0.3)
-    return figure
-
-
-def rollout(checks: Sequence[Check]) -> Figure:
-    """Draw the latencies of the checks of a rollout.
-
-    Parameters
-    ----------
-    checks : sequence of helpers.serving.health.Check
-        In the order in which they were made.
-    """
-    figure, axes = _axes(7, 4, "Latency of the checks by share of the requests")
-    names = [f"{check.percent} %\n{'all' if check.asked == 'endpoint' else 'new'}" for check in checks]
-    places = range(len(checks))
-    for name, label, shade in (("p95_ms", "95th percentile", "lightsteelblue"), ("p50_ms", "median", "steelblue")):
-        axes.bar(places, [getattr(check, name) for check in checks], color=shade, label=label)
-    top = axes.get_ylim()[1]
-    for place, check in zip(places, checks, strict=True):
-        if check.problem:
-            axes.text(place, top * 0.03, f"{check.errors} errors" if check.errors else "too slow", color="firebrick",
-                      ha="center", va="bottom", bbox={"facecolor": "white", "edgecolor": "none"})  # fmt: skip
-    axes.set(xlabel="requests that the new version gets, and who is asked", ylabel="milliseconds")
-    axes.set_xticks(places, names)
-    axes.grid(axis="y", alpha=0.3)
-    # Above the bars.
-    axes.margins(y=0.25)
-    axes.legend(ncols=2)
     return figure
