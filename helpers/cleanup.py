@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from helpers import runtime
 from helpers.azureml.rest import first_line
-from helpers.data import tables
+from helpers.data import names, tables
 from helpers.ownership import NOT_OURS, Item, is_marked
 from helpers.parameters import CLEAN_UP_KINDS
 from helpers.tracking import Tracking
@@ -92,7 +92,7 @@ def find(
     registered_name = servers.registered_model_name(model_name, catalog, schema)
     prediction_table = prediction_table or scoring.default_prediction_table(model_name)
     training, to_score, predictions = (
-        tables.qualified_name(table, catalog, schema) for table in (training_table, scoring_table, prediction_table)
+        names.qualified_name(table, catalog, schema) for table in (training_table, scoring_table, prediction_table)
     )
     named = [training, to_score, predictions, scoring.quarantine_table(predictions)]
     return [

@@ -1,4 +1,4 @@
-"""Classification metrics, under the names that MLflow's own evaluator gives them."""
+"""Classification metrics, with the names that MLflow's own evaluator uses."""
 
 from __future__ import annotations
 
@@ -8,32 +8,35 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+# Of all other metrics, a higher value is better.
 LOWER_IS_BETTER = frozenset({"log_loss"})
 
 
 def classification_metrics(
-    labels: Sequence, predictions: Sequence, probabilities: np.ndarray | None, classes: Sequence[Any]
+    labels: Sequence | np.ndarray,
+    predictions: Sequence | np.ndarray,
+    probabilities: np.ndarray | None,
+    classes: Sequence[Any],
 ) -> dict[str, float]:
     """Compare predictions with labels.
 
-    ``mlflow.models.evaluate`` is not used for these numbers: it finds the probabilities of
-    scikit-learn models only, and the gate must treat both flavors alike.
+    ``mlflow.models.evaluate`` is not used, because it finds the probabilities of scikit-learn models only. All flavors
+    have to be measured in the same way.
 
     Parameters
     ----------
-    labels, predictions : sequence, shape (n_rows,)
+    labels, predictions : sequence or numpy.ndarray, shape (n_rows,)
     probabilities : numpy.ndarray of float, shape (n_rows, n_classes), or None
-        Probability of each class, in the order of `classes`.
+        Probability of each class, in the order of `classes`. None if the model has no probabilities.
     classes : sequence, shape (n_classes,)
-        Sorted. With two of them the second is the positive one in ``roc_auc``.
+        Sorted. Of two classes, the second is the positive one in ``roc_auc``.
 
     Returns
     -------
     dict of str to float
-        ``accuracy_score``; ``precision_score``, ``recall_score`` and ``f1_score``, averaged over
-        the classes by their frequency; and, where there are probabilities and every class occurs
-        among the labels, ``log_loss`` (in nats) and ``roc_auc`` (one class against the rest,
-        averaged by frequency).
+        ``accuracy_score``; ``precision_score``, ``recall_score`` and ``f1_score``, averaged over the classes by their
+        frequency. If there are probabilities and every class occurs among the labels, also ``log_loss`` (in nats) and
+        ``roc_auc`` (for more than two classes: one class against the rest, averaged by frequency).
     """
     import numpy as np
     from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support, roc_auc_score

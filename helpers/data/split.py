@@ -1,4 +1,4 @@
-"""Which rows a model learns from and which are held out, decided by each row's id alone."""
+"""Which rows a model learns from and which are held out: the id of each row decides."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from helpers import runtime
-from helpers.data import tables
+from helpers.data.checks import check_table
+from helpers.data.columns import has_label
+from helpers.data.names import MODEL_OUTPUT_COLUMNS, quoted
+from helpers.data.tables import read_table
 from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
@@ -15,32 +18,30 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql.types import DataType
 
-# Names that the predictions have, so no feature can.
-RESERVED = ("prediction", "probability")
-# Parameters of a run that say which rows it held out.
+# Parameters of a run that determine which rows it held out.
 SPLIT_PARAMETERS = ("training_table", "label_column", "id_column", "test_fraction", "seed")
-_BUCKETS = 1 << 30
+_HASH_BUCKETS = 1 << 30
 
 
 @dataclass(frozen=True)
 class Split:
-    """A labelled table, cut into training and held-out rows.
+    """A labelled table, split into training and held-out rows.
 
     Attributes
     ----------
     table : str
         Qualified name of the table.
     rows : pyspark.sql.DataFrame
-        The labelled rows as the table has them.
+        The rows that have a label, with all columns of the table.
     id_column, label_column : str
     classes : list
-        The labels that occur, sorted.
+        The distinct labels, sorted.
     numeric, categorical : list of str
-        Feature columns. In `train` and `held_out` the numeric ones are doubles.
-    left_out : dict of str to str
-        Columns that are no features, with the reason.
+        Feature columns.
     train, held_out : pyspark.sql.DataFrame
-        The id, the features and the label.
+        The id, the features and the label. Numeric features are doubles.
+    left_out : dict of str to str
+        Columns that are not used as features, with the reason.
     """
 
     table: str
@@ -64,17 +65,17 @@ class Split:
         import mlflow
         from mlflow.data.spark_dataset import from_spark
 
-        # MLflow asks whether the table is Delta, and Spark logs an error when it is not; and it
-        # warns of integers, which matter in a model's signature and not here.
+        # MLflow asks Spark whether the table is Delta, and Spark logs an error if it is not. MLflow also warns about
+        # integer columns, which matter in a model's signature, but not here.
         with runtime.quiet("SQLQueryContextLogger"):
             dataset = from_spark(self.rows, table_name=self.table, name=self.table, targets=self.label_column)
             mlflow.log_input(dataset, context="training")
 
     def counts(self) -> pd.DataFrame:
-        """Return the number of rows by class (rows) and part (columns)."""
+        """Return the number of rows of each class (index) in each part (columns ``training`` and ``held out``)."""
         import pandas as pd
 
-        label = tables.quoted(self.label_column)
+        label = quoted(self.label_column)
         parts = {"training": self.train, "held out": self.held_out}
         return pd.DataFrame({part: dict(rows.groupBy(label).count().collect()) for part, rows in parts.items()})
 
@@ -82,8 +83,8 @@ class Split:
 def is_held_out(id_column: str, test_fraction: float, seed: int) -> Column:
     """Return the condition that a row is held out.
 
-    It depends on the row's id, the fraction and the seed only: neither on the order of the
-    rows nor on which others there are, so a row stays on its side when the table grows.
+    Only the row's id, the fraction and the seed decide. A row therefore stays on its side when the table is reordered
+    or grows.
 
     Parameters
     ----------
@@ -94,17 +95,17 @@ def is_held_out(id_column: str, test_fraction: float, seed: int) -> Column:
     """
     from pyspark.sql import functions as F
 
-    bucket = F.pmod(F.xxhash64(F.col(tables.quoted(id_column)).cast("string"), F.lit(seed)), F.lit(_BUCKETS))
-    return bucket < int(test_fraction * _BUCKETS)
+    bucket = F.pmod(F.xxhash64(F.col(quoted(id_column)).cast("string"), F.lit(seed)), F.lit(_HASH_BUCKETS))
+    return bucket < int(test_fraction * _HASH_BUCKETS)
 
 
 def load_split(
     spark: SparkSession, table: str, *, label_column: str, id_column: str, test_fraction: float, seed: int
 ) -> Split:
-    """Read a labelled table, choose its feature columns and split it.
+    """Read a labelled table, check it, choose its feature columns and split it.
 
-    Numbers and booleans become doubles, text stays text; columns of other types and columns
-    without any value are left out, and named in the result. Rows without a label too.
+    Numeric and boolean features become doubles, and text stays text. Columns of other types and columns without any
+    value are left out, and the result says so. Rows without a label are left out, too.
 
     Parameters
     ----------
@@ -123,25 +124,26 @@ def load_split(
     Raises
     ------
     helpers.parameters.ParameterError
-        If the table, the label or the id cannot be used, if no feature is left, or if a class
-        is missing from either part.
+        If the table, the label or the id cannot be used, if no column can be a feature, or if a class is missing from
+        either part.
     """
     from pyspark.sql import functions as F
 
-    rows = tables.read_table(spark, table, "training_table")
-    tables.check_label(rows, label_column, id_column)
-    tables.check_id(rows, id_column)
-    rows = rows.where(tables.has_label(rows, label_column))
+    rows = read_table(spark, table, "training_table")
+    check_table(rows, label_column, id_column)
+    rows = rows.where(has_label(rows, label_column))
 
-    numeric, categorical, left_out = _features(rows, label_column, id_column)
+    numeric, categorical, left_out = _choose_features(rows, label_column, id_column)
     if not numeric + categorical:
-        reasons = ", ".join(f"{name} ({reason})" for name, reason in left_out.items()) or "the table has no others"
-        raise ParameterError("training_table", table, f"no column can be a feature: {reasons}")
-    label = F.col(tables.quoted(label_column)).cast(_label_type(rows.schema[label_column].dataType))
+        reasons = ", ".join(f"{name} ({reason})" for name, reason in left_out.items())
+        raise ParameterError(
+            "training_table", table, f"no column can be a feature: {reasons or 'the table has no other columns'}"
+        )
+    label = F.col(quoted(label_column)).cast(_label_type(rows.schema[label_column].dataType))
     selected = rows.select(
-        tables.quoted(id_column),
-        *(F.col(tables.quoted(name)).cast("double").alias(name) for name in numeric),
-        *map(tables.quoted, categorical),
+        quoted(id_column),
+        *(F.col(quoted(name)).cast("double").alias(name) for name in numeric),
+        *map(quoted, categorical),
         label.alias(label_column),
     )
     held_out = is_held_out(id_column, test_fraction, seed)
@@ -150,7 +152,7 @@ def load_split(
         rows=rows,
         id_column=id_column,
         label_column=label_column,
-        classes=sorted(row[0] for row in selected.select(tables.quoted(label_column)).distinct().collect()),
+        classes=sorted(row[0] for row in selected.select(quoted(label_column)).distinct().collect()),
         numeric=numeric,
         categorical=categorical,
         left_out=left_out,
@@ -164,13 +166,13 @@ def load_split(
                 "test_fraction",
                 test_fraction,
                 f"with seed={seed} no row of class {missing[0]!r} ({label_column}) is in the {part} part of {table}. "
-                "Give more rows of that class, or another test_fraction or seed.",
+                "Add rows of that class, or change test_fraction or seed.",
             )
     return split
 
 
 def load_for_run(spark: SparkSession, run: Run) -> Split:
-    """Split the table that a run of 02_train learned from just as that run did.
+    """Split the training table of a run of 02_train in the same way as that run did.
 
     Parameters
     ----------
@@ -180,12 +182,12 @@ def load_for_run(spark: SparkSession, run: Run) -> Split:
     Raises
     ------
     helpers.parameters.ParameterError
-        If the run does not tell how it split its table, or the table can no longer be used.
+        If the run did not log how it split its table, or if the table can no longer be used.
     """
     parameters = run.data.params
     missing = [name for name in SPLIT_PARAMETERS if name not in parameters]
     if missing:
-        raise ParameterError("run_id", run.info.run_id, f"has no parameter {missing[0]!r}; give a run of 02_train")
+        raise ParameterError("run_id", run.info.run_id, f"has no parameter {missing[0]!r}; name a run of 02_train")
     return load_split(
         spark,
         parameters["training_table"],
@@ -196,17 +198,18 @@ def load_for_run(spark: SparkSession, run: Run) -> Split:
     )
 
 
-def _features(rows: DataFrame, label_column: str, id_column: str) -> tuple[list[str], list[str], dict[str, str]]:
+def _choose_features(rows: DataFrame, label_column: str, id_column: str) -> tuple[list[str], list[str], dict[str, str]]:
+    """Return the numeric features, the categorical ones, and the other columns with the reason."""
     from pyspark.sql import functions as F
     from pyspark.sql.types import BooleanType, NumericType, StringType
 
     numeric, categorical, left_out = [], [], {}
     candidates = [field for field in rows.schema.fields if field.name not in (label_column, id_column)]
-    filled = rows.select([F.count(F.col(tables.quoted(field.name))) for field in candidates]).collect()[0]
-    for column, values in zip(candidates, filled, strict=True):
-        if column.name.lower() in RESERVED:
+    value_counts = rows.select([F.count(F.col(quoted(field.name))) for field in candidates]).collect()[0]
+    for column, value_count in zip(candidates, value_counts, strict=True):
+        if column.name.lower() in MODEL_OUTPUT_COLUMNS:
             left_out[column.name] = "reserved name"
-        elif not values:
+        elif not value_count:
             left_out[column.name] = "no values"
         elif isinstance(column.dataType, NumericType | BooleanType):
             numeric.append(column.name)
@@ -218,6 +221,7 @@ def _features(rows: DataFrame, label_column: str, id_column: str) -> tuple[list[
 
 
 def _label_type(kind: DataType) -> str:
+    """Return the type in which labels of a type are trained on and predicted."""
     from pyspark.sql.types import BooleanType, DecimalType, DoubleType, FloatType, IntegralType
 
     if isinstance(kind, BooleanType):

@@ -1,13 +1,14 @@
-"""Register models: the checks of the gate, and the versions that they decide about."""
+"""Register models: the checks that a model has to pass, and the versions that are registered."""
 
-from helpers.registration.register import (
-    Check,
-    evaluate,
-    evaluate_champion,
-    register,
-    resolve_version,
-    validate,
-    version_tags,
-)
+from helpers.registration.register import register, resolve_version, version_tags
+from helpers.registration.validation import ValidationCheck, evaluate, evaluate_champion, validate
 
-__all__ = ["Check", "evaluate", "evaluate_champion", "register", "resolve_version", "validate", "version_tags"]
+__all__ = [
+    "ValidationCheck",
+    "evaluate",
+    "evaluate_champion",
+    "register",
+    "resolve_version",
+    "validate",
+    "version_tags",
+]

@@ -1,180 +1,41 @@
-"""Register models: the gate that a model has to pass, and which version a name means."""
+"""Register the model of a run as a version, with tags that say how it was validated."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from helpers import runtime, tracking
-from helpers.data.metrics import LOWER_IS_BETTER, classification_metrics
+from helpers import tracking
 from helpers.parameters import ParameterError
-from helpers.scoring import predictor as prediction
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
-    from mlflow.models import MetricThreshold
 
     from helpers.data.split import Split
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check of the gate.
-
-    Attributes
-    ----------
-    name : str
-    passed : bool
-    detail : str
-        The numbers that were compared, and by how much they miss or pass.
-    """
-
-    name: str
-    passed: bool
-    detail: str
-
-
-def evaluate(model_uri: str, split: Split) -> dict[str, float]:
-    """Measure a model on the held-out rows, with the scoring path that batch scoring uses.
-
-    Parameters
-    ----------
-    model_uri : str
-    split : helpers.data.split.Split
-
-    Returns
-    -------
-    dict of str to float
-        See `helpers.data.metrics.classification_metrics`.
-
-    Raises
-    ------
-    helpers.parameters.ParameterError
-        If the model's signature does not fit the rows.
-    """
-    import numpy as np
-
-    predictor = prediction.load(model_uri)
-    predictor.check_columns(split.held_out, "training_table", split.table)
-    scored = predictor.transform(split.held_out, [split.label_column], each_class=True).toPandas()
-    probabilities = None
-    if predictor.classes and scored["probabilities"].notna().all():
-        probabilities = np.stack(scored["probabilities"].to_numpy())
-    return classification_metrics(
-        scored[split.label_column], scored["prediction"], probabilities, predictor.classes or split.classes
-    )
-
-
-def validate(
-    metrics: dict[str, float], champion_metrics: dict[str, float] | None, *, metric: str, threshold: float
-) -> list[Check]:
-    """Judge a model: does it reach the threshold, and is it at least as good as the champion?
-
-    Judged by ``mlflow.validate_evaluation_results``:
-    https://mlflow.org/docs/latest/ml/evaluation/model-eval/#model-validation
-
-    Parameters
-    ----------
-    metrics, champion_metrics : dict of str to float
-        What `evaluate` returned for the model and for the champion, on the same rows; None if
-        there is no champion.
-    metric : str
-        Which of them counts.
-    threshold : float
-        Least value that passes; for ``log_loss`` the greatest.
-
-    Returns
-    -------
-    list of Check
-    """
-    from mlflow.models import MetricThreshold
-
-    greater_is_better = metric not in LOWER_IS_BETTER
-    checks = [
-        _check(
-            "threshold",
-            metrics,
-            {metric: threshold},
-            metric,
-            MetricThreshold(threshold=float(threshold), greater_is_better=greater_is_better),
-        )
-    ]
-    if champion_metrics is not None:
-        # A relative change of at least 0 is "better or equal".
-        not_worse = MetricThreshold(min_relative_change=0.0, greater_is_better=greater_is_better)
-        checks.append(_check(tracking.CHAMPION, metrics, champion_metrics, metric, not_worse))
-    return checks
-
-
-def _check(
-    name: str, metrics: dict[str, float], reference: dict[str, float], metric: str, threshold: MetricThreshold
-) -> Check:
-    import mlflow
-    from mlflow.models import EvaluationResult
-    from mlflow.models.evaluation.validation import ModelValidationFailedException
-
-    absent = [who for who, values in (("the model", metrics), (f"the {name}", reference)) if metric not in values]
-    if absent:
-        return Check(name, False, f"{metric} could not be computed for {' and '.join(absent)}")
-    try:
-        with runtime.quiet("mlflow.models.evaluation.validation"):
-            mlflow.validate_evaluation_results(
-                {metric: threshold}, EvaluationResult(metrics, {}), EvaluationResult(reference, {})
-            )
-        passed = True
-    except ModelValidationFailedException:
-        passed = False
-    value, required = metrics[metric], reference[metric]
-    sign = ("≥" if passed else "<") if threshold.greater_is_better else ("≤" if passed else ">")
-    margin = f"{'passes' if passed else 'fails'} by {abs(value - required):.4g}"
-    return Check(name, passed, f"{metric} {value:.4f} {sign} {required:.4f} ({margin})")
-
-
-def evaluate_champion(model_name: str, split: Split) -> tuple[dict[str, float] | None, str]:
-    """Measure the champion on the held-out rows.
-
-    Parameters
-    ----------
-    model_name : str
-    split : helpers.data.split.Split
-
-    Returns
-    -------
-    tuple of (dict of str to float or None, str)
-        Its metrics, None if there is no champion and empty if it cannot score these rows; and
-        what was found, in words.
-    """
-    version = tracking.champion(model_name)
-    if version is None:
-        return None, "There is no champion yet."
-    try:
-        metrics = evaluate(f"models:/{model_name}/{version.version}", split)
-    except ParameterError as error:
-        return {}, f"The champion, version {version.version}, cannot score these rows: {error.problem}"
-    return metrics, f"The champion is version {version.version}."
+    from helpers.registration.validation import ValidationCheck
 
 
 def register(run: Run, model_uri: str, model_name: str, tags: dict[str, str]) -> tuple[ModelVersion, bool]:
-    """Register the model of a run: a new name makes version 1, the same name the next version.
+    """Register the model of a run. The first one under a name is version 1, the next one version 2, and so on.
 
-    A run is registered once: called again, this returns its version, with the tags renewed.
+    A run is registered only once. A second call updates the tags of its version and returns that version.
 
     Parameters
     ----------
     run : mlflow.entities.Run
         The run that logged the model.
     model_uri : str
-        Its model.
+        The model.
     model_name : str
     tags : dict of str to str
         Version tags, from `version_tags`.
 
     Returns
     -------
-    tuple of (mlflow.entities.model_registry.ModelVersion, bool)
-        The version, and whether it is new.
+    version : mlflow.entities.model_registry.ModelVersion
+    is_new : bool
+        Whether this call created the version.
     """
     version = tracking.version_of_run(model_name, run)
     if version is None:
@@ -186,9 +47,17 @@ def register(run: Run, model_uri: str, model_name: str, tags: dict[str, str]) ->
     return version, False
 
 
-def version_tags(split: Split, metrics: dict[str, float], checks: Sequence[Check]) -> dict[str, str]:
-    """Return what a version's tags say of its data, its metrics and the outcome of each check."""
-    # Unity Catalog takes no dots in a tag's name: https://learn.microsoft.com/azure/databricks/database-objects/tags#constraints
+def version_tags(split: Split, metrics: dict[str, float], checks: Sequence[ValidationCheck]) -> dict[str, str]:
+    """Return the tags of a version: its data, its metrics and the outcome of each check.
+
+    Parameters
+    ----------
+    split : helpers.data.split.Split
+        The rows on which the model was evaluated.
+    metrics : dict of str to float
+    checks : sequence of helpers.registration.validation.ValidationCheck
+    """
+    # Unity Catalog does not accept dots in the name of a tag: https://learn.microsoft.com/azure/databricks/database-objects/tags#constraints
     return (
         {"training_table": split.table, "held_out_rows": str(split.held_out.count())}
         | {f"metric_{name}": f"{value:.6g}" for name, value in metrics.items()}

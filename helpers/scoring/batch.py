@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from helpers import runtime
-from helpers.data import tables
+from helpers.data import checks, names, tables
 from helpers.ownership import MARK
 from helpers.parameters import ParameterError
 from helpers.scoring import predictor as prediction
@@ -66,7 +66,7 @@ def default_prediction_table(model_name: str) -> str:
 
 def quarantine_table(prediction_table: str) -> str:
     """Return the qualified name of the table of rows that cannot be scored, beside that of the predictions."""
-    return tables.qualified_name(prediction_table.replace("`", "") + "_quarantine", "", "")
+    return names.qualified_name(prediction_table.replace("`", "") + "_quarantine", "", "")
 
 
 def rows_to_score(spark: SparkSession, scoring_table: str, scoring_filter: str, id_column: str) -> DataFrame:
@@ -88,7 +88,7 @@ def rows_to_score(spark: SparkSession, scoring_table: str, scoring_filter: str, 
         picked, or the ids are not unique.
     """
     rows = _picked(tables.read_table(spark, scoring_table, "scoring_table"), scoring_table, scoring_filter)
-    if not tables.check_id(rows, id_column):
+    if not checks.check_id(rows, id_column):
         if scoring_filter:
             raise ParameterError("scoring_filter", scoring_filter, f"no row of {scoring_table} fulfils it")
         raise ParameterError("scoring_table", scoring_table, "has no rows to score")
@@ -101,7 +101,7 @@ def new_rows(spark: SparkSession, scoring_table: str, scoring_filter: str, id_co
     Parameters and errors are those of `rows_to_score`, but that it cannot be seen whether ids are unique, and that
     there need not be a row.
     """
-    tables.require_column(tables.read_table(spark, scoring_table, "scoring_table"), id_column, "id_column")
+    checks.require_column(tables.read_table(spark, scoring_table, "scoring_table"), id_column, "id_column")
     return _picked(spark.readStream.table(scoring_table), scoring_table, scoring_filter)
 
 
@@ -235,9 +235,9 @@ class Scorer:
     def _refused(self, rows: DataFrame, engine: prediction.Engine) -> DataFrame:
         from pyspark.sql import functions as F
 
-        whole = F.to_json(F.struct(*(F.col(tables.quoted(name)) for name in rows.columns)))
+        whole = F.to_json(F.struct(*(F.col(names.quoted(name)) for name in rows.columns)))
         refused = self.predictor.refused(rows.withColumn(_ROW, whole), [self.id_column, _ROW], engine)
-        return refused.select(tables.quoted(self.id_column), "problem", F.col(_ROW).alias("row"))
+        return refused.select(names.quoted(self.id_column), "problem", F.col(_ROW).alias("row"))
 
     def _described(self, rows: DataFrame) -> DataFrame:
         from pyspark.sql import functions as F

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers import tracking
-from helpers.data.tables import cast_or_null, quoted
+from helpers.data.columns import cast_or_null
+from helpers.data.names import quoted
 from helpers.parameters import ParameterError
 from helpers.scoring.engines import sql as sql_engine
 from helpers.scoring.engines.python import PythonEngine

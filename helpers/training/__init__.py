@@ -1,4 +1,4 @@
-"""Train a model in the active MLflow run and look at it."""
+"""Train a model in the active MLflow run, measure it, and draw how good it is."""
 
 from helpers.training.fit import TrainedModel, fit
 

@@ -1,8 +1,7 @@
-"""Train a model in the active MLflow run and look at it."""
+"""Train a model of any flavor in the active MLflow run, measure it, and draw how good it is."""
 
 from __future__ import annotations
 
-import importlib
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from helpers import runtime
 from helpers.data.metrics import classification_metrics
 from helpers.training import plots
+from helpers.training.flavors import load_flavor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,28 +18,30 @@ if TYPE_CHECKING:
 
     from helpers.data.split import Split
 
+# Training rows from which the signature is inferred.
 SAMPLE_ROWS = 1_000
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A fitted model and how it does.
+    """A trained model, with what is needed to log it and to show how good it is.
 
     Attributes
     ----------
-    model : sklearn.pipeline.Pipeline or pyspark.ml.PipelineModel
+    model : object
+        What MLflow logs: a `sklearn.pipeline.Pipeline` or a `pyspark.ml.PipelineModel`, for instance.
     flavor : str
-        ``sklearn`` or ``spark``.
+        Module of MLflow that logs it: ``sklearn`` or ``spark``, for instance.
     classes : list
         In the order of the probabilities.
     signature : mlflow.models.ModelSignature
-        The features by name, and ``prediction``.
+        The features by name as inputs, and ``prediction`` as output.
     input_example : pandas.DataFrame
         A few rows of features.
     metrics : dict of str to float
-        On the held-out rows: ``val_<metric>``.
+        Metrics of the held-out rows: ``val_<metric>``.
     figures : dict of str to matplotlib.figure.Figure
-        Pictures by name.
+        Figures by name.
     """
 
     model: Any
@@ -52,29 +54,35 @@ class TrainedModel:
 
 
 def fit(split: Split, *, model_flavor: str, epochs: int, learning_rate: float, seed: int) -> TrainedModel:
-    """Train a model; each epoch's metrics go to the active MLflow run, with the epoch as step.
+    """Train a model, and log the metrics of each epoch to the active MLflow run, with the epoch as step.
 
     Parameters
     ----------
     split : helpers.data.split.Split
-        What to learn from, and what to measure on.
-    model_flavor : {"sklearn", "spark"}
+        The training rows, and the held-out rows on which the model is measured.
+    model_flavor : str
+        One of `helpers.training.flavors.FLAVORS`.
     epochs : int
         Passes over the training rows.
     learning_rate : float
-        Step size (``sklearn``).
+        Step size. Flavors that choose their own ignore it.
     seed : int
 
     Returns
     -------
     TrainedModel
+
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        If there is no such flavor.
     """
     import mlflow
     import pandas as pd
     from mlflow.models import infer_signature
     from tqdm import tqdm
 
-    flavor = importlib.import_module(f"helpers.training.{model_flavor}")
+    flavor = load_flavor(model_flavor)
     history: dict[int, dict[str, float]] = {}
     with tqdm(total=epochs, desc="epochs", file=sys.stdout) as progress:
 
@@ -87,24 +95,23 @@ def fit(split: Split, *, model_flavor: str, epochs: int, learning_rate: float, s
         model = flavor.fit(split, epochs=epochs, learning_rate=learning_rate, seed=seed, on_epoch=on_epoch)
 
     labels, predictions, probabilities = flavor.predict(model, split)
-    metrics = {
-        f"val_{name}": value
-        for name, value in classification_metrics(labels, predictions, probabilities, split.classes).items()
-    }
+    validation = classification_metrics(labels, predictions, probabilities, split.classes)
+    metrics = {f"val_{name}": value for name, value in validation.items()}
     if not metrics.keys() <= history[max(history)].keys():
         mlflow.log_metrics(metrics, step=max(history))
     sample = split.train.limit(SAMPLE_ROWS).toPandas()[split.features]
-    # A Series, so that the output is a column; an array would be a tensor, which Spark turns into
-    # a list for every row. MLflow warns of integers, which matter among the inputs only.
+    # The output is a Series, so that the signature names a column. An array would be a tensor, which Spark turns into a
+    # list for every row. MLflow warns about integers in the output, where they do not matter.
     with runtime.quiet():
         signature = infer_signature(sample, pd.Series(predictions, name="prediction"))
     return TrainedModel(
         model=model,
-        flavor=model_flavor,
+        flavor=flavor.mlflow_flavor,
         classes=split.classes,
         signature=signature,
         input_example=sample.head(5),
         metrics=metrics,
+        # To add a picture, write a function in plots.py and add a line here. The notebook logs all of them.
         figures={
             "loss_curve": plots.loss_curve(pd.DataFrame.from_dict(history, orient="index")),
             "roc_curve": plots.roc_curve(labels, probabilities, split.classes),

@@ -1,4 +1,8 @@
-"""Pictures of a trained model, as Matplotlib figures that belong to no global state."""
+"""Pictures of a trained model, as Matplotlib figures.
+
+To add one, write a function here and add a line to the figures in `helpers.training.fit`. The figures are not
+registered with ``matplotlib.pyplot``, so nobody has to close them.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +31,8 @@ def loss_curve(history: pd.DataFrame) -> Figure:
     Parameters
     ----------
     history : pandas.DataFrame
-        Index: the epoch. Columns: ``epoch_loss`` and, where it was measured each epoch,
-        ``val_log_loss`` (both in nats).
+        Index: the epoch. Columns: ``epoch_loss`` and, if it was measured after each epoch, ``val_log_loss`` (both in
+        nats).
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -44,7 +48,7 @@ def loss_curve(history: pd.DataFrame) -> Figure:
 
 
 def roc_curve(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[Any]) -> Figure:
-    """Draw the ROC curve: of the second of two classes, or of each class against the rest.
+    """Draw the ROC curve of the second of two classes, or of each class against the rest, for ten classes at most.
 
     Parameters
     ----------
@@ -66,7 +70,7 @@ def roc_curve(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[A
 
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[Any]) -> Figure:
-    """Draw how many rows of each class were predicted as which.
+    """Draw how many rows of each class were predicted as each class.
 
     Parameters
     ----------
@@ -91,17 +95,17 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: Seque
     return figure
 
 
-def feature_importance(importance: pd.Series, most: int = 20) -> Figure:
+def feature_importance(importance: pd.Series, max_features: int = 20) -> Figure:
     """Draw the most important features.
 
     Parameters
     ----------
     importance : pandas.Series
-        Importance by feature; its name says what was measured.
-    most : int, default 20
-        How many are drawn.
+        Importance by feature. The name of the Series says what was measured.
+    max_features : int, default 20
+        Number of features to draw.
     """
-    shown = importance.sort_values().tail(most)
+    shown = importance.sort_values().tail(max_features)
     figure, axes = _axes(7, 1.2 + 0.28 * len(shown), f"Feature importance ({len(shown)} of {len(importance)})")
     axes.barh([name if len(name) <= 40 else name[:39] + "…" for name in map(str, shown.index)], shown.to_numpy())
     axes.set(xlabel=importance.name)

@@ -1,4 +1,4 @@
-"""Which rows are held out, and which columns a model may learn from."""
+"""Which rows are held out, and which columns are features."""
 
 import pytest
 from pyspark.sql import functions as F
@@ -42,15 +42,20 @@ def test_another_seed_holds_out_other_rows(spark, table):
     assert one != other
 
 
-def test_features_are_chosen_by_type_and_what_is_left_out_is_named_with_the_reason(spark, table):
+def test_features_are_chosen_by_type_and_each_other_column_has_a_reason(spark, table):
     columns = {
         "id + 1": "whole", "id / 3": "Fraction.al", "id > 9": "flag", "'a'": "some text", "CAST(NULL AS INT)": "empty",
-        "current_date()": "day", "1": "Prediction", "CAST(id AS DECIMAL(9, 2))": "price",
+        "current_date()": "day", "1": "Prediction", "0.5": "probability", "2": "Row", "CAST(id AS DECIMAL(9, 2))": "price",
     }  # fmt: skip
     loaded = split.load_split(spark, table(*(f"{value} AS `{name}`" for value, name in columns.items())), **CHOICES)
-    assert loaded.numeric == ["whole", "Fraction.al", "flag", "price"]
+    assert loaded.numeric == ["whole", "Fraction.al", "flag", "Row", "price"]
     assert loaded.categorical == ["some text"]
-    assert loaded.left_out == {"empty": "no values", "day": "type date", "Prediction": "reserved name"}
+    assert loaded.left_out == {
+        "empty": "no values",
+        "day": "type date",
+        "Prediction": "reserved name",
+        "probability": "reserved name",
+    }
     assert {kind for name, kind in loaded.train.dtypes if name in loaded.numeric} == {"double"}
 
 
@@ -79,7 +84,7 @@ def test_a_table_without_a_feature_is_refused(spark, table):
         split.load_split(spark, table("current_date() AS day"), **CHOICES)
 
 
-def test_a_run_that_does_not_tell_how_it_split_its_table_is_refused(spark, tracking_servers):
+def test_a_run_that_did_not_log_how_it_split_its_table_is_refused(spark, tracking_servers):
     import mlflow
 
     with mlflow.start_run() as run:

@@ -1,10 +1,10 @@
-"""Loading data into the bundle's tables, and what is refused before anything is written."""
+"""Loading data into the bundle's tables, and the checks that run before anything is written."""
 
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from helpers.data import tables
+from helpers.data import checks, names, source, tables
 from helpers.parameters import ParameterError
 
 AWKWARD = pd.DataFrame(
@@ -20,12 +20,12 @@ AWKWARD = pd.DataFrame(
 
 @pytest.fixture
 def make(spark, schema):
-    """Make the two tables in an empty schema, with defaults that fit the file `AWKWARD`."""
+    """Make the two tables in an empty schema, with arguments that fit the columns of `AWKWARD`."""
 
-    def make_tables(**changed):
-        names = {"training_table": "training", "scoring_table": "scoring", "catalog": "", "schema": schema}
+    def make_tables(**changes):
+        places = {"training_table": "training", "scoring_table": "scoring", "catalog": "", "schema": schema}
         columns = {"label_column": "Cultivar Class", "id_column": "Row Id"}
-        return tables.make_tables(spark, **(names | columns | {"source_path": ""} | changed))
+        return tables.make_tables(spark, **(places | columns | {"source_path": ""} | changes))
 
     return make_tables
 
@@ -36,17 +36,17 @@ def table_names(spark, schema):
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "folder of parquet"])
 def test_a_file_or_folder_is_loaded_with_its_column_names_as_they_are(spark, schema, make, tmp_path, kind):
-    source = tmp_path / f"rows.{kind[:7]}"
+    path = tmp_path / f"rows.{kind[:7]}"
     if kind == "csv":
-        AWKWARD.to_csv(source, index=False)
+        AWKWARD.to_csv(path, index=False)
     elif kind == "parquet":
-        AWKWARD.to_parquet(source, index=False)
+        AWKWARD.to_parquet(path, index=False)
     else:
-        source.mkdir()
+        path.mkdir()
         for i in range(2):
-            AWKWARD.iloc[2 * i : 2 * i + 2].to_parquet(source / f"part-{i}.parquet", index=False)
-    made = make(source_path=str(source))
-    assert [(table["action"], table["rows"], table["columns"]) for table in made] == [
+            AWKWARD.iloc[2 * i : 2 * i + 2].to_parquet(path / f"part-{i}.parquet", index=False)
+    summaries = make(source_path=str(path))
+    assert [(table["action"], table["rows"], table["columns"]) for table in summaries] == [
         ("created", 4, 5),
         ("created", 4, 4),
     ]
@@ -66,7 +66,7 @@ def test_set_up_run_again_changes_nothing_and_other_data_replaces_its_tables(spa
     assert {row["HUE"] for row in spark.table(f"{schema}.training").collect()} == {9}
 
 
-def test_a_table_that_somebody_made_is_used_as_it_is_and_never_written_to(spark, schema, make, tmp_path):
+def test_a_table_that_set_up_did_not_make_is_used_as_it_is_and_never_written_to(spark, schema, make, tmp_path):
     spark.createDataFrame(AWKWARD).write.saveAsTable(f"{schema}.training")
     AWKWARD.to_csv(tmp_path / "rows.csv", index=False)
     with pytest.raises(ParameterError, match="training_table=.*exists and was not made by set-up"):
@@ -79,19 +79,20 @@ def test_a_table_that_somebody_made_is_used_as_it_is_and_never_written_to(spark,
 
 
 def test_the_sample_has_an_id_thirty_features_and_a_label_in_words(spark):
-    sample = tables.sample_rows(spark)
+    sample = source.sample_rows(spark)
     assert (sample.count(), len(sample.columns)) == (569, 32)
-    assert tables.check_label(sample, "diagnosis", "id") == {"benign": 357, "malignant": 212}
-    assert tables.check_id(sample, "id") == 569
+    assert checks.check_label(sample, "diagnosis", "id") == {"benign": 357, "malignant": 212}
+    assert checks.check_id(sample, "id") == 569
 
 
 @pytest.mark.parametrize("step", [1, 3, 10**6], ids=["dense", "with gaps", "sparse"])
-def test_ids_on_both_sides_of_zero_are_told_from_duplicates_wherever_they_are(spark, step):
+def test_duplicate_ids_are_found_among_positive_and_negative_ones_at_any_spacing(spark, step):
     ids = spark.range(-40_000, 40_000).selectExpr(f"id * {step} AS id")
-    assert tables.check_id(ids, "id") == 80_000
-    for twice in (-1, 32_768):
-        with pytest.raises(ParameterError, match=f"80000 values for 80001 rows, e.g. {twice * step};"):
-            tables.check_id(ids.unionAll(spark.range(twice, twice + 1).selectExpr(f"id * {step} AS id")), "id")
+    assert checks.check_id(ids, "id") == 80_000
+    for duplicate in (-1, 32_768):
+        once_more = spark.range(duplicate, duplicate + 1).selectExpr(f"id * {step} AS id")
+        with pytest.raises(ParameterError, match=f"80000 values for 80001 rows, e.g. {duplicate * step};"):
+            checks.check_id(ids.unionAll(once_more), "id")
 
 
 @pytest.mark.parametrize(
@@ -102,19 +103,19 @@ def test_ids_on_both_sides_of_zero_are_told_from_duplicates_wherever_they_are(sp
             {"label_column": "cultivar class"},
             "label_column='cultivar class': no such column; did you mean 'Cultivar Class'",
         ),
-        ({}, {"label_column": "Row Id"}, "label_column='Row Id': is the id_column too"),
+        ({}, {"label_column": "Row Id"}, "label_column='Row Id': is also the id_column"),
         ({"Cultivar Class": None}, {}, "label_column='Cultivar Class': is null in every row"),
-        ({"Cultivar Class": "a"}, {}, "label_column='Cultivar Class': has one class only, 'a'"),
+        ({"Cultivar Class": "a"}, {}, "label_column='Cultivar Class': has only one class, 'a'"),
         ({}, {"id_column": "Id"}, "id_column='Id': no such column"),
         ({"Row Id": [1, 2, 2, 3]}, {}, "id_column='Row Id': has duplicates: 3 values for 4 rows, e.g. 2"),
         ({"Row Id": [1, None, 2, 3]}, {}, "id_column='Row Id': has 1 nulls among 4 rows"),
-        ({"Probability": [1, 2, 3, 4]}, {"id_column": "Probability"}, "id_column='Probability': the predictions have"),
         (
-            {"prediction": [1, 2, 1, 2]},
-            {"label_column": "prediction"},
-            "label_column='prediction': the predictions have",
+            {"Probability": [1, 2, 3, 4]},
+            {"id_column": "Probability"},
+            "id_column='Probability': scoring writes a column",
         ),
-        ({}, {"catalog": "nowhere"}, "catalog='nowhere': no such catalog; there are: spark_catalog"),
+        ({}, {"catalog": "nowhere"}, "catalog='nowhere': no such catalog; the catalogs are: spark_catalog"),
+        ({}, {"schema": "global_temp"}, "schema='global_temp': cannot be created"),
     ],
 )
 def test_data_that_cannot_be_used_is_refused_before_anything_is_written(
@@ -127,15 +128,43 @@ def test_data_that_cannot_be_used_is_refused_before_anything_is_written(
     assert table_names(spark, schema) == set()
 
 
-def test_a_label_with_a_value_of_its_own_in_each_row_is_no_class(spark):
+@pytest.mark.parametrize("name", names.RESERVED_COLUMNS)
+def test_neither_the_id_nor_the_label_can_have_the_name_of_a_column_that_scoring_writes(spark, name):
+    rows = spark.range(4).selectExpr(f"id AS `{name.title()}`", "id % 2 AS other")
+    message = f"scoring writes a column of this name; rename yours. Reserved names: .*{name}"
+    with pytest.raises(ParameterError, match=f"id_column='{name.title()}': {message}"):
+        checks.check_table(rows, "other", name.title())
+    with pytest.raises(ParameterError, match=f"label_column='{name.title()}': {message}"):
+        checks.check_table(rows, name.title(), "other")
+
+
+def test_a_check_that_is_added_to_the_table_runs_before_anything_is_written(spark, schema, make, tmp_path, monkeypatch):
+    def check_size(rows, label_column, id_column):
+        if rows.count() < 10:
+            raise ParameterError("source_path", str(tmp_path), "fewer than 10 rows")
+
+    monkeypatch.setattr(checks, "TABLE_CHECKS", [*checks.TABLE_CHECKS, check_size])
+    AWKWARD.to_csv(tmp_path / "rows.csv", index=False)
+    with pytest.raises(ParameterError, match="fewer than 10 rows"):
+        make(source_path=str(tmp_path / "rows.csv"))
+    assert table_names(spark, schema) == set()
+
+
+def test_a_label_of_a_complex_type_is_refused(spark):
+    rows = spark.range(4).selectExpr("id", "array(id) AS label")
+    with pytest.raises(ParameterError, match="label_column='label': has type array<bigint>; it must have numbers"):
+        checks.check_label(rows, "label", "id")
+
+
+def test_a_label_with_more_than_a_hundred_values_is_refused(spark):
     rows = spark.range(101).selectExpr("id", "id + 0.5 AS amount")
     with pytest.raises(ParameterError, match="amount.*more than 100 different values"):
-        tables.check_label(rows, "amount", "id")
+        checks.check_label(rows, "amount", "id")
 
 
-def test_a_number_that_is_not_one_counts_as_a_missing_label(spark):
+def test_nan_counts_as_a_missing_label(spark):
     rows = spark.sql("SELECT * FROM VALUES (1, 0D), (2, 1D), (3, double('NaN')), (4, NULL) AS rows (id, label)")
-    assert tables.check_label(rows, "label", "id") == {0.0: 1, 1.0: 1}
+    assert checks.check_label(rows, "label", "id") == {0.0: 1, 1.0: 1}
 
 
 @pytest.mark.parametrize(
@@ -143,18 +172,18 @@ def test_a_number_that_is_not_one_counts_as_a_missing_label(spark):
     [
         ({}, "cannot be read"),
         ({"rows.csv": "a,b\n", "more.csv": "a,b\n"}, "has no rows"),
-        ({"rows.json": "{}"}, "found no .csv or .parquet file"),
-        ({"rows.csv": "a,b\n1,2\n", "rows.parquet": ""}, "found csv and parquet"),
+        ({"rows.json": "{}"}, "it has no .csv or .parquet file"),
+        ({"rows.csv": "a,b\n1,2\n", "rows.parquet": ""}, "it has csv and parquet"),
     ],
 )
 def test_a_source_that_cannot_be_read_says_why(spark, tmp_path, files, message):
-    source = tmp_path / "source"
+    folder = tmp_path / "source"
     for name, content in files.items():
-        source.mkdir(exist_ok=True)
-        (source / name).write_text(content)
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text(content)
     with pytest.raises(ParameterError, match=message) as caught:
-        tables.read_source(spark, str(source))
-    assert str(caught.value).startswith(f"source_path='{source}': ") and "\n" not in str(caught.value)
+        source.read_source(spark, str(folder))
+    assert str(caught.value).startswith(f"source_path='{folder}': ") and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -168,10 +197,10 @@ def test_a_source_that_cannot_be_read_says_why(spark, tmp_path, files, message):
     ],
 )
 def test_a_table_name_is_completed_and_quoted(table, catalog, expected):
-    assert tables.qualified_name(table, catalog, "s") == expected
+    assert names.qualified_name(table, catalog, "s") == expected
 
 
-def test_a_table_that_is_missing_names_its_parameter(spark):
-    for name in ("nowhere.t", "nowhere.at.t"):
-        with pytest.raises(ParameterError, match=f"scoring_table='{name}': no such table. Run 01_setup first"):
-            tables.read_table(spark, name, "scoring_table")
+@pytest.mark.parametrize("name", ["nowhere.t", "nowhere.at.t"])
+def test_the_error_for_a_missing_table_names_its_parameter(spark, name):
+    with pytest.raises(ParameterError, match=f"scoring_table='{name}': no such table. Run 01_setup first"):
+        tables.read_table(spark, name, "scoring_table")

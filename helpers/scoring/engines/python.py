@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers import runtime
-from helpers.data.tables import quoted
+from helpers.data.names import quoted
 from helpers.scoring import worker as worker_predictions
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from helpers.data.tables import cast_or_null, quoted
+from helpers.data.columns import cast_or_null
+from helpers.data.names import quoted
 
 if TYPE_CHECKING:
     import pandas as pd

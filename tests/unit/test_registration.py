@@ -1,24 +1,23 @@
-"""The gate, versions and the champion, on a registry of our own."""
+"""Validation, registered versions and the champion, in a registry on this machine."""
 
 import mlflow
 import pytest
 from sklearn.dummy import DummyClassifier
 
 from helpers import registration, tracking, training
-from helpers.data import split, tables
+from helpers.data import source, split
 from helpers.parameters import ParameterError
-
-THRESHOLD = {"metric": "accuracy_score", "threshold": 0.9}
+from helpers.registration import validation
 
 
 @pytest.fixture(scope="module")
 def data(spark):
-    spark.sql("CREATE SCHEMA IF NOT EXISTS registry_tests")
-    tables.sample_rows(spark).select("id", "worst_area", "mean_texture", "diagnosis").write.mode(
-        "overwrite"
-    ).saveAsTable("registry_tests.t")
+    spark.sql("CREATE SCHEMA IF NOT EXISTS registration_tests")
+    # Scoring writes columns called `problem` and `row`. Features may have these names, too.
+    rows = source.sample_rows(spark).selectExpr("id", "worst_area AS problem", "mean_texture AS row", "diagnosis")
+    rows.write.mode("overwrite").saveAsTable("registration_tests.t")
     return split.load_split(
-        spark, "registry_tests.t", label_column="diagnosis", id_column="id", test_fraction=0.3, seed=1
+        spark, "registration_tests.t", label_column="diagnosis", id_column="id", test_fraction=0.3, seed=1
     )
 
 
@@ -26,10 +25,10 @@ def data(spark):
 def train(data, tracking_servers, model_name):
     """Log a run with a model, as 02_train does, and return it."""
 
-    def train_one(flavor="sklearn", **changed):
-        choices = {"epochs": 3, "learning_rate": 0.01, "seed": 1} | changed
+    def train_one(flavor="sklearn", **changes):
+        settings = {"epochs": 3, "learning_rate": 0.01, "seed": 1} | changes
         with mlflow.start_run(tags={tracking.MODEL_NAME_TAG: model_name}) as run:
-            trained = training.fit(data, model_flavor=flavor, **choices)
+            trained = training.fit(data, model_flavor=flavor, **settings)
             tracking.log_model(trained)
         return mlflow.get_run(run.info.run_id), trained
 
@@ -44,15 +43,15 @@ def test_a_loaded_model_scores_the_held_out_rows_as_the_trained_one_did(data, tr
 
 
 def test_a_new_name_makes_version_1_and_the_same_name_the_next_but_a_run_is_registered_once(train, model_name):
-    made = []
+    registered = []
     runs = [train()[0], train()[0]]
     for run in (*runs, runs[0]):
         version, is_new = registration.register(
             run, tracking.logged_model_uri(run), model_name, {"outcome": f"of {run.info.run_id}"}
         )
-        made.append((str(version.version), version.run_id, is_new))
+        registered.append((str(version.version), version.run_id, is_new))
     first, second = (run.info.run_id for run in runs)
-    assert made == [("1", first, True), ("2", second, True), ("1", first, False)]
+    assert registered == [("1", first, True), ("2", second, True), ("1", first, False)]
     tags = mlflow.MlflowClient().get_model_version(model_name, "1").tags
     assert tags == {
         "outcome": f"of {first}", "run_id": first, "tracking_server": mlflow.get_tracking_uri(), "azureml_mlflow": model_name
@@ -88,7 +87,7 @@ def test_the_champion_is_what_scoring_gets_until_another_one_is_promoted(train, 
         ("log_loss", 0.2, 0.1, {"threshold": (True, "≤"), "champion": (False, "0.2000 > 0.1000 (fails by 0.1)")}),
     ],
 )
-def test_each_check_of_the_gate_says_by_how_much(metric, value, champion, outcomes):
+def test_each_check_says_by_how_much_the_model_passes_or_fails(metric, value, champion, outcomes):
     champion_metrics = None if champion is None else {metric: champion}
     checks = registration.validate({metric: value}, champion_metrics, metric=metric, threshold=0.9)
     assert [(check.name, check.passed) for check in checks] == [
@@ -96,6 +95,24 @@ def test_each_check_of_the_gate_says_by_how_much(metric, value, champion, outcom
     ]
     for check in checks:
         assert outcomes[check.name][1] in check.detail
+
+
+def test_a_check_added_to_the_table_decides_and_becomes_a_tag_of_the_version(data, train, model_name, monkeypatch):
+    def check_recall(evaluation):
+        recall = evaluation.metrics["recall_score"]
+        return registration.ValidationCheck("recall", recall >= 2, f"recall_score {recall:.1f}, 2 required")
+
+    monkeypatch.setattr(validation, "CHECKS", [*validation.CHECKS, check_recall])
+    metrics = {"accuracy_score": 0.95, "recall_score": 0.9}
+    checks = registration.validate(metrics, None, metric="accuracy_score", threshold=0.9)
+    assert [(check.name, check.passed) for check in checks] == [("threshold", True), ("recall", False)]
+    run, _ = train(epochs=1)
+    tags = registration.version_tags(data, metrics, checks)
+    registration.register(run, tracking.logged_model_uri(run), model_name, tags)
+    registered = mlflow.MlflowClient().get_model_version(model_name, "1").tags
+    assert registered["check_threshold"] == "passed: accuracy_score 0.9500 ≥ 0.9000 (passes by 0.05)"
+    assert registered["check_recall"] == "failed: recall_score 0.9, 2 required"
+    assert (registered["training_table"], registered["metric_recall_score"]) == (data.table, "0.9")
 
 
 def test_a_metric_that_could_not_be_computed_fails_the_check_by_name():
@@ -106,14 +123,27 @@ def test_a_metric_that_could_not_be_computed_fails_the_check_by_name():
     ]
 
 
-def test_a_champion_that_cannot_score_these_rows_is_named_and_fails_the_check(data, model_name, register_estimator):
+@pytest.fixture
+def misfit(register_estimator):
+    """Version 1 of a model whose signature has a column that the rows lack."""
     signature = mlflow.models.ModelSignature.from_dict(
         {"inputs": '[{"name": "gone", "type": "double"}]', "outputs": '[{"name": "prediction", "type": "string"}]'}
     )
-    register_estimator(DummyClassifier().fit([[0.0], [1.0]], ["a", "b"]), signature)
+    return register_estimator(DummyClassifier().fit([[0.0], [1.0]], ["a", "b"]), signature)
+
+
+def test_a_champion_that_cannot_score_these_rows_is_named_with_the_reason(data, model_name, misfit):
+    assert registration.evaluate_champion(model_name, data) == (None, "There is no champion yet.")
     tracking.promote(model_name, "1")
     metrics, note = registration.evaluate_champion(model_name, data)
     assert metrics == {} and "version 1, cannot score these rows" in note and "'gone' is missing" in note
+
+
+def test_a_model_that_does_not_fit_the_held_out_rows_is_refused(data, misfit):
+    with pytest.raises(
+        ParameterError, match=r"training_table='registration_tests.t': does not fit .* 'gone' is missing"
+    ):
+        registration.evaluate(f"models:/{misfit.name}/{misfit.version}", data)
 
 
 def test_the_newest_finished_run_of_a_model_is_found_and_a_missing_one_is_named(train, model_name, tracking_servers):
@@ -122,9 +152,9 @@ def test_the_newest_finished_run_of_a_model_is_found_and_a_missing_one_is_named(
     newest = [train(epochs=1)[0] for _ in range(2)][1]
     with mlflow.start_run(tags={tracking.MODEL_NAME_TAG: "another"}) as other:
         pass
-    found = tracking.find_run(tracking_servers, "", model_name)
-    assert found.info.run_id == newest.info.run_id
-    assert tracking.logged_model_uri(found) == tracking.logged_model_uri(newest)
+    run = tracking.find_run(tracking_servers, "", model_name)
+    assert run.info.run_id == newest.info.run_id
+    assert tracking.logged_model_uri(run) == tracking.logged_model_uri(newest)
     assert tracking.find_run(tracking_servers, other.info.run_id, model_name).info.run_id == other.info.run_id
     with pytest.raises(ParameterError, match="run_id='0123': no such run"):
         tracking.find_run(tracking_servers, "0123", model_name)

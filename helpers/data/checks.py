@@ -1,0 +1,174 @@
+"""The checks of a labelled table.
+
+To add one, write a function that takes the rows, the label column and the id column and raises `ParameterError`, and
+add a line to `TABLE_CHECKS`. Set-up and training run all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from helpers.data.columns import has_label
+from helpers.data.names import RESERVED_COLUMNS, quoted
+from helpers.parameters import ParameterError
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+    from pyspark.sql.types import DataType
+
+MAX_CLASSES = 100
+_MAX_NAMES_IN_MESSAGE = 40
+# Bitmaps of the ids have one bit for each number between the lowest and the highest. Up to this many bits per row they
+# are used, which is one byte per row.
+_MAX_BITS_PER_ROW = 8
+
+
+def require_column(rows: DataFrame, column: str, parameter: str) -> DataType:
+    """Return the type of the label or the id column.
+
+    Parameters
+    ----------
+    rows : pyspark.sql.DataFrame
+    column : str
+    parameter : str
+        The parameter that named the column, for the error.
+
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        If there is no such column, or if its name is one of `helpers.data.names.RESERVED_COLUMNS`.
+    """
+    if column not in rows.columns:
+        similar = [name for name in rows.columns if name.strip().lower() == column.strip().lower()]
+        hint = f"did you mean {similar[0]!r}? " if similar else ""
+        raise ParameterError(parameter, column, f"no such column; {hint}the columns are: {_listed(rows.columns)}")
+    if column.lower() in RESERVED_COLUMNS:
+        raise ParameterError(
+            parameter,
+            column,
+            f"scoring writes a column of this name; rename yours. Reserved names: {', '.join(RESERVED_COLUMNS)}",
+        )
+    return rows.schema[column].dataType
+
+
+def check_id(rows: DataFrame, id_column: str) -> int:
+    """Check that a column identifies each row, and return the number of rows.
+
+    Parameters
+    ----------
+    rows : pyspark.sql.DataFrame
+    id_column : str
+
+    Returns
+    -------
+    int
+        Number of rows.
+
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        If the column is missing, or has nulls or duplicates.
+    """
+    from pyspark.sql import functions as F
+
+    kind = require_column(rows, id_column, "id_column")
+    ids = F.col(quoted(id_column))
+    is_integer = kind.typeName() in ("byte", "short", "integer", "long")
+    aggregates = [F.min(ids), F.max(ids)] if is_integer else [F.count_distinct(ids)]
+    row_count, id_count, *aggregated = rows.select(F.count(F.lit(1)), F.count(ids), *aggregates).collect()[0]
+    if id_count < row_count:
+        raise ParameterError(
+            "id_column", id_column, f"has {row_count - id_count} nulls among {row_count} rows; it must have none"
+        )
+    distinct_count = _distinct_integers(rows, ids, row_count, *aggregated) if is_integer else aggregated[0]
+    if distinct_count < row_count:
+        example = rows.groupBy(ids).count().where("`count` > 1").head(1)[0][0]
+        raise ParameterError(
+            "id_column",
+            id_column,
+            f"has duplicates: {distinct_count} values for {row_count} rows, e.g. {example!r}; each row needs its own id",
+        )
+    return row_count
+
+
+def _distinct_integers(rows: DataFrame, ids: Column, row_count: int, lowest: int | None, highest: int | None) -> int:
+    """Count the distinct integers; `lowest` and `highest` are None if there are no rows."""
+    from pyspark.sql import functions as F
+
+    if lowest is None or highest is None or highest - lowest > _MAX_BITS_PER_ROW * row_count:
+        return rows.select(F.count_distinct(ids)).collect()[0][0]
+    # One bit for each number between the lowest and the highest: several times faster than a shuffle of all numbers.
+    bits = F.bitmap_count(F.bitmap_construct_agg(F.bitmap_bit_position(ids)))
+    buckets = rows.groupBy(F.bitmap_bucket_number(ids)).agg(bits.alias("distinct"))
+    return buckets.agg(F.sum("distinct")).collect()[0][0]
+
+
+def check_label(rows: DataFrame, label_column: str, id_column: str) -> dict:
+    """Check that a column can be the label of a classification, and count its classes.
+
+    Parameters
+    ----------
+    rows : pyspark.sql.DataFrame
+    label_column, id_column : str
+
+    Returns
+    -------
+    dict
+        Number of rows by class, sorted by class. Rows without a label are not counted.
+
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        If the column is missing, is the id, is empty, or has only one value or too many to be classes.
+    """
+    from pyspark.sql import functions as F
+    from pyspark.sql.types import AtomicType
+
+    def unusable(problem: str) -> ParameterError:
+        return ParameterError("label_column", label_column, problem)
+
+    kind = require_column(rows, label_column, "label_column")
+    if label_column == id_column:
+        raise unusable("is also the id_column; the label must be another column")
+    if not isinstance(kind, AtomicType):
+        raise unusable(f"has type {kind.simpleString()}; it must have numbers, booleans or text")
+    labels = rows.where(has_label(rows, label_column)).groupBy(F.col(quoted(label_column)))
+    counts: dict[Any, int] = dict(labels.count().limit(MAX_CLASSES + 1).collect())
+    if not counts:
+        raise unusable("is null in every row")
+    if len(counts) == 1:
+        raise unusable(f"has only one class, {next(iter(counts))!r}; at least two are needed")
+    if len(counts) > MAX_CLASSES:
+        raise unusable(f"has more than {MAX_CLASSES} different values, which are too many to be classes")
+    return dict(sorted(counts.items()))
+
+
+# Each takes the rows, the label column and the id column, and raises ParameterError if the table cannot be used.
+TABLE_CHECKS: list[Callable[[DataFrame, str, str], object]] = [
+    check_label,
+    lambda rows, _label_column, id_column: check_id(rows, id_column),
+]
+
+
+def check_table(rows: DataFrame, label_column: str, id_column: str) -> None:
+    """Run the checks of `TABLE_CHECKS` on a labelled table.
+
+    Parameters
+    ----------
+    rows : pyspark.sql.DataFrame
+    label_column, id_column : str
+
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        From the first check that fails.
+    """
+    for check in TABLE_CHECKS:
+        check(rows, label_column, id_column)
+
+
+def _listed(names: list[str]) -> str:
+    omitted = len(names) - _MAX_NAMES_IN_MESSAGE
+    more = f" and {omitted} more" if omitted > 0 else ""
+    return ", ".join(map(repr, names[:_MAX_NAMES_IN_MESSAGE])) + more

@@ -1,0 +1,47 @@
+"""Names in SQL: how identifiers are quoted, how table names are completed, and which column names are reserved."""
+
+from __future__ import annotations
+
+import re
+
+# The columns that a model adds to the rows it scores. A Spark ML pipeline writes them beside the features, so a feature
+# of such a name would be overwritten or ambiguous.
+MODEL_OUTPUT_COLUMNS = ("prediction", "probability")
+# The columns that scoring adds to the id, in the tables of predictions and of quarantined rows and while a model is
+# evaluated. The id, or a label that is compared with the predictions, cannot have such a name.
+RESERVED_COLUMNS = (
+    *MODEL_OUTPUT_COLUMNS, "probabilities", "problem", "row", "model_name", "model_version", "scored_at", "batch_id",
+)  # fmt: skip
+
+
+def quoted(name: str) -> str:
+    """Return a column or a part of a table name as a SQL identifier, whatever characters it has."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def qualified_name(table: str, catalog: str, schema: str) -> str:
+    """Complete a table name with the schema and the catalog that it lacks.
+
+    Parameters
+    ----------
+    table : str
+        ``table``, ``schema.table`` or ``catalog.schema.table``.
+    catalog, schema : str
+        Added if `table` does not name them. An empty catalog is left out.
+
+    Returns
+    -------
+    str
+        The name, quoted where SQL requires it.
+    """
+    parts = table.split(".")
+    if len(parts) == 1:
+        parts = [schema, *parts]
+    if len(parts) == 2 and catalog:
+        parts = [catalog, *parts]
+    return ".".join(part if re.fullmatch(r"[A-Za-z_]\w*", part) else quoted(part) for part in parts)
+
+
+def qualified_schema(catalog: str, schema: str) -> str:
+    """Return the quoted name of a schema, without the catalog if that is empty."""
+    return f"{quoted(catalog)}.{quoted(schema)}" if catalog else quoted(schema)
