@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _PASSED_AS_ARROW = ("boolean", "integer", "long", "float", "double", "string", "binary")
 _MODEL, _CODE = "model", "code"
+# The module's name on the workers: `worker` alone could be somebody else's.
+_WORKER_MODULE = "worker_predictions"
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class PythonEngine:
             files = self.folder.parent / name
             shutil.copytree(self.folder, files / _MODEL)
             (files / _CODE).mkdir()
-            shutil.copy(worker_predictions.__file__, files / _CODE)
+            shutil.copy(worker_predictions.__file__, files / _CODE / f"{_WORKER_MODULE}.py")
             archive = shutil.make_archive(str(files), "zip", files)
             shutil.rmtree(files)
             rows.sparkSession.sparkContext.addArchive(f"{archive}#{name}")
@@ -137,13 +139,14 @@ class PythonEngine:
         from pyspark.sql import functions as F
 
         folder = self.folder.parent / f"model_{uuid.uuid4().hex}"
+        module = shutil.copy(worker_predictions.__file__, folder.parent / f"{_WORKER_MODULE}.py")
         # It advises against the local environment, which is the one that the job has pinned.
         with runtime.quiet("mlflow.pyfunc", "mlflow.models.flavor_backend_registry"):
             mlflow.pyfunc.save_model(
                 path=folder,
-                loader_module=worker_predictions.__name__.rpartition(".")[2],
+                loader_module=_WORKER_MODULE,
                 data_path=self.folder,
-                code_paths=[worker_predictions.__file__],
+                code_paths=[module],
                 signature=ModelSignature(inputs=Model.load(self.folder).signature.inputs),
                 pip_requirements=str(self.folder / "requirements.txt"),
                 model_config=config,
