@@ -1,4 +1,4 @@
-"""Delete what this bundle made: listed first, in a safe order, and nothing that somebody else made."""
+"""Delete what this bundle made, and nothing else: list it first, then delete it in a safe order."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers import runtime
+from helpers import kinds, parameters, storage
 from helpers.azureml.rest import first_line
 from helpers.data import names, tables
 from helpers.ownership import NOT_OURS, Item, is_marked
-from helpers.parameters import CLEAN_UP_KINDS
-from helpers.tracking import Tracking
-from helpers.tracking import inventory as made
 
 if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import SparkSession
+
+    from helpers.tracking import Session
 
 # Clients try again for half a minute before they give up on a server. After that nothing else of the kind is tried
 # there, since an experiment may have hundreds of runs.
@@ -27,12 +26,12 @@ PATIENCE = 20
 
 
 class CleanUpError(RuntimeError):
-    """Something that was to be deleted was not."""
+    """Something that was to be deleted still exists."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of an item.
+    """What happened to an item.
 
     Attributes
     ----------
@@ -46,136 +45,131 @@ class Outcome:
 
     @property
     def failed(self) -> bool:
-        """Whether it was to be deleted, and is there still."""
+        """Whether it was to be deleted and still exists."""
         return self.result.startswith("failed")
 
 
-def find(
-    spark: SparkSession,
-    servers: Tracking,
-    *,
-    model_name: str,
-    catalog: str,
-    schema: str,
-    training_table: str,
-    scoring_table: str,
-    prediction_table: str,
-    checkpoint: str,
-    force: bool,
-) -> list[Item]:
-    """Return what is there of that which the parameters name; nothing is written.
+def find(spark: SparkSession, session: Session, p: parameters.CleanUp) -> list[Item]:
+    """Return what exists of what the parameters name; nothing is written.
+
+    Each function that `helpers.kinds.CLEAN_UP` names is asked once.
 
     Parameters
     ----------
     spark : pyspark.sql.SparkSession
-    servers : helpers.tracking.Tracking
-        Of ``tracking.configure(p, create=False)``.
-    model_name, catalog, schema, training_table, scoring_table, prediction_table, checkpoint : str
-        As the notebooks had them that made what is to be deleted.
-    force : bool
-        Whether the champion, its run and their experiment may be deleted.
+    session : helpers.tracking.Session
+        From ``tracking.configure(p, create=False)``.
+    p : helpers.parameters.CleanUp
+        Names and tables as the notebooks had them that made what is to be deleted.
 
     Returns
     -------
     list of helpers.ownership.Item
-        Model versions, runs and experiments of each server; all tables of the schema; the checkpoint. Those that
-        have to stay say why.
+        Endpoints and deployments; model versions, runs and experiments of each server; all tables of the schema; the
+        checkpoint. Items that have to stay say why.
 
     Raises
     ------
     helpers.parameters.ParameterError, helpers.azureml.rest.AzureError, mlflow.exceptions.MlflowException
         If a server cannot be asked.
     """
+    listings = dict.fromkeys(kinds.load(kinds.CLEAN_UP, kind) for kind in kinds.CLEAN_UP)
+    return [item for listing in listings for item in listing(spark, session, p)]
+
+
+def tables_of_schema(spark: SparkSession, session: Session, p: parameters.CleanUp) -> Iterator[Item]:
+    """Return the tables of the schema; only those that the bundle made and the parameters name may be deleted."""
+    del session
+    from pyspark.errors import PySparkException
+
     # It imports pandas.
     from helpers import scoring
 
-    registered_name = servers.registered_model_name(model_name, catalog, schema)
-    prediction_table = prediction_table or scoring.default_prediction_table(model_name)
-    training, to_score, predictions = (
-        names.qualified_name(table, catalog, schema) for table in (training_table, scoring_table, prediction_table)
-    )
-    named = [training, to_score, predictions, scoring.quarantine_table(predictions)]
-    return [
-        *made.items(servers, model_name, registered_name, force),
-        *_tables(spark, named, catalog, schema),
-        *_checkpoints(spark, checkpoint, predictions),
-    ]
-
-
-def _tables(spark: SparkSession, named: list[str], catalog: str, schema: str) -> Iterator[Item]:
-    from pyspark.errors import PySparkException
-
+    predictions = _prediction_table(p)
+    named = [names.qualified_name(table, p.catalog, p.schema) for table in (p.training_table, p.scoring_table)]
+    named += [predictions, scoring.quarantine_table(predictions)]
     ours = {_key(table): table for table in named if tables.exists(spark, table)}
-    others = {_key(table): table for table in tables.in_schema(spark, catalog, schema)}
+    others = {_key(table): table for table in tables.in_schema(spark, p.catalog, p.schema)}
     for key, table in (others | ours).items():
         try:
             marked = is_marked(tables.properties(spark, table))
         except PySparkException as error:
             # A view of a table that is gone, or one that somebody else may read only.
-            kept = f"its properties cannot be read: {_in_one_line(error)}"
+            reason = f"its properties cannot be read: {_in_one_line(error)}"
         else:
-            kept = "" if key in ours else "made by this bundle, and not named by these parameters"
-            kept = kept if marked else NOT_OURS
-        yield Item("tables", table, "Spark", partial(_drop, spark, table), kept)
+            reason = "" if key in ours else "made by this bundle, and not named by these parameters"
+            reason = reason if marked else NOT_OURS
+        yield Item("tables", table, "Spark", partial(_drop, spark, table), reason)
+
+
+def _prediction_table(p: parameters.CleanUp) -> str:
+    from helpers import scoring
+
+    table = p.prediction_table or scoring.default_prediction_table(p.model_name)
+    return names.qualified_name(table, p.catalog, p.schema)
 
 
 def _key(table: str) -> str:
-    """Return what is the same for two ways to write a table's name."""
+    """Return what two spellings of one table's name have in common."""
     return table.replace("`", "").lower()
 
 
 def _drop(spark: SparkSession, table: str) -> bool:
     if not tables.exists(spark, table):
         return False
-    runtime.drop_table(spark, table)
+    storage.drop_table(spark, table)
     return True
 
 
-def _checkpoints(spark: SparkSession, checkpoint: str, predictions: str) -> Iterator[Item]:
-    """Return the folder that the bundle chose; that of a user's choice has nothing to tell what else is in it."""
-    folder = runtime.checkpoint_folder(spark, predictions, create=False)
+def checkpoints(spark: SparkSession, session: Session, p: parameters.CleanUp) -> Iterator[Item]:
+    """Return the checkpoint in the folder that the bundle chose, and the one that ``checkpoint`` names.
+
+    The second stays: nothing shows what else is in a folder that the user chose.
+    """
+    del session
+    folder = storage.checkpoint_folder(spark, _prediction_table(p), create=False)
     if Path(folder).is_dir():
         yield Item("checkpoints", folder, "files", partial(_delete_folder, folder))
-    if checkpoint and checkpoint != folder:
-        kept = "named by checkpoint, hence not known to be this bundle's only; delete the folder by hand"
-        yield Item("checkpoints", checkpoint, "files", partial(_delete_folder, checkpoint), kept)
+    if p.checkpoint and p.checkpoint != folder:
+        reason = "named by checkpoint, hence not known to be this bundle's only; delete the folder by hand"
+        yield Item("checkpoints", p.checkpoint, "files", partial(_delete_folder, p.checkpoint), reason)
 
 
 def _delete_folder(folder: str) -> bool:
     if not Path(folder).is_dir():
         return False
-    runtime.delete_folder(folder)
+    storage.delete_folder(folder)
     return True
 
 
-def plan(items: Sequence[Item], kinds: str) -> list[Item]:
-    """Return the items in a safe order, each with why it is kept, if it is.
+def plan(items: Sequence[Item], requested: Sequence[str]) -> list[Item]:
+    """Return the items in a safe order, each with the reason to keep it, if there is one.
 
-    What points to something else goes before it, so that whatever is left by a job that is killed is found by the next
-    one: endpoints before the model that they serve, versions before their runs, runs before their experiment.
+    What points to something else goes before it, so that the next job finds whatever a killed job has left: endpoints
+    go before the model that they serve, versions before their runs, runs before their experiment.
 
     Parameters
     ----------
     items : sequence of helpers.ownership.Item
-        Of `find`, and of other modules. Items in another one's ``delete_first`` are among them.
-    kinds : str
-        What to delete, separated by commas; `helpers.parameters.CLEAN_UP_KINDS` are accepted.
+        From `find`. Items in another one's ``delete_first`` are among them.
+    requested : sequence of str
+        The kinds to delete, of `helpers.kinds.CLEAN_UP`.
     """
-    asked = kinds.replace(" ", "").split(",")
     decided: dict[int, Item] = {}
 
     def decide(item: Item) -> Item:
         if id(item) not in decided:
             staying = [inner for inner in map(decide, item.delete_first) if inner.keep_reason]
-            kept = item.keep_reason
-            if not kept and item.kind not in asked:
-                kept = f"clean_up does not name {item.kind}"
-            if not kept and staying:
-                kept = f"holds what is kept, {staying[0].name}" + (" and others" if len(staying) > 1 else "")
-            decided[id(item)] = replace(item, keep_reason=kept)
+            reason = item.keep_reason
+            if not reason and item.kind not in requested:
+                reason = f"clean_up does not name {item.kind}"
+            if not reason and staying:
+                reason = f"holds what is kept, {staying[0].name}" + (" and others" if len(staying) > 1 else "")
+            decided[id(item)] = replace(item, keep_reason=reason)
         return decided[id(item)]
 
-    return sorted(map(decide, items), key=lambda item: CLEAN_UP_KINDS.index(item.kind))
+    order = list(kinds.CLEAN_UP)
+    return sorted(map(decide, items), key=lambda item: order.index(item.kind))
 
 
 def delete(planned: Iterable[Item]) -> Iterator[Outcome]:
@@ -189,7 +183,7 @@ def delete(planned: Iterable[Item]) -> Iterator[Outcome]:
     Yields
     ------
     Outcome
-        One an item, those that are kept among them.
+        One per item, including those that are kept.
     """
     away: dict[tuple[str, str], str] = {}
     for item in planned:
@@ -216,7 +210,7 @@ def _in_one_line(error: Exception) -> str:
 
 
 def overview(planned: Iterable[Item]) -> pd.DataFrame:
-    """Return what is there, where, and what will happen to it."""
+    """Return what exists, where, and what will happen to it."""
     return _frame((item, f"keep: {item.keep_reason}" if item.keep_reason else "delete") for item in planned)
 
 
@@ -234,7 +228,7 @@ def _frame(lines: Iterable[tuple[Item, str]]) -> pd.DataFrame:
 
 
 def check(outcomes: Iterable[Outcome]) -> None:
-    """Check that all is gone that was to be deleted.
+    """Check that everything that was to be deleted is gone.
 
     Raises
     ------

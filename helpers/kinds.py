@@ -24,10 +24,10 @@ ENGINES = {
 """``scoring_engine``: what applies a model to rows, in the order in which ``auto`` tries them."""
 
 ENDPOINTS = {
-    "managed": "helpers.serving.managed_endpoint:ManagedKind",
-    "aci": "helpers.serving.web_service:AciKind",
-    "aks": "helpers.serving.web_service:AksKind",
-    "local": "helpers.serving.local_endpoint:LocalKind",
+    "managed": "helpers.serving.managed_endpoint:ManagedEndpoint",
+    "aci": "helpers.serving.web_service:ContainerInstanceService",
+    "aks": "helpers.serving.web_service:KubernetesService",
+    "local": "helpers.serving.local_endpoint:LocalEndpoint",
 }
 """``endpoint_target``: where a model is served."""
 

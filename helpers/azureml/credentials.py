@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from helpers import runtime
+from helpers import output, runtime
 from helpers.azureml.rest import LIMITS, AzureError, first_line, retry_policy, unreachable
 from helpers.parameters import ParameterError
 
@@ -176,7 +176,7 @@ def _who(credential: TokenCredential, scope: str) -> str:
     import jwt
 
     # It logs what each member of a chain said, a page that the error has in one line.
-    with runtime.quiet("azure.identity"):
+    with output.quiet("azure.identity"):
         token = credential.get_token(scope).token
     try:
         claims = jwt.decode(token, options={"verify_signature": False})

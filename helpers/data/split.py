@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from helpers import runtime
+from helpers import output
 from helpers.data.checks import check_table
 from helpers.data.columns import has_label
 from helpers.data.names import MODEL_OUTPUT_COLUMNS, quoted
@@ -67,7 +67,7 @@ class Split:
 
         # MLflow asks Spark whether the table is Delta, and Spark logs an error if it is not. MLflow also warns about
         # integer columns, which matter in a model's signature, but not here.
-        with runtime.quiet("SQLQueryContextLogger"):
+        with output.quiet("SQLQueryContextLogger"):
             dataset = from_spark(self.rows, table_name=self.table, name=self.table, targets=self.label_column)
             mlflow.log_input(dataset, context="training")
 

@@ -6,7 +6,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
-from helpers import runtime
+from helpers import storage
 from helpers.data.checks import check_table
 from helpers.data.names import qualified_name, qualified_schema, quoted
 from helpers.data.source import SAMPLE, read_source, sample_rows
@@ -208,7 +208,7 @@ def _make_table(rows: DataFrame, table: str, source: str) -> dict:
             # Delta accepts such column names only with a column mapping:
             # https://learn.microsoft.com/azure/databricks/delta/column-mapping
             new_properties["delta.columnMapping.mode"] = "name"
-        runtime.replace_table(rows, table, new_properties)
+        storage.replace_table(rows, table, new_properties)
         action = "replaced" if old_properties else "created"
     return {"table": table, "action": action, "rows": row_count, "columns": len(rows.columns), "source": source}
 

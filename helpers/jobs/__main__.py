@@ -84,7 +84,7 @@ def check_parameters(jobs: list[Job], overrides: dict[str, str]) -> None:
             if name in parameters.FIELDS and "{{" not in overrides.get(name, default)
         }
         sources = {name: "--param" if name in overrides else f"{FILE}, job {job.key}" for name in values}
-        parameters.parse(values, sources)
+        parameters.check(values, sources)
 
 
 def new_folder(parent: Path, name: str) -> Path:
@@ -118,10 +118,9 @@ def _parameter_overrides(jobs: list[Job], requested: dict[str, str]) -> dict[str
 
 def _servers(jobs: list[Job], overrides: dict[str, str]) -> dict[str, str]:
     values = {name: overrides.get(name, default) for job in jobs for name, default in job.parameters.items()}
-    mode, registry = (values.get(name, "auto") for name in ("tracking_mode", "model_registry"))
-    workspace = values.get("azureml_tracking_uri") or f"Azure ML workspace {values.get('azureml_workspace')}"
-    servers = tracking.servers(mode, registry, workspace)
-    return {"tracking_uri": servers.tracking_uri, "registry_uri": servers.registry_uri}
+    known = {name: text for name, text in values.items() if name in parameters.fields_of(parameters.Tracking)}
+    server, registry = tracking.open_servers(parameters.parse(parameters.Tracking, known))
+    return {"tracking_server": server.place, "model_registry": registry.place}
 
 
 def _bundle_root() -> Path:

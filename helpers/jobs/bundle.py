@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers.jobs.references import as_text
 from helpers.jobs.scheduling import RUN_IF, RetryPolicy
 from helpers.jobs.task_types import TASK_TYPES, InvalidTask, TaskType
+from helpers.parameters import as_text
 
 FILE = "databricks.yml"
 _JOB_FIELDS = ("name", "parameters", "tasks", "timeout_seconds")

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from helpers.parameters import as_text
+
 _REFERENCE = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
 _NAMESPACES = ("job.", "task.", "tasks.", "workspace.")
 
@@ -49,11 +51,6 @@ def resolve(text: str, known: Mapping[str, Any]) -> str:
         raise UnknownReference(f"{match[0]} has no value{hint}")
 
     return _REFERENCE.sub(value, text)
-
-
-def as_text(value: Any) -> str:
-    """Return a value in the form in which jobs pass parameters and task values: ``true``, not ``True``."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def start_time_references(now: datetime) -> dict[str, str]:

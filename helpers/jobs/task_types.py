@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from helpers.jobs.execute import execute_notebook
-from helpers.jobs.references import as_text, resolve
+from helpers.jobs.references import resolve
 from helpers.jobs.results import SUCCESS, TaskResult
+from helpers.parameters import as_text
 
 
 class InvalidTask(ValueError):

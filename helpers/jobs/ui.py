@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from helpers import runtime, tracking
+from helpers import parameters, runtime
+from helpers.azureml import Connection
+from helpers.tracking.servers.local import LocalServer
 
 
 def main() -> None:
@@ -16,7 +18,7 @@ def main() -> None:
     store = runtime.local_dir() / "mlflow.db"
     if not store.exists():
         sys.exit(f"There is no local MLflow store ({store}) yet: `make run` makes it.")
-    address = tracking.servers("local", "local", azureml_uri="").tracking_uri
+    address = LocalServer(Connection(parameters.AzureML())).uri
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", address, *sys.argv[1:]]
     os.chdir(runtime.local_dir())
     os.execv(sys.executable, command)  # noqa: S606

@@ -1,6 +1,6 @@
 """Register models: the checks that a model has to pass, and the versions that are registered."""
 
-from helpers.registration.register import register, resolve_version, version_tags
+from helpers.registration.register import register, version_tags
 from helpers.registration.validation import ValidationCheck, evaluate, evaluate_champion, validate
 
 __all__ = [
@@ -8,7 +8,6 @@ __all__ = [
     "evaluate",
     "evaluate_champion",
     "register",
-    "resolve_version",
     "validate",
     "version_tags",
 ]

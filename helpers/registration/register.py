@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from helpers import tracking
-from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -16,13 +15,16 @@ if TYPE_CHECKING:
     from helpers.registration.validation import ValidationCheck
 
 
-def register(run: Run, model_uri: str, model_name: str, tags: dict[str, str]) -> tuple[ModelVersion, bool]:
+def register(
+    session: tracking.Session, run: Run, model_uri: str, model_name: str, tags: dict[str, str]
+) -> tuple[ModelVersion, bool]:
     """Register the model of a run. The first one under a name is version 1, the next one version 2, and so on.
 
     A run is registered only once. A second call updates the tags of its version and returns that version.
 
     Parameters
     ----------
+    session : helpers.tracking.Session
     run : mlflow.entities.Run
         The run that logged the model.
     model_uri : str
@@ -37,13 +39,12 @@ def register(run: Run, model_uri: str, model_name: str, tags: dict[str, str]) ->
     is_new : bool
         Whether this call created the version.
     """
-    version = tracking.version_of_run(model_name, run)
+    version = tracking.version_of_run(session, model_name, run)
     if version is None:
-        return tracking.create_version(run, model_uri, model_name, tags), True
-    import mlflow
-
+        return tracking.create_version(session, run, model_uri, model_name, tags), True
+    client = session.client()
     for key, value in tags.items():
-        mlflow.MlflowClient().set_model_version_tag(model_name, version.version, key, value)
+        client.set_model_version_tag(model_name, version.version, key, value)
     return version, False
 
 
@@ -63,47 +64,3 @@ def version_tags(split: Split, metrics: dict[str, float], checks: Sequence[Valid
         | {f"metric_{name}": f"{value:.6g}" for name, value in metrics.items()}
         | {f"check_{check.name}": f"{'passed' if check.passed else 'failed'}: {check.detail}" for check in checks}
     )
-
-
-def resolve_version(model_name: str, model_version: str) -> ModelVersion:
-    """Return the version that a name and a version parameter mean now.
-
-    Parameters
-    ----------
-    model_name : str
-        Name in the registry that MLflow points at.
-    model_version : str
-        Empty for the champion.
-
-    Raises
-    ------
-    helpers.parameters.ParameterError
-        If there is no such model, no such version or no champion.
-    """
-    import mlflow
-
-    versions = {str(version.version): version for version in tracking.versions(model_name)}
-    if not versions:
-        others = tracking.model_names()
-        known = "" if others is None else f"; models there: {', '.join(others) or 'none'}"
-        raise ParameterError(
-            "model_name",
-            model_name,
-            f"no registered version of it in {mlflow.get_registry_uri()}{known}. Run 03_register first.",
-        )
-    if model_version:
-        if model_version not in versions:
-            existing = ", ".join(versions)
-            raise ParameterError(
-                "model_version", model_version, f"{model_name} has no such version; it has: {existing}"
-            )
-        return versions[model_version]
-    found = tracking.champion(model_name)
-    if found is None:
-        raise ParameterError(
-            "model_version",
-            model_version,
-            f"{model_name} has no champion: none of its {len(versions)} versions passed the gate. "
-            "Give a version, or lower validation_threshold and run 03_register again.",
-        )
-    return found

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from helpers import runtime, scoring, tracking
+from helpers import output, scoring, tracking
 from helpers.data.metrics import LOWER_IS_BETTER, classification_metrics
 from helpers.parameters import ParameterError
 
@@ -64,11 +64,12 @@ class ValidationCheck:
     detail: str
 
 
-def evaluate(model_uri: str, split: Split) -> dict[str, float]:
+def evaluate(session: tracking.Session, model_uri: str, split: Split) -> dict[str, float]:
     """Measure a model on the held-out rows. It is applied as in batch scoring.
 
     Parameters
     ----------
+    session : helpers.tracking.Session
     model_uri : str
     split : helpers.data.split.Split
 
@@ -84,7 +85,7 @@ def evaluate(model_uri: str, split: Split) -> dict[str, float]:
     """
     import numpy as np
 
-    predictor = scoring.load(model_uri)
+    predictor = scoring.load(session, model_uri)
     predictor.check_columns(split.held_out, "training_table", split.table)
     scored = predictor.transform(split.held_out, [split.label_column], each_class=True).toPandas()
     probabilities = None
@@ -95,11 +96,12 @@ def evaluate(model_uri: str, split: Split) -> dict[str, float]:
     )
 
 
-def evaluate_champion(model_name: str, split: Split) -> tuple[dict[str, float] | None, str]:
+def evaluate_champion(session: tracking.Session, model_name: str, split: Split) -> tuple[dict[str, float] | None, str]:
     """Measure the champion on the held-out rows.
 
     Parameters
     ----------
+    session : helpers.tracking.Session
     model_name : str
     split : helpers.data.split.Split
 
@@ -110,11 +112,11 @@ def evaluate_champion(model_name: str, split: Split) -> tuple[dict[str, float] |
     note : str
         A sentence that names the champion, and says why there are no metrics.
     """
-    version = tracking.champion(model_name)
+    version = tracking.champion(session, model_name)
     if version is None:
         return None, "There is no champion yet."
     try:
-        metrics = evaluate(f"models:/{model_name}/{version.version}", split)
+        metrics = evaluate(session, f"models:/{model_name}/{version.version}", split)
     except ParameterError as error:
         return {}, f"The champion, version {version.version}, cannot score these rows: {error.problem}"
     return metrics, f"The champion is version {version.version}."
@@ -186,7 +188,7 @@ def _compare(name: str, evaluation: Evaluation, reference: dict[str, float], lim
     if incomplete:
         return ValidationCheck(name, False, f"{metric} could not be computed for {' and '.join(incomplete)}")
     try:
-        with runtime.quiet("mlflow.models.evaluation.validation"):
+        with output.quiet("mlflow.models.evaluation.validation"):
             mlflow.validate_evaluation_results(
                 {metric: limit}, EvaluationResult(metrics, {}), EvaluationResult(reference, {})
             )

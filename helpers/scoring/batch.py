@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from helpers import runtime
+from helpers import runtime, storage
 from helpers.data import checks, names, tables
 from helpers.ownership import MARK
 from helpers.parameters import ParameterError
@@ -217,7 +217,7 @@ class Scorer:
         self._prepare(spark, self.prediction_table, predictions, "batch_id")
         replaced = self._rows_of_batch(spark, self.prediction_table, batch_id)
         with self._records_per_batch(spark), self._failures_explained(rows, engine):
-            runtime.replace_partition(predictions, self.prediction_table, "batch_id", batch_id)
+            storage.replace_partition(predictions, self.prediction_table, "batch_id", batch_id)
         rows_scored = self._rows_of_batch(spark, self.prediction_table, batch_id)
         refused = (observation.get["rows"] if observation else rows.count()) - rows_scored
         self._quarantine(rows, batch_id, engine, refused)
@@ -230,7 +230,7 @@ class Scorer:
         refused = self._described(self._refused(rows, engine))
         self._prepare(spark, self.quarantine_table, refused, "batch_id")
         with self._records_per_batch(spark):
-            runtime.replace_partition(refused, self.quarantine_table, "batch_id", batch_id)
+            storage.replace_partition(refused, self.quarantine_table, "batch_id", batch_id)
 
     def _refused(self, rows: DataFrame, engine: prediction.Engine) -> DataFrame:
         from pyspark.sql import functions as F
@@ -255,7 +255,7 @@ class Scorer:
 
         expected = rows.withColumn(partition, F.lit(""))
         if not tables.exists(spark, table):
-            runtime.replace_table(
+            storage.replace_table(
                 spark.createDataFrame([], expected.schema), table, {MARK: self.version.name}, partitioned_by=partition
             )
         found = spark.table(table)

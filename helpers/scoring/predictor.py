@@ -307,11 +307,12 @@ class Predictor:
         return _missing_package(self.model_uri, self.folder, found.group(1), "on the executors")
 
 
-def load(model_uri: str) -> Predictor:
+def load(session: tracking.Session, model_uri: str) -> Predictor:
     """Download a model and see what it takes and gives.
 
     Parameters
     ----------
+    session : helpers.tracking.Session
     model_uri : str
         ``models:/<name>/<version>``, ``models:/<model id>`` or ``runs:/<run id>/<path>``.
 
@@ -330,7 +331,7 @@ def load(model_uri: str) -> Predictor:
     # Executors fetch the folder when rows are scored, which is later: it stays until the process ends.
     downloads = tempfile.mkdtemp(prefix="azureml_mlflow_")
     atexit.register(shutil.rmtree, downloads, ignore_errors=True)
-    folder = tracking.download_model(model_uri, Path(downloads))
+    folder = tracking.download_model(session, model_uri, Path(downloads))
     model = Model.load(folder)
     signature = model.signature
     if signature is None or signature.inputs is None or signature.inputs.is_tensor_spec():

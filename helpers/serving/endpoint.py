@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -15,7 +14,9 @@ if TYPE_CHECKING:
     import requests
     from mlflow.entities.model_registry import ModelVersion
 
-    from helpers.azureml.workspace import Workspace
+    from helpers import parameters
+    from helpers.tracking import Session
+
 
 # Azure ML's own header. In a request it names the deployment to use, in a response the one that answered.
 DEPLOYMENT_HEADER = "azureml-model-deployment"
@@ -122,7 +123,7 @@ class ExistingEndpoint:
 class Endpoint(abc.ABC):
     """An address for scoring requests, with deployments of model versions behind it.
 
-    A new kind of endpoint is a subclass, and one line in `helpers.serving.kinds.KINDS`.
+    A new kind of endpoint is a subclass, and one line in `helpers.serving.open_endpoint.KINDS`.
 
     Parameters
     ----------
@@ -133,29 +134,28 @@ class Endpoint(abc.ABC):
     single_version : bool, default False
         Whether the endpoint holds one model version at a time. A new version then replaces the old one at once,
         and there is no traffic to shift.
-    registry_uri : str, default ""
-        The only MLflow registry whose models the endpoint can deploy. Empty: it deploys models of any registry.
+    in_azureml : bool, default False
+        Whether the endpoint deploys models of the Azure ML workspace's registry only.
     """
 
     single_version: ClassVar[bool] = False
-    registry_uri = ""
+    in_azureml: ClassVar[bool] = False
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     @classmethod
     @abc.abstractmethod
-    def open(cls, p: SimpleNamespace, model_name: str, connect: Callable[[], Workspace]) -> Endpoint:
+    def open(cls, session: Session, p: parameters.Endpoint, model_name: str) -> Endpoint:
         """Return the endpoint that the parameters describe. It need not exist yet.
 
         Parameters
         ----------
-        p : types.SimpleNamespace
-            With `helpers.parameters.ENDPOINT`.
+        session : helpers.tracking.Session
+            Its Azure ML workspace is signed in to only by the kinds that are in Azure.
+        p : helpers.parameters.Endpoint
         model_name : str
             The name of the endpoint is made from it, unless `p` has one.
-        connect : callable
-            Signs in to the Azure Machine Learning workspace and returns it. Kinds that are not in Azure do not call it.
 
         Raises
         ------
@@ -165,13 +165,13 @@ class Endpoint(abc.ABC):
 
     @classmethod
     @abc.abstractmethod
-    def existing(cls, workspace: Workspace | None) -> Iterator[ExistingEndpoint]:
+    def existing(cls, session: Session) -> Iterator[ExistingEndpoint]:
         """Return all endpoints of this kind, including those that somebody else made.
 
         Parameters
         ----------
-        workspace : helpers.azureml.Workspace or None
-            None if the parameters do not name an Azure Machine Learning workspace.
+        session : helpers.tracking.Session
+            Kinds that are in Azure look only where the parameters name a workspace.
 
         Raises
         ------

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import runtime, tracking
+from helpers import output, tracking
 from helpers.serving.endpoint import Endpoint, ServingError
 
 if TYPE_CHECKING:
@@ -73,22 +73,23 @@ class HealthCheck:
         )
 
 
-def examples(version: ModelVersion, rows: pd.DataFrame) -> Examples:
+def examples(session: tracking.Session, version: ModelVersion, rows: pd.DataFrame) -> Examples:
     """Load a model version here and predict rows with it.
 
     Parameters
     ----------
+    session : helpers.tracking.Session
     version : mlflow.entities.model_registry.ModelVersion
-        From the registry that MLflow points at.
+        From the session's registry.
     rows : pandas.DataFrame
         With the columns of the model's signature. Other columns are left out.
     """
     import mlflow
 
     with tempfile.TemporaryDirectory() as scratch:
-        folder = tracking.download_model(f"models:/{version.name}/{version.version}", Path(scratch))
+        folder = tracking.download_model(session, f"models:/{version.name}/{version.version}", Path(scratch))
         # It warns about packages that the container of an endpoint needs and this machine does not.
-        with runtime.quiet("mlflow.pyfunc", "mlflow.utils.requirements_utils"):
+        with output.quiet("mlflow.pyfunc", "mlflow.utils.requirements_utils"):
             model = mlflow.pyfunc.load_model(str(folder))
         columns = [name for name in model.metadata.get_input_schema().input_names() if name in rows]
         return Examples(rows[columns], as_json(model.predict(rows[columns])))

@@ -4,39 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
-from helpers import azureml
+from helpers import kinds, parameters, tracking
 from helpers.ownership import NOT_OURS, Item
 from helpers.serving.endpoint import Endpoint, EndpointState, ExistingEndpoint
-from helpers.serving.kinds import KINDS, names_workspace
+from helpers.serving.open_endpoint import endpoint_class
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 OTHER_MODEL = "made by this bundle, and not named by these parameters"
 
 
-def items(p: SimpleNamespace, model_name: str, force: bool) -> list[Item]:
-    """Return the endpoints on this machine and, where `p` names one, in an Azure Machine Learning workspace.
+def items(spark: SparkSession, session: tracking.Session, p: parameters.CleanUp) -> list[Item]:
+    """Return the endpoints on this machine and, where the parameters name one, in an Azure ML workspace.
 
     Parameters
     ----------
-    p : types.SimpleNamespace
-        With `helpers.parameters.TRACKING`.
-    model_name : str
-        The model in the registry whose endpoint may be deleted.
-    force : bool
-        Whether endpoints and deployments with traffic may be deleted.
+    spark : pyspark.sql.SparkSession
+    session : helpers.tracking.Session
+    p : helpers.parameters.CleanUp
+        The model's endpoint may be deleted; with ``force`` also if it has traffic.
 
     Raises
     ------
     helpers.parameters.ParameterError, helpers.azureml.rest.AzureError, helpers.serving.ServingError
         If the endpoints of the workspace cannot be listed.
     """
-    workspace = azureml.connect(p) if names_workspace(p) else None
+    del spark
+    model_name = session.registered_model_name(p.model_name, p.catalog, p.schema)
     return [
         item
-        for kind in KINDS.values()
-        for existing in kind.existing(workspace)
-        for item in _items(existing, model_name, force)
+        for kind in kinds.ENDPOINTS
+        for existing in endpoint_class(kind).existing(session)
+        for item in _items(existing, model_name, p.force)
     ]
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType, SimpleNamespace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from helpers import runtime, tracking
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     import requests
     from mlflow.entities.model_registry import ModelVersion
 
-    from helpers.azureml.workspace import Workspace
+    from helpers import parameters
+    from helpers.tracking import Session
+
 
 ADDRESS_FILE = "endpoint.json"
 _ROOT = Path(__file__).parents[2]
@@ -50,24 +52,22 @@ class LocalEndpoint(Endpoint):
     name : str
     folder : pathlib.Path
         The folder of all local endpoints.
+    session : helpers.tracking.Session, optional
+        Whose registry has the models; needed to deploy only.
     """
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, session: Session | None = None) -> None:
         super().__init__(name)
+        self._session = session
         self.folder = folder / name
 
     @classmethod
-    def open(
-        cls,
-        p: SimpleNamespace,
-        model_name: str,
-        connect: Callable[[], Workspace],  # noqa: ARG003 - it is not in Azure
-    ) -> LocalEndpoint:
+    def open(cls, session: Session, p: parameters.Endpoint, model_name: str) -> LocalEndpoint:
         folder = _folder()
-        return cls(p.endpoint_name or endpoint_name(model_name, str(folder)), folder)
+        return cls(p.endpoint_name or endpoint_name(model_name, str(folder)), folder, session)
 
     @classmethod
-    def existing(cls, workspace: Workspace | None) -> Iterator[ExistingEndpoint]:  # noqa: ARG003 - it is not in Azure
+    def existing(cls, session: Session) -> Iterator[ExistingEndpoint]:  # noqa: ARG003 - it is not in Azure
         for endpoint in cls.all(_folder()):
             yield ExistingEndpoint(endpoint, "this machine", endpoint._address()["model_name"])
 
@@ -113,7 +113,9 @@ class LocalEndpoint(Endpoint):
         model_folder = self.folder / deployment
         shutil.rmtree(model_folder, ignore_errors=True)
         model_folder.mkdir(parents=True)
-        folder = tracking.download_model(f"models:/{version.name}/{version.version}", model_folder)
+        if self._session is None:
+            raise ServingError(f"The local endpoint {self.name} was opened without a session, so it cannot deploy.")
+        folder = tracking.download_model(self._session, f"models:/{version.name}/{version.version}", model_folder)
         content = {"folder": str(folder), "model": f"{version.name}/{version.version}"}
         self._request("PUT", f"/deployments/{deployment}", content)
         self.wait(deployment, show)

@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from helpers.azureml.rest import AzureError
@@ -27,6 +26,9 @@ from helpers.serving.endpoint_names import endpoint_name
 if TYPE_CHECKING:
     import requests
     from mlflow.entities.model_registry import ModelVersion
+
+    from helpers import parameters
+    from helpers.tracking import Session
 
 _LOG_LINES = 60
 _POLL_SECONDS = 5
@@ -49,6 +51,8 @@ class ManagedEndpoint(Endpoint):
         How callers sign in: ``key`` or ``aad_token``. None if no request is sent to the endpoint.
     """
 
+    in_azureml = True
+
     def __init__(
         self,
         name: str,
@@ -60,7 +64,6 @@ class ManagedEndpoint(Endpoint):
         from mlflow.deployments import get_deploy_client
 
         super().__init__(name)
-        self.registry_uri = workspace.tracking_uri
         self._workspace, self._auth = workspace, auth
         self._instance_type, self._instance_count = instance_type, instance_count
         self._client = get_deploy_client(workspace.tracking_uri)
@@ -68,17 +71,18 @@ class ManagedEndpoint(Endpoint):
         self._caller: tuple[str, dict[str, str]] | None = None
 
     @classmethod
-    def open(cls, p: SimpleNamespace, model_name: str, connect: Callable[[], Workspace]) -> ManagedEndpoint:
-        workspace = connect()
+    def open(cls, session: Session, p: parameters.Endpoint, model_name: str) -> ManagedEndpoint:
+        workspace = session.workspace
         name = p.endpoint_name or endpoint_name(model_name, workspace.resource_id)
         return cls(name, workspace, p.instance_type, p.instance_count, p.endpoint_auth)
 
     @classmethod
-    def existing(cls, workspace: Workspace | None) -> Iterator[ExistingEndpoint]:
+    def existing(cls, session: Session) -> Iterator[ExistingEndpoint]:
         from mlflow.deployments import get_deploy_client
 
-        if workspace is None:
+        if not session.connection.is_named:
             return
+        workspace = session.workspace
         with explained(f"The endpoints of {workspace.name} cannot be listed"):
             endpoints = get_deploy_client(workspace.tracking_uri).list_endpoints()
         for found in endpoints:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+from helpers import tracking
 from helpers.serving import plots
 from helpers.serving.health import HealthCheck
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def log_checks(run: Run) -> Iterator[list[HealthCheck]]:
+def log_checks(session: tracking.Session, run: Run) -> Iterator[list[HealthCheck]]:
     """Provide a list for `roll_out`, and log its health checks to a run when the block ends, with or without an error.
 
     The metrics are ``endpoint_p50_ms``, ``endpoint_p95_ms`` and ``endpoint_errors`` of what callers get, and the
@@ -26,10 +27,10 @@ def log_checks(run: Run) -> Iterator[list[HealthCheck]]:
 
     Parameters
     ----------
+    session : helpers.tracking.Session
     run : mlflow.entities.Run
-        On the tracking server that MLflow points at.
+        On the session's tracking server.
     """
-    import mlflow
     from mlflow.entities import Metric
 
     checks: list[HealthCheck] = []
@@ -37,7 +38,7 @@ def log_checks(run: Run) -> Iterator[list[HealthCheck]]:
         yield checks
     finally:
         if checks:
-            now, client = time.time_ns() // 1_000_000, mlflow.MlflowClient()
+            now, client = time.time_ns() // 1_000_000, session.client()
             metrics = []
             for check in checks:
                 prefix = "endpoint" if check.target == "endpoint" else "deployment"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from helpers.azureml.workspace import Workspace
@@ -31,6 +30,9 @@ if TYPE_CHECKING:
     import requests
     from mlflow.entities.model_registry import ModelVersion
 
+    from helpers import parameters
+    from helpers.tracking import Session
+
 _STATES = {"Healthy": "Succeeded", "Transitioning": "Updating"}
 
 
@@ -50,6 +52,8 @@ class WebService(Endpoint):
         Whether the deployment client creates a service without its tags, so that an update has to set them.
     """
 
+    in_azureml = True
+
     single_version = True
     compute_type: ClassVar[str]
     loses_tags: ClassVar[bool] = False
@@ -58,17 +62,17 @@ class WebService(Endpoint):
         from mlflow.deployments import get_deploy_client
 
         super().__init__(name)
-        self.registry_uri = workspace.tracking_uri
         self._client = get_deploy_client(workspace.tracking_uri)
         self._deployment = ""
         self._caller: tuple[str, str] | None = None
 
     @classmethod
-    def existing(cls, workspace: Workspace | None) -> Iterator[ExistingEndpoint]:
+    def existing(cls, session: Session) -> Iterator[ExistingEndpoint]:
         from mlflow.deployments import get_deploy_client
 
-        if workspace is None:
+        if not session.connection.is_named:
             return
+        workspace = session.workspace
         with explained(f"The web services of {workspace.name} cannot be listed"):
             # Deployments of managed endpoints are in this list, too. They have no compute type.
             entries = get_deploy_client(workspace.tracking_uri).list_deployments()
@@ -176,9 +180,9 @@ class ContainerInstanceService(WebService):
     compute_type = "ACI"
 
     @classmethod
-    def open(cls, p: SimpleNamespace, model_name: str, connect: Callable[[], Workspace]) -> ContainerInstanceService:
+    def open(cls, session: Session, p: parameters.Endpoint, model_name: str) -> ContainerInstanceService:
         _require_key(p, "aci")
-        workspace = connect()
+        workspace = session.workspace
         return cls(p.endpoint_name or endpoint_name(model_name, workspace.resource_id), workspace)
 
 
@@ -202,13 +206,13 @@ class KubernetesService(WebService):
         self._cluster, self._replicas = cluster, replicas
 
     @classmethod
-    def open(cls, p: SimpleNamespace, model_name: str, connect: Callable[[], Workspace]) -> KubernetesService:
+    def open(cls, session: Session, p: parameters.Endpoint, model_name: str) -> KubernetesService:
         if not p.aks_compute:
             raise ParameterError(
                 "aks_compute", "", "is needed for endpoint_target=aks: the name of the attached cluster"
             )
         _require_key(p, "aks")
-        workspace = connect()
+        workspace = session.workspace
         name = p.endpoint_name or endpoint_name(model_name, workspace.resource_id)
         return cls(name, workspace, p.aks_compute, p.instance_count)
 
@@ -217,6 +221,6 @@ class KubernetesService(WebService):
         return super()._compute_settings() | settings
 
 
-def _require_key(p: SimpleNamespace, kind: str) -> None:
+def _require_key(p: parameters.Endpoint, kind: str) -> None:
     if p.endpoint_auth != "key":
         raise ParameterError("endpoint_auth", p.endpoint_auth, f"endpoint_target={kind} accepts only key")

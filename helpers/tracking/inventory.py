@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
     from mlflow.entities.model_registry import ModelVersion
+    from pyspark.sql import SparkSession
 
+    from helpers import parameters
     from helpers.tracking.servers import Server
     from helpers.tracking.session import Session
 
@@ -24,21 +26,18 @@ if TYPE_CHECKING:
 _GONE = ("RESOURCE_DOES_NOT_EXIST", "ENDPOINT_NOT_FOUND")
 
 
-def items(session: Session, model_name: str, registered_name: str, force: bool) -> list[Item]:
+def items(spark: SparkSession, session: Session, p: parameters.CleanUp) -> list[Item]:
     """Return what is in the experiment and under the model's name, with why some of it has to stay.
 
     A run whose model is a version that is kept is kept, too, and so is an experiment with a run that is kept.
 
     Parameters
     ----------
+    spark : pyspark.sql.SparkSession
     session : helpers.tracking.Session
         With ``tracking_mode=dual`` the copies in Azure ML are listed, too.
-    model_name : str
-        As runs are marked with it; other models' runs in the experiment stay.
-    registered_name : str
-        The model in the registry.
-    force : bool
-        Whether the champion may be deleted.
+    p : helpers.parameters.CleanUp
+        Runs of other models in the experiment stay. The champion stays without ``force``.
 
     Returns
     -------
@@ -50,7 +49,10 @@ def items(session: Session, model_name: str, registered_name: str, force: bool) 
     mlflow.exceptions.MlflowException, ConnectionError, helpers.azureml.rest.AzureError
         If a server cannot be asked.
     """
-    found, needed = _model(session, registered_name, force)
+    del spark
+    model_name = p.model_name
+    registered_name = session.registered_model_name(model_name, p.catalog, p.schema)
+    found, needed = _model(session, registered_name, p.force)
     found += _copies(session, registered_name, needed)
     for server, name in _experiment_names(session):
         where, client = server.place, server.client()

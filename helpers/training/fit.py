@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from helpers import runtime
+from helpers import output
 from helpers.data.metrics import classification_metrics
 from helpers.training import plots
 from helpers.training.flavors import load_flavor
@@ -61,7 +61,7 @@ def fit(split: Split, *, model_flavor: str, epochs: int, learning_rate: float, s
     split : helpers.data.split.Split
         The training rows, and the held-out rows on which the model is measured.
     model_flavor : str
-        One of `helpers.training.flavors.FLAVORS`.
+        One of `helpers.kinds.FLAVORS`.
     epochs : int
         Passes over the training rows.
     learning_rate : float
@@ -71,11 +71,6 @@ def fit(split: Split, *, model_flavor: str, epochs: int, learning_rate: float, s
     Returns
     -------
     TrainedModel
-
-    Raises
-    ------
-    helpers.parameters.ParameterError
-        If there is no such flavor.
     """
     import mlflow
     import pandas as pd
@@ -102,7 +97,7 @@ def fit(split: Split, *, model_flavor: str, epochs: int, learning_rate: float, s
     sample = split.train.limit(SAMPLE_ROWS).toPandas()[split.features]
     # The output is a Series, so that the signature names a column. An array would be a tensor, which Spark turns into a
     # list for every row. MLflow warns about integers in the output, where they do not matter.
-    with runtime.quiet():
+    with output.quiet():
         signature = infer_signature(sample, pd.Series(predictions, name="prediction"))
     return TrainedModel(
         model=model,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import runtime
+from helpers import output, runtime
 from helpers.data.names import quoted
 from helpers.scoring import worker as worker_predictions
 
@@ -141,7 +141,7 @@ class PythonEngine:
         folder = self.folder.parent / f"model_{uuid.uuid4().hex}"
         module = shutil.copy(worker_predictions.__file__, folder.parent / f"{_WORKER_MODULE}.py")
         # It advises against the local environment, which is the one that the job has pinned.
-        with runtime.quiet("mlflow.pyfunc", "mlflow.models.flavor_backend_registry"):
+        with output.quiet("mlflow.pyfunc", "mlflow.models.flavor_backend_registry"):
             mlflow.pyfunc.save_model(
                 path=folder,
                 loader_module=_WORKER_MODULE,

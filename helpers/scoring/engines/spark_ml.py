@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import runtime
+from helpers import output
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -53,7 +53,7 @@ class SparkMLEngine:
         from pyspark.sql import functions as F
 
         given = rows.select(*keep, *(column.alias(name) for name, column in inputs.items()))
-        with runtime.quiet("mlflow.spark"):
+        with output.quiet("mlflow.spark"):
             model = mlflow.spark.load_model(self.folder.as_uri())
         if skip:
             _skip_what_is_invalid(model)

@@ -1,0 +1,51 @@
+"""The kinds of endpoint, and which of them the parameters ask for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from helpers import kinds, parameters, tracking
+from helpers.serving.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+
+def endpoint_class(kind: str) -> type[Endpoint]:
+    """Return the class of a kind of endpoint, which `helpers.kinds.ENDPOINTS` names."""
+    return kinds.load(kinds.ENDPOINTS, kind)
+
+
+def open_endpoint(
+    session: tracking.Session, p: parameters.Endpoint, version: ModelVersion
+) -> tuple[Endpoint, ModelVersion]:
+    """Return the endpoint of a model, and the model version in a registry that the endpoint deploys from.
+
+    The endpoint need not exist yet. Azure Machine Learning deploys models of its own registry only, so a version of
+    another registry is registered there first.
+
+    Parameters
+    ----------
+    session : helpers.tracking.Session
+    p : helpers.parameters.Endpoint
+    version : mlflow.entities.model_registry.ModelVersion
+        From the session's registry.
+
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        If a parameter is missing or does not go with the kind of endpoint.
+    helpers.azureml.rest.AzureError
+        If the Azure Machine Learning workspace cannot be used.
+    """
+    endpoint = endpoint_class(requested_kind(session, p)).open(session, p, version.name)
+    if endpoint.in_azureml:
+        version, _ = tracking.in_azureml(session, version)
+    return endpoint, version
+
+
+def requested_kind(session: tracking.Session, p: parameters.Endpoint) -> str:
+    """Return the key in `helpers.kinds.ENDPOINTS` that ``endpoint_target`` stands for."""
+    if p.endpoint_target != "auto":
+        return p.endpoint_target
+    return "managed" if session.connection.is_named else "local"
