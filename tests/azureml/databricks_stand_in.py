@@ -93,8 +93,10 @@ def _free_port() -> int:
 
 def _start(folder: Path, port: int, python: str) -> subprocess.Popen[bytes]:
     command = [python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder / _STORE}", "--no-serve-artifacts"]
+    command += ["--backend-store-uri", f"sqlite:///{folder / _STORE}"]
     command += ["--default-artifact-root", (folder / "artifacts").as_uri()]
+    # Experiments with their artifacts below ``<url>/api/2.0/mlflow-artifacts/artifacts`` get them over HTTP.
+    command += ["--serve-artifacts", "--artifacts-destination", str(folder / "served")]
     # The queue of background jobs is not played, and would take ten seconds to end.
     environment = plain_environment() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (folder / "server.log").open("ab") as log:

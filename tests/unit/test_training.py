@@ -8,6 +8,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.compose import make_column_transformer
 from sklearn.metrics import log_loss
 from sklearn.naive_bayes import BernoulliNB
 from sklearn.pipeline import make_pipeline
@@ -91,37 +92,37 @@ def test_the_same_seed_gives_the_same_model(tracking_servers, load):
     assert not np.array_equal(coefficients[0], coefficients[2])
 
 
-class CountingFlavor(Flavor):
-    """Naive Bayes on the two text features, which counts once: it has one epoch."""
+class BayesFlavor(Flavor):
+    """Naive Bayes on the text features, which needs one pass over the rows."""
 
     mlflow_flavor = "sklearn"
 
     def fit(self, split, *, epochs, learning_rate, seed, on_epoch):
         train = split.train.toPandas()
-        labels = train[split.label_column]
-        model = make_pipeline(OneHotEncoder(handle_unknown="ignore"), BernoulliNB()).fit(
-            train[split.categorical], labels
-        )
-        on_epoch(1, {"epoch_loss": log_loss(labels, model.predict_proba(train[split.categorical]))})
+        rows, labels = train[split.features], train[split.label_column]
+        encoder = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), split.categorical))
+        model = make_pipeline(encoder, BernoulliNB()).fit(rows, labels)
+        on_epoch(1, {"epoch_loss": log_loss(labels, model.predict_proba(rows))})
         return model
 
     def predict(self, model, split):
         held_out = split.held_out.toPandas()
-        rows = held_out[split.categorical]
+        rows = held_out[split.features]
         return held_out[split.label_column].to_numpy(), model.predict(rows), model.predict_proba(rows)
 
     def importance(self, model, split, seed):
-        return pd.Series(1.0, split.categorical, name="counted")
+        return pd.Series(1.0, split.categorical, name="is used")
 
 
 def test_a_flavor_added_to_the_table_is_trained_measured_and_drawn(tracking_servers, load, monkeypatch):
-    monkeypatch.setitem(flavors.FLAVORS, "counting", f"{__name__}:CountingFlavor")
+    monkeypatch.setitem(flavors.FLAVORS, "bayes", f"{__name__}:BayesFlavor")
     data = load("text")
     with mlflow.start_run() as run:
-        trained = training.fit(data, model_flavor="counting", epochs=1, learning_rate=0.1, seed=1)
+        trained = training.fit(data, model_flavor="bayes", epochs=1, learning_rate=0.1, seed=1)
     assert isinstance(trained.model[-1], BernoulliNB) and trained.flavor == "sklearn"
     assert trained.metrics["val_accuracy_score"] > 0.8
     assert trained.figures.keys() == {"loss_curve", "roc_curve", "confusion_matrix", "feature_importance"}
+    assert trained.signature.inputs.input_names() == data.features
     assert trained.signature.outputs.input_names() == ["prediction"]
     logged = mlflow.get_run(run.info.run_id).data.metrics
     assert logged["epoch_loss"] > 0 and logged["val_accuracy_score"] == trained.metrics["val_accuracy_score"]

@@ -62,7 +62,7 @@ def mirror_runs(experiment: MirroredExperiment, runs: list[Run]) -> Iterator[Mir
             yield mirror_run(experiment, run.info.run_id)
         # The client of Databricks raises OSError if it gets no answer.
         except (MlflowException, AzureError, MirrorError, OSError) as error:
-            yield Failure(run.info.run_id, one_line(error))
+            yield Failure(run.info.run_id, str(error) if isinstance(error, MirrorError) else one_line(error))
             unavailable = _unavailable_server(experiment)
             if unavailable:
                 yield from (Failure(other.info.run_id, f"{unavailable} does not answer") for other in runs[number:])

@@ -135,7 +135,7 @@ def _walk(repository: Any, target_folder: str, folder: str, omissions: list[Omis
     try:
         items = repository.list_artifacts(folder or None)
     except (MlflowException, OSError) as error:
-        name = f"{target_folder}/{folder}"
+        name = f"{target_folder}/{folder}".strip("/") or "/"
         reason = unreadable(error)
         if not reason:
             raise MirrorError(f"folder {name} cannot be listed now: {one_line(error)}") from error

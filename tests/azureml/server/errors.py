@@ -83,7 +83,7 @@ def service_error(path: str, status: int) -> Response:
         return empty_answer(status)
     if path.startswith("/api/"):
         # https://docs.databricks.com/api/azure/workspace/introduction
-        codes = {429: "REQUEST_LIMIT_EXCEEDED", 503: "TEMPORARILY_UNAVAILABLE"}
+        codes = {404: "RESOURCE_DOES_NOT_EXIST", 429: "REQUEST_LIMIT_EXCEEDED", 503: "TEMPORARILY_UNAVAILABLE"}
         return json_answer({"error_code": codes.get(status, name), "message": message}, status)
     if ".blob." in path:
         return blob_error(status, "ServerBusy" if status == 503 else name, message)
