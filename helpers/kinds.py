@@ -60,5 +60,13 @@ CLEAN_UP = {
 
 
 def load(table: Mapping[str, str], name: str) -> Any:
-    """Import and return what a table names."""
+    """Import and return what a table names.
+
+    Raises
+    ------
+    LookupError
+        If the table has no such name.
+    """
+    if name not in table:
+        raise LookupError(f"there is no {name!r}; there are: {', '.join(table)}")
     return pkgutil.resolve_name(table[name])

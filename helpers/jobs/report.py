@@ -121,7 +121,9 @@ def print_summary(summary: Summary, output: Path, rows: int = 5) -> None:
             print(f"  {task.html}")
     values = {key: value for task in tasks for key, value in task.task_values.items()}
     if "model_version" in values:
-        print(f"Registered model:   {values['model_name']} version {values['model_version']} in {summary.registry_uri}")
+        print(
+            f"Registered model:   {values['model_name']} version {values['model_version']} in {summary.model_registry}"
+        )
     if "endpoint_name" in values:
         print(f"Endpoint:           {values['endpoint_name']} serves {values['deployment']} at {values['scoring_uri']}")
     if "prediction_table" in values:

@@ -107,7 +107,7 @@ class Summary:
         had that state and none a worse one.
     started : str
         Time in ISO format, UTC.
-    tracking_uri, registry_uri : str
+    tracking_server, model_registry : str
         The MLflow servers that the jobs used.
     spark_warehouse : str
         Folder of the tables.
@@ -119,8 +119,8 @@ class Summary:
     target: str
     state: str
     started: str
-    tracking_uri: str
-    registry_uri: str
+    tracking_server: str
+    model_registry: str
     spark_warehouse: str
     jobs: dict[str, JobResult]
 

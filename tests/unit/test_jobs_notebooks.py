@@ -43,7 +43,7 @@ def test_parameters_and_task_values_pass_through_a_job_in_order(bundle, capsys):
     assert job["parameters"] == {"color": "blue", "size": "2"}
     assert job["tasks"]["first"]["task_values"] == {"id": "r1", "ok": True}
     assert job["tasks"]["last"]["task_values"] == {"seen": ["blue", "r1"]}
-    assert summary["tracking_uri"] == summary["registry_uri"] == f"sqlite:///{bundle.folder}/local/mlflow.db"
+    assert summary["tracking_server"] == summary["model_registry"] == f"sqlite:///{bundle.folder}/local/mlflow.db"
     assert summary["spark_warehouse"] == f"{bundle.folder}/local/warehouse"
     for result in job["tasks"].values():
         assert result["attempts"] == 1 and result["seconds"] > 0 and result["error"] is None

@@ -22,32 +22,34 @@ def data(spark):
 
 
 @pytest.fixture
-def train(data, tracking_servers, model_name):
+def train(data, session, model_name):
     """Log a run with a model, as 02_train does, and return it."""
 
     def train_one(flavor="sklearn", **changes):
         settings = {"epochs": 3, "learning_rate": 0.01, "seed": 1} | changes
         with mlflow.start_run(tags={tracking.MODEL_NAME_TAG: model_name}) as run:
             trained = training.fit(data, model_flavor=flavor, **settings)
-            tracking.log_model(trained)
+            tracking.log_model(
+                trained.model, flavor=trained.flavor, signature=trained.signature, classes=trained.classes
+            )
         return mlflow.get_run(run.info.run_id), trained
 
     return train_one
 
 
 @pytest.mark.parametrize("flavor", ["sklearn", "spark"])
-def test_a_loaded_model_scores_the_held_out_rows_as_the_trained_one_did(data, train, flavor):
+def test_a_loaded_model_scores_the_held_out_rows_as_the_trained_one_did(session, data, train, flavor):
     run, trained = train(flavor)
-    metrics = registration.evaluate(tracking.logged_model_uri(run), data)
+    metrics = registration.evaluate(session, tracking.logged_model_uri(session, run), data)
     assert {f"val_{name}": pytest.approx(value) for name, value in metrics.items()} == trained.metrics
 
 
-def test_a_new_name_makes_version_1_and_the_same_name_the_next_but_a_run_is_registered_once(train, model_name):
+def test_a_new_name_makes_version_1_and_the_same_name_the_next_but_a_run_is_registered_once(session, train, model_name):
     registered = []
     runs = [train()[0], train()[0]]
     for run in (*runs, runs[0]):
         version, is_new = registration.register(
-            run, tracking.logged_model_uri(run), model_name, {"outcome": f"of {run.info.run_id}"}
+            session, run, tracking.logged_model_uri(session, run), model_name, {"outcome": f"of {run.info.run_id}"}
         )
         registered.append((str(version.version), version.run_id, is_new))
     first, second = (run.info.run_id for run in runs)
@@ -58,22 +60,22 @@ def test_a_new_name_makes_version_1_and_the_same_name_the_next_but_a_run_is_regi
     }  # fmt: skip
 
 
-def test_the_champion_is_what_scoring_gets_until_another_one_is_promoted(train, model_name):
+def test_the_champion_is_what_scoring_gets_until_another_one_is_promoted(session, train, model_name):
     with pytest.raises(ParameterError, match=f"model_name='{model_name}': no registered version of it"):
-        registration.resolve_version(model_name, "")
+        tracking.resolve_version(session, model_name, "")
     for _ in range(2):
         run, _ = train(epochs=1)
-        registration.register(run, tracking.logged_model_uri(run), model_name, {})
+        registration.register(session, run, tracking.logged_model_uri(session, run), model_name, {})
     with pytest.raises(ParameterError, match="has no champion: none of its 2 versions passed the gate"):
-        registration.resolve_version(model_name, "")
-    assert tracking.champion(model_name) is None
-    tracking.promote(model_name, "1")
-    assert str(registration.resolve_version(model_name, "").version) == "1"
-    tracking.promote(model_name, "2")
-    assert str(registration.resolve_version(model_name, "").version) == "2"
-    assert str(registration.resolve_version(model_name, "1").version) == "1"
+        tracking.resolve_version(session, model_name, "")
+    assert tracking.champion(session, model_name) is None
+    tracking.promote(session, model_name, "1")
+    assert str(tracking.resolve_version(session, model_name, "").version) == "1"
+    tracking.promote(session, model_name, "2")
+    assert str(tracking.resolve_version(session, model_name, "").version) == "2"
+    assert str(tracking.resolve_version(session, model_name, "1").version) == "1"
     with pytest.raises(ParameterError, match="model_version='3': .* has no such version; it has: 1, 2"):
-        registration.resolve_version(model_name, "3")
+        tracking.resolve_version(session, model_name, "3")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +99,9 @@ def test_each_check_says_by_how_much_the_model_passes_or_fails(metric, value, ch
         assert outcomes[check.name][1] in check.detail
 
 
-def test_a_check_added_to_the_table_decides_and_becomes_a_tag_of_the_version(data, train, model_name, monkeypatch):
+def test_a_check_added_to_the_table_decides_and_becomes_a_tag_of_the_version(
+    session, data, train, model_name, monkeypatch
+):
     def check_recall(evaluation):
         recall = evaluation.metrics["recall_score"]
         return registration.ValidationCheck("recall", recall >= 2, f"recall_score {recall:.1f}, 2 required")
@@ -108,7 +112,7 @@ def test_a_check_added_to_the_table_decides_and_becomes_a_tag_of_the_version(dat
     assert [(check.name, check.passed) for check in checks] == [("threshold", True), ("recall", False)]
     run, _ = train(epochs=1)
     tags = registration.version_tags(data, metrics, checks)
-    registration.register(run, tracking.logged_model_uri(run), model_name, tags)
+    registration.register(session, run, tracking.logged_model_uri(session, run), model_name, tags)
     registered = mlflow.MlflowClient().get_model_version(model_name, "1").tags
     assert registered["check_threshold"] == "passed: accuracy_score 0.9500 ≥ 0.9000 (passes by 0.05)"
     assert registered["check_recall"] == "failed: recall_score 0.9, 2 required"
@@ -132,10 +136,10 @@ def misfit(register_estimator):
     return register_estimator(DummyClassifier().fit([[0.0], [1.0]], ["a", "b"]), signature)
 
 
-def test_a_champion_that_cannot_score_these_rows_is_named_with_the_reason(data, model_name, misfit):
-    assert registration.evaluate_champion(model_name, data) == (None, "There is no champion yet.")
-    tracking.promote(model_name, "1")
-    metrics, note = registration.evaluate_champion(model_name, data)
+def test_a_champion_that_cannot_score_these_rows_is_named_with_the_reason(session, data, model_name, misfit):
+    assert registration.evaluate_champion(session, model_name, data) == (None, "There is no champion yet.")
+    tracking.promote(session, model_name, "1")
+    metrics, note = registration.evaluate_champion(session, model_name, data)
     assert metrics == {} and "version 1, cannot score these rows" in note and "'gone' is missing" in note
 
 
@@ -146,17 +150,17 @@ def test_a_model_that_does_not_fit_the_held_out_rows_is_refused(data, misfit):
         registration.evaluate(f"models:/{misfit.name}/{misfit.version}", data)
 
 
-def test_the_newest_finished_run_of_a_model_is_found_and_a_missing_one_is_named(train, model_name, tracking_servers):
+def test_the_newest_finished_run_of_a_model_is_found_and_a_missing_one_is_named(train, model_name, session):
     with pytest.raises(ParameterError, match="no finished run of it in experiment"):
-        tracking.find_run(tracking_servers, "", model_name)
+        tracking.find_run(session, "", model_name)
     newest = [train(epochs=1)[0] for _ in range(2)][1]
     with mlflow.start_run(tags={tracking.MODEL_NAME_TAG: "another"}) as other:
         pass
-    run = tracking.find_run(tracking_servers, "", model_name)
+    run = tracking.find_run(session, "", model_name)
     assert run.info.run_id == newest.info.run_id
-    assert tracking.logged_model_uri(run) == tracking.logged_model_uri(newest)
-    assert tracking.find_run(tracking_servers, other.info.run_id, model_name).info.run_id == other.info.run_id
+    assert tracking.logged_model_uri(session, run) == tracking.logged_model_uri(newest)
+    assert tracking.find_run(session, other.info.run_id, model_name).info.run_id == other.info.run_id
     with pytest.raises(ParameterError, match="run_id='0123': no such run"):
-        tracking.find_run(tracking_servers, "0123", model_name)
+        tracking.find_run(session, "0123", model_name)
     with pytest.raises(ParameterError, match="this run has logged no model"):
         tracking.logged_model_uri(mlflow.get_run(other.info.run_id))

@@ -84,7 +84,7 @@ def test_a_table_without_a_feature_is_refused(spark, table):
         split.load_split(spark, table("current_date() AS day"), **CHOICES)
 
 
-def test_a_run_that_did_not_log_how_it_split_its_table_is_refused(spark, tracking_servers):
+def test_a_run_that_did_not_log_how_it_split_its_table_is_refused(spark, session):
     import mlflow
 
     with mlflow.start_run() as run:
