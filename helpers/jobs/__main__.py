@@ -100,7 +100,7 @@ def new_folder(parent: Path, name: str) -> Path:
 
 
 def _parameter_overrides(jobs: list[Job], requested: dict[str, str]) -> dict[str, str]:
-    """Return the job parameters of the environment and, before them, those of the command line."""
+    """Return the job parameters that the environment or the command line sets; the command line wins."""
     declared = {name for job in jobs for name in job.parameters}
     environment = {
         key.removeprefix(PARAMETER_PREFIX).lower(): value

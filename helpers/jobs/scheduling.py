@@ -2,13 +2,16 @@
 
 Nothing here runs anything: each function decides from states and numbers.
 
-The rules are those of https://learn.microsoft.com/azure/databricks/jobs/run-if. It leaves one case open:
-the condition `ALL_SUCCESS` for a task with a successful and an excluded dependency. The page says that
-`ALL_SUCCESS` means "all dependencies have run and succeeded". An excluded task has not run, so the condition
-is not met, and the task does not run. (The page also says that excluded tasks "are treated as successful". Here,
-this decides `NONE_FAILED` and the state of the job.) As nothing failed, the task is excluded, too: the Jobs API
-defines UPSTREAM_FAILED as "skipped because of an upstream failure" and EXCLUDED as "skipped because the necessary
-conditions were not met".
+The rules are those of https://learn.microsoft.com/azure/databricks/jobs/run-if. For one case, its sentences do not
+agree with each other: a task with `ALL_SUCCESS` that depends on a successful task and on an excluded one.
+
+- Whether it runs: no. The page defines `ALL_SUCCESS` as "all dependencies have run and succeeded", and an excluded
+  task has not run. That excluded tasks "are treated as successful" decides about `NONE_FAILED` and about the state
+  of the job only.
+- Its state: EXCLUDED, so that a branch that was not chosen does not fail the job. The page says "Upstream failed",
+  but nothing has failed, and the Jobs API defines UPSTREAM_FAILED as "skipped because of an upstream failure" and
+  EXCLUDED as "skipped because the necessary conditions were not met".
+  https://docs.databricks.com/api/azure/workspace/jobs/getrun
 """
 
 from __future__ import annotations

@@ -96,8 +96,8 @@ def test_a_task_is_tried_again_as_databricks_yml_says(bundle, new_type):
         "j",
         scripted("flaky", states=["FAILED", "SUCCESS"], max_retries=2),
         scripted("hopeless", states=["FAILED"] * 3, max_retries=1),
-        scripted("slow", seconds=60, timeout_seconds=0.01, max_retries=1),
-        scripted("slow_again", seconds=60, timeout_seconds=0.01, max_retries=1, retry_on_timeout=True),
+        scripted("slow", seconds=3, timeout_seconds=0.01, max_retries=1),
+        scripted("slow_again", seconds=3, timeout_seconds=0.01, max_retries=1, retry_on_timeout=True),
     )
     _, summary = bundle.run("j")
     tasks = summary["jobs"]["j"]["tasks"]
@@ -112,13 +112,11 @@ def test_a_task_is_tried_again_as_databricks_yml_says(bundle, new_type):
 def test_a_job_ends_when_its_own_time_is_up(bundle, new_type):
     bundle.job(
         "j",
-        scripted("slow", seconds=60, timeout_seconds=50),
+        scripted("slow", seconds=3, timeout_seconds=2),
         scripted("clean_up", "slow", run_if="ALL_DONE"),
         timeout_seconds=0.05,
     )
-    started = time.monotonic()
     status, summary = bundle.run("j")
-    assert time.monotonic() - started < 30
     assert status == 1 and summary["state"] == summary["jobs"]["j"]["state"] == "TIMEDOUT"
     assert states(summary) == {"slow": "TIMEDOUT", "clean_up": "NOT_RUN"}
     assert "the job was not done after" in summary["jobs"]["j"]["error"]
@@ -135,7 +133,7 @@ def test_a_signal_ends_the_wait_before_the_next_attempt(bundle, new_type, number
             os.kill(os.getpid(), number)
 
     before = signal.getsignal(signal.SIGTERM)
-    flaky = scripted("flaky", states=["FAILED", "SUCCESS"], max_retries=1, min_retry_interval_millis=20_000)
+    flaky = scripted("flaky", states=["FAILED", "SUCCESS"], max_retries=1, min_retry_interval_millis=10_000)
     bundle.job("j", flaky, scripted("b", "flaky", run_if="ALL_DONE"))
     thread = threading.Thread(target=interrupt)
     thread.start()
