@@ -1,9 +1,9 @@
-"""Files that an Azure Machine Learning workspace keeps, whatever server MLflow tracks to.
+"""Files in an Azure Machine Learning workspace, whatever server MLflow tracks to.
 
 The AML plugin's own artifact repository signs in through the tracking server that is set for the
-whole process. With another one set it fails ("An authorization token was not set in the artifact
-uri"), and switching it for a moment would send other threads' runs astray. Here the plugin's
-clients get the workspace handed to them.
+whole process. If that is another server, it fails ("An authorization token was not set in the artifact
+uri"). Switching the server for a moment would send the runs of other threads to the wrong server. Here the
+plugin's clients get the workspace directly.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ def download_folder(tracking_uri: str, artifact_uri: str, folder: Path) -> None:
     Parameters
     ----------
     tracking_uri : str
-        The workspace's, known to MLflow since `helpers.azureml.connect`.
+        Tracking URI of the workspace, which MLflow knows since `helpers.azureml.connect`.
     artifact_uri : str
-        Of a run's folder, or of an uploaded model: what ``run.info.artifact_uri`` plus a path,
-        or ``get_model_version_download_uri`` says.
+        URI of a folder of a run (``run.info.artifact_uri`` plus a path), or of an uploaded model
+        (``get_model_version_download_uri``).
     folder : pathlib.Path
         Created if it is missing.
 
     Raises
     ------
     FileNotFoundError
-        If nothing is there, or if a file did not arrive: the plugin passes over blobs whose host
-        it does not know as Azure's without an error.
+        If there are no files, or if a file was not downloaded: the plugin silently skips blobs on hosts
+        that it does not know as Azure's.
     """
     client, prefix = _client(tracking_uri, artifact_uri)
     paths = [path for path in client.get_file_paths() if path.startswith(f"{prefix}/")]
@@ -50,7 +50,7 @@ def paths(tracking_uri: str, artifact_uri: str) -> list[str]:
 
 
 def _client(tracking_uri: str, artifact_uri: str) -> tuple[Any, str]:
-    """Return the plugin's client for the container of a URI, and the path in it."""
+    """Return the plugin's client for the container of a URI, and the path in the container."""
     from azureml.mlflow._client.artifact.local_artifact_client import LocalArtifactClient
     from azureml.mlflow._client.artifact.run_artifact_client import RunArtifactsClient
     from azureml.mlflow._internal.service_context_loader import _AzureMLServiceContextLoader

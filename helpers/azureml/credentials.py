@@ -1,4 +1,4 @@
-"""Who signs in to Azure, checked before the first call and never waiting for a browser in a job."""
+"""Sign in to Azure: check the credentials before the first call, and never wait for a browser in a job."""
 
 from __future__ import annotations
 
@@ -28,44 +28,43 @@ CAUSES = {
     "AADSTS700016": "the tenant has no application with this client id; compare both with the application's overview",
     "AADSTS90002": "there is no such tenant; copy its id from Microsoft Entra ID, Overview",
     "AADSTS900023": "there is no such tenant; copy its id from Microsoft Entra ID, Overview",
-    "AADSTS53003": "a Conditional Access policy of the tenant does not allow it from here; ask who administers it",
+    "AADSTS53003": "a Conditional Access policy of the tenant does not allow it from here; ask the tenant's administrator",
     "AADSTS700082": "the sign-in has expired; run `az login` again",
     "AADSTS50173": "the sign-in has expired; run `az login` again",
-    "AADSTS90033": "Microsoft Entra ID is unavailable for the moment; run this again later",
+    "AADSTS90033": "Microsoft Entra ID is temporarily unavailable; run this again later",
 }
 
 
 def sign_in(secret_scope: str, how: str, authority: str, scope: str) -> tuple[TokenCredential, str]:
-    """Return a credential that has just got a token, so that a missing or refused one is known now.
+    """Return a credential that has just received a token, so that missing or refused credentials fail here.
 
     Parameters
     ----------
     secret_scope : str
         Databricks secret scope with ``azure-tenant-id``, ``azure-client-id`` and
-        ``azure-client-secret``. Empty: the environment variables of a service principal, or else what
-        azure-identity's ``DefaultAzureCredential`` finds (workload identity, managed identity, Azure
-        CLI and other tools' sign-ins), but never a browser.
+        ``azure-client-secret``. If it is empty, the environment variables of a service principal are used, else
+        what azure-identity's ``DefaultAzureCredential`` finds (workload identity, managed identity, the sign-in of
+        the Azure CLI and of other tools), but never a browser.
         https://learn.microsoft.com/python/api/azure-identity/azure.identity.defaultazurecredential
     how : {"unattended", "device_code"}
-        With ``device_code`` somebody at the notebook is asked, if nothing else is there to sign in with.
+        With ``device_code`` the user of the notebook is asked to sign in if there are no other credentials.
     authority : str
         Host of the cloud's Microsoft Entra ID.
     scope : str
-        What the token is for.
+        Scope of the token.
 
     Returns
     -------
     credential : azure.core.credentials.TokenCredential
     who : str
-        Who signed in, for errors about what they may not do: ``user <name>`` or
-        ``application <client id>``.
+        Who signed in, for errors about missing permissions: ``user <name>`` or ``application <client id>``.
 
     Raises
     ------
     ParameterError
-        If the secret scope cannot be read, or if a job is to wait for somebody's sign-in.
+        If the secret scope cannot be read, or if a job would have to wait for somebody to sign in.
     helpers.azureml.rest.AzureError
-        One line with the cause and what to do; no secret is in it.
+        One line with the cause and what to do, without any secret.
     """
     from azure.core.exceptions import ClientAuthenticationError
     from azure.identity import ClientSecretCredential, DeviceCodeCredential
@@ -98,11 +97,11 @@ def _unattended(secret_scope: str, authority: str) -> TokenCredential:
         secrets = {name: runtime.secret(secret_scope, key, "azureml_secret_scope") for name, key in keys.items()}
         return _service_principal(secrets, authority, f"the secret scope {secret_scope!r}")
     variables = {name: os.environ.get(name, "") for name in VARIABLES}
-    # It is what the default credential tries first, unless this variable picks another.
+    # The default credential tries these first, unless this variable selects another credential.
     if all(variables.values()) and not os.environ.get("AZURE_TOKEN_CREDENTIALS"):
         return _service_principal(variables, authority, "the environment")
     try:
-        # AZURE_TOKEN_CREDENTIALS could ask for a browser otherwise.
+        # Otherwise AZURE_TOKEN_CREDENTIALS could select the browser.
         return DefaultAzureCredential(
             authority=authority, exclude_interactive_browser_credential=True, retry_total=LIMITS["retry_total"]
         )
@@ -116,7 +115,7 @@ def _unattended(secret_scope: str, authority: str) -> TokenCredential:
 def _service_principal(values: dict[str, str], authority: str, origin: str) -> ClientSecretCredential:
     from azure.identity import ClientSecretCredential
 
-    # A secret that was put into a scope from a file ends with the file's newline.
+    # A secret that was stored from a file ends with the file's newline.
     tenant, client, secret = (values[name].strip() for name in VARIABLES)
     try:
         return ClientSecretCredential(
@@ -124,14 +123,14 @@ def _service_principal(values: dict[str, str], authority: str, origin: str) -> C
         )
     except ValueError as error:
         raise AzureError(
-            f"Azure: tenant id, client id or client secret of {origin} cannot be one: {first_line(error)}"
+            f"Azure: tenant id, client id or client secret of {origin} is not valid: {first_line(error)}"
         ) from None
 
 
 def _in_one_line(error: Exception, tried: str = "") -> AzureError:
     from azure.core.exceptions import ServiceRequestError, ServiceResponseError
 
-    # What Entra ID said is where it was said: in the error, or in one that it was raised from.
+    # The answer of Entra ID is in the error, or in one of its causes.
     causes = list(_causes(error))
     code = re.search(r"AADSTS\d+", " ".join(map(str, causes)))
     if code:
@@ -145,22 +144,22 @@ def _in_one_line(error: Exception, tried: str = "") -> AzureError:
     attempts = re.findall(r"^\t(\w+): (.+)", str(error), re.MULTILINE)
     if not attempts:
         reason = first_line(error).removeprefix("Authentication failed: ")
-        # A path has the tenant in it, which is a secret if somebody mixed up the two.
+        # The path contains the tenant id, which is a secret if somebody has swapped the two.
         reason = re.sub(r"(https?://[^/\s]+)/\S*", r"\1", reason)
         return AzureError(
             f"Azure: sign-in{tried} failed ({reason[:200]}); if that is not about your settings, run this again later. "
             f"{DOCUMENTATION}"
         )
     missing = ", ".join(name for name in VARIABLES if not os.environ.get(name))
-    # The chain ends at the first that fails otherwise than for want of something.
-    told = {"ManagedIdentityCredential", "AzureCliCredential", attempts[-1][0]} - {"BrokerCredential"}
-    said = "; ".join(
+    # The last attempt may have ended the chain with an error, while the others only had nothing to sign in with.
+    shown = {"ManagedIdentityCredential", "AzureCliCredential", attempts[-1][0]} - {"BrokerCredential"}
+    reasons = "; ".join(
         f"{name}: {text.removeprefix(f'{name} authentication unavailable, ').rstrip('.')[:150]}"
         for name, text in attempts
-        if name in told
+        if name in shown
     )
     return AzureError(
-        f"Azure: no usable credentials ({missing + ' not set; ' if missing else ''}{said}). "
+        f"Azure: no usable credentials ({missing + ' not set; ' if missing else ''}{reasons}). "
         f"Use {_service_principal_help()}"
     )
 
@@ -172,10 +171,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _who(credential: TokenCredential, scope: str) -> str:
-    """Get a token, and return whom it was given to: Azure's business, read for an error's sake only."""
+    """Get a token, and return who it was issued to. Only error messages use this."""
     import jwt
 
-    # It logs what each member of a chain said, a page that the error has in one line.
+    # The chain logs a page about its members, which the error sums up in one line.
     with output.quiet("azure.identity"):
         token = credential.get_token(scope).token
     try:

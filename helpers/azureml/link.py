@@ -1,7 +1,7 @@
-"""The link from a Databricks workspace to an Azure Machine Learning workspace: shown, or set.
+"""Show or set the link from a Databricks workspace to an Azure Machine Learning workspace.
 
-The link is one property of the Databricks workspace's resource in Azure, ``amlWorkspaceId``, which
-the portal's button *Link Azure Machine Learning workspace* sets:
+The link is the property ``amlWorkspaceId`` of the Databricks workspace's resource in Azure. The button
+*Link Azure Machine Learning workspace* of the portal sets it:
 https://learn.microsoft.com/azure/machine-learning/how-to-use-mlflow-azure-databricks
 """
 
@@ -20,9 +20,9 @@ from helpers.parameters import ParameterError
 DATABRICKS_API_VERSION = "2024-05-01"
 DOCUMENTATION = "https://learn.microsoft.com/azure/machine-learning/how-to-use-mlflow-azure-databricks"
 INSTEAD = "use tracking_mode=azureml or model_registry=azureml, which need no link"
-# A changed workspace says `Updating` for a while; it is asked every 5 s, for at most 5 minutes.
+# A changed workspace is in the state `Updating` for a while; its state is read every 5 s, for at most 5 minutes.
 POLL_SECONDS, MOST_SECONDS = 5, 300
-# Marked as read-only in the REST specification, so that Azure's own clients do not send them either:
+# The REST specification marks these as read-only, so Azure's own clients do not send them either:
 # https://github.com/Azure/azure-rest-api-specs (specification/databricks, 2024-05-01, databricks.json)
 READ_ONLY = {"id", "name", "type", "systemData"}
 READ_ONLY_PROPERTIES = {
@@ -33,37 +33,36 @@ READ_ONLY_PARAMETERS = {"resourceTags"}
 
 
 class _NotFound(LookupError):
-    """There is no Databricks workspace whose link could be shown."""
+    """The Databricks workspace whose link is to be shown cannot be found."""
 
 
 def workspace_link(connection: Connection | None, databricks_resource_id: str = "", link: bool = False) -> str:
-    """Say whether the Databricks workspace is linked to the AML workspace, and link it if asked to.
+    """Say whether the Databricks workspace is linked to the AML workspace, and link them if requested.
 
-    Nothing is sent if the link is there already. The link of another AML workspace is never
-    replaced.
+    An existing link is not sent again. A link to another AML workspace is never replaced.
 
     Parameters
     ----------
     connection : helpers.azureml.Connection or None
         None if no AML workspace is used.
     databricks_resource_id : str, default ""
-        Resource id of the Databricks workspace. Empty: the one whose address is
-        `helpers.runtime.workspace_url`, looked for in the AML workspace's subscription.
+        Resource id of the Databricks workspace. If it is empty, the workspace with the address
+        `helpers.runtime.workspace_url` is searched in the AML workspace's subscription.
     link : bool, default False
         Set the link, and wait for at most 5 minutes until Azure has done so.
 
     Returns
     -------
     str
-        One line, which without `link` may also say why the link cannot be seen.
+        One line. Without `link` it may also say why the link cannot be shown.
 
     Raises
     ------
     ParameterError
-        If Azure does not know `databricks_resource_id`; with `link` also if there is nothing to
+        If Azure does not know `databricks_resource_id`. With `link`, also if there is nothing to
         link, if linking is not supported, or if there is a link to another AML workspace.
     helpers.azureml.rest.AzureError
-        With `link`, if Azure cannot be asked or refuses.
+        With `link`, if Azure cannot be reached or refuses.
     """
     if connection is None:
         if link:
@@ -77,12 +76,12 @@ def workspace_link(connection: Connection | None, databricks_resource_id: str = 
         return _show_or_link(workspace, _databricks_workspace(workspace, databricks_resource_id), link)
     except _NotFound as missing:
         if link:
-            raise _refused(f"{missing}; databricks_resource_id names it (portal, JSON view)") from None
-        return f"No link to see: {missing}; databricks_resource_id names it."
+            raise _refused(f"{missing}; set databricks_resource_id (portal, JSON view)") from None
+        return f"The link cannot be shown: {missing}; set databricks_resource_id."
     except AzureError as error:
         if not link:
-            hint = ". The role Reader on the Databricks workspace shows it" if error.status == 403 else ""
-            return f"The link cannot be seen: {error}{hint}"
+            hint = ". It takes the role Reader on the Databricks workspace" if error.status == 403 else ""
+            return f"The link cannot be shown: {error}{hint}"
         if error.status == 403:
             raise AzureError(
                 f"No permission to link the Databricks workspace (403 {error.code}): assign the role Contributor on "
@@ -91,7 +90,7 @@ def workspace_link(connection: Connection | None, databricks_resource_id: str = 
                 error.code,
             ) from None
         if error.status == 400:
-            # Serverless workspaces take no link, and this version of the API does not tell them from others:
+            # Serverless workspaces cannot be linked, and this version of the API does not show which are serverless:
             # https://learn.microsoft.com/javascript/api/@azure/arm-databricks/workspacecustomparameters
             raise AzureError(f"{error}. Where Azure refuses the link, {INSTEAD}", 400, error.code) from None
         raise
@@ -120,7 +119,7 @@ def _show_or_link(workspace: Workspace, resource: dict[str, Any], link: bool) ->
 
 
 def _databricks_workspace(workspace: Workspace, resource_id: str) -> dict[str, Any]:
-    """Return the Databricks workspace as Azure Resource Manager has it."""
+    """Return the resource of the Databricks workspace from Azure Resource Manager."""
     if resource_id:
         try:
             return workspace.manager.get(resource_id, api_version=DATABRICKS_API_VERSION)
@@ -129,8 +128,8 @@ def _databricks_workspace(workspace: Workspace, resource_id: str) -> dict[str, A
                 raise ParameterError(
                     "databricks_resource_id",
                     resource_id,
-                    f"Azure does not know it ({error.code}); the portal's JSON view of the Databricks workspace shows "
-                    "it, or leave it empty to have it found",
+                    f"Azure does not know it ({error.code}); copy it from the portal's JSON view of the Databricks "
+                    "workspace, or leave it empty to have it found",
                 ) from None
             raise
     try:
@@ -151,7 +150,7 @@ def _linked_to(resource: dict[str, Any]) -> str:
 
 
 def _obstacle(workspace: Workspace, resource: dict[str, Any]) -> str:
-    """Return why the documentation rules a link out, or an empty string."""
+    """Return why a link is not supported according to the documentation, or an empty string."""
     if workspace.cloud == "AzureChinaCloud":
         return "in Azure operated by 21Vianet"
     if _is_private(resource):
@@ -167,7 +166,7 @@ def _is_private(resource: dict[str, Any]) -> bool:
 
 
 def _link(workspace: Workspace, resource: dict[str, Any]) -> str:
-    """Put the resource back with the link in it: a PATCH takes tags only.
+    """Replace the resource by itself with the link, because a PATCH can only change tags.
 
     https://learn.microsoft.com/rest/api/databricks/workspaces/create-or-update
     """
@@ -176,12 +175,12 @@ def _link(workspace: Workspace, resource: dict[str, Any]) -> str:
     body["properties"] = {
         key: value for key, value in resource["properties"].items() if key not in READ_ONLY_PROPERTIES
     }
-    kept = {
+    parameters = {
         key: {field: value for field, value in parameter.items() if field != "type"}
         for key, parameter in body["properties"].get("parameters", {}).items()
         if key not in READ_ONLY_PARAMETERS
     }
-    body["properties"]["parameters"] = kept | {"amlWorkspaceId": {"value": workspace.resource_id}}
+    body["properties"]["parameters"] = parameters | {"amlWorkspaceId": {"value": workspace.resource_id}}
     workspace.manager.put(path, body, api_version=DATABRICKS_API_VERSION)
     end = time.monotonic() + MOST_SECONDS
     while True:

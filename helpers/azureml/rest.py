@@ -1,4 +1,4 @@
-"""Calls of Azure's REST APIs: signed in, retried where that can help, failing in one line."""
+"""Call Azure's REST APIs: sign in, retry where it helps, and report an error in one line."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from azure.core.pipeline.policies import RetryPolicy
     from azure.core.rest import HttpRequest, HttpResponse
 
-# The bound of every request, sign-in included: four attempts with 0, 1 and 2 s between them, or what
-# Retry-After says if that is no more than LONGEST_WAIT; 10 s to connect and 30 s to answer each, and none
-# begins after a minute. A job is better told than kept.
+# The limits of every request, sign-in included: four attempts with 0, 1 and 2 s between them, or with the wait that
+# Retry-After asks for, up to LONGEST_WAIT; 10 s to connect and 30 s to answer each. No attempt begins after a
+# minute. For a job, a fast error is better than a long wait.
 LONGEST_WAIT = 20
 LIMITS: dict[str, Any] = {
     "retry_total": 3,
@@ -26,16 +26,16 @@ LIMITS: dict[str, Any] = {
 
 
 class AzureError(RuntimeError):
-    """Azure refused a request, or could not be asked.
+    """Azure refused a request, or did not answer.
 
     Parameters
     ----------
     message : str
-        One line: what was asked, what was answered, what to do.
+        One line with the request, the answer and what to do.
     status : int or None, default None
         HTTP status; None if there was no answer.
     code : str, default ""
-        Azure's own name of the error.
+        Azure's error code.
     """
 
     def __init__(self, message: str, status: int | None = None, code: str = "") -> None:
@@ -44,15 +44,15 @@ class AzureError(RuntimeError):
 
 
 def retry_policy(**limits: Any) -> RetryPolicy:
-    """Return azure-core's retry policy, less waits that would keep a job for longer than it is worth.
+    """Return azure-core's retry policy without long waits.
 
-    azure-core sleeps for as long as ``Retry-After`` says, be it hours, whatever its own ``timeout`` is;
-    here such an answer is final. azure-identity takes this as its ``retry_policy_class``.
+    azure-core sleeps as long as ``Retry-After`` asks, even for hours, whatever its own ``timeout`` is. Here such
+    an answer is final. azure-identity accepts this function as its ``retry_policy_class``.
 
     Parameters
     ----------
     **limits
-        Of ``azure.core.pipeline.policies.RetryPolicy``; `LIMITS` as a rule.
+        Arguments of ``azure.core.pipeline.policies.RetryPolicy``, usually `LIMITS`.
     """
     from azure.core.pipeline.policies import RetryPolicy
 
@@ -70,9 +70,9 @@ class AzureRest:
     ----------
     credential : azure.core.credentials.TokenCredential
     base_url : str
-        ``https://…`` of the service.
+        Address of the service.
     scope : str
-        What the token is for, ``https://management.azure.com/.default`` as a rule.
+        Scope of the token, usually ``https://management.azure.com/.default``.
     """
 
     def __init__(self, credential: TokenCredential, base_url: str, scope: str) -> None:
@@ -92,7 +92,7 @@ class AzureRest:
         Raises
         ------
         AzureError
-            If it is not answered with success.
+            If the request fails.
         """
         return self._send("GET", path, query)
 
@@ -101,7 +101,7 @@ class AzureRest:
         while path:
             page = self.get(path, **query)
             yield from page["value"]
-            # Without its host, so that the token never goes to another one.
+            # The next page's host is dropped, so that the token is never sent to another host.
             following = urlsplit(page.get("nextLink") or "")
             path, query = following._replace(scheme="", netloc="").geturl(), {}
 
@@ -110,7 +110,7 @@ class AzureRest:
         return self._send("PUT", path, query, body)
 
     def post(self, path: str, body: dict[str, Any], **query: str) -> dict[str, Any]:
-        """Ask a question that has a body."""
+        """Send a query that has a body."""
         return self._send("POST", path, query, body)
 
     def _send(self, method: str, path: str, query: dict[str, str], body: Any = None) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class AzureRest:
         parameters = {name.replace("_", "-"): value for name, value in query.items()}
         request = HttpRequest(method, self.base_url + path, params=parameters, json=body)
         try:
-            # None of these calls does more when it is done twice, a POST neither.
+            # Each of these calls can be repeated without a further effect, the POSTs too.
             response = self._client.send_request(request, retry_on_methods=[method])
         except RequestFailed as error:
             raise AzureError(unreachable(self.base_url, error)) from None
@@ -143,35 +143,35 @@ class AzureRest:
         elif response.status_code == 429 or response.status_code >= 500:
             wait = response.headers.get("Retry-After")
             answer += f" and asks to wait {wait} s" if wait else f" after {LIMITS['retry_total'] + 1} attempts"
-            hint = "run this again later; https://azure.status.microsoft tells of outages"
+            hint = "run this again later; see https://azure.status.microsoft for outages"
         text = ": ".join(part for part in (answer, message.rstrip(".")) if part)
         return AzureError("; ".join(part for part in (text, hint) if part), response.status_code, code)
 
 
 def unreachable(url: str, error: BaseException) -> str:
-    """Return one line for a request that got no answer: the cause beneath the wrapping, and what to do."""
+    """Return one line about a request without an answer: the original cause, and what to do."""
     reason = first_line(error)
     if "CERTIFICATE_VERIFY_FAILED" in reason:
         return (
-            f"{url} has a certificate that is not trusted here; if a proxy of yours inspects traffic, set "
-            "REQUESTS_CA_BUNDLE to a file with its authority's certificate"
+            f"{url} has a certificate that is not trusted here; if your proxy inspects traffic, set "
+            "REQUESTS_CA_BUNDLE to a file with the certificate of its authority"
         )
     through = ""
-    # The words of urllib3 2 and 1.
+    # The texts of urllib3 2 and 1.
     if re.match(r"\('(Unable to|Cannot) connect to proxy", reason):
         through, reason = " through the proxy of HTTPS_PROXY", reason.rstrip("\"')")
-    # urllib3 puts host, port and path before the operating system's words.
+    # urllib3 puts host, port and path before the message of the operating system.
     reason = re.sub(r".*: (?=\[Errno|Failed to resolve|Read timed out)", "", reason)
-    return f"{url} cannot be reached{through} ({reason[:200]}); check network and firewall between here and there"
+    return f"{url} cannot be reached{through} ({reason[:200]}); check the network and the firewall"
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, which is what one wants to read of Azure's."""
+    """Return the first line of an error's text; the other lines of Azure's errors are details."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _error(response: Any) -> tuple[str, str]:
-    """Return code and message of an answer, as Azure Resource Manager, MLflow and gateways word them."""
+    """Return code and message of an answer by Azure Resource Manager, MLflow or a gateway."""
     try:
         content = response.json()
     except ValueError:
@@ -180,7 +180,7 @@ def _error(response: Any) -> tuple[str, str]:
     if not isinstance(details, dict):
         return "", _line(details)
     code = details.get("code") or details.get("error_code") or ""
-    # AML's MLflow API writes its keys with capitals, https://github.com/mlflow/mlflow/issues/15329
+    # The keys of AML's MLflow API begin with capitals: https://github.com/mlflow/mlflow/issues/15329
     message = details.get("message") or (details.get("Error") or {}).get("Message") or ""
     return str(code), _line(message)
 

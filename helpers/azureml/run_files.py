@@ -1,8 +1,8 @@
-"""The files of one run in an Azure Machine Learning workspace: create, overwrite, look at.
+"""List, create, read about and overwrite the files of one run in an Azure Machine Learning workspace.
 
-A path is created before its content is sent, and only once: whoever dies in between leaves a path
-that is listed, cannot be read, and conflicts with every new try. The artifact service has a way out,
-a writable address for a path that exists already:
+A path can be created only once, before its content is sent. A process that dies in between leaves a path
+that is listed, cannot be read, and conflicts with every new attempt to create it. For this the artifact service has
+a writable address of an existing path:
 https://github.com/Azure/azure-rest-api-specs (machinelearningservices/data-plane, artifact.json, Artifacts_GetSas)
 """
 
@@ -16,23 +16,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from azure.storage.blob import BlobClient
 
-# The plugin's own clients wait for minutes, each by its own clock; these for about 1 + 2 + 4 + 8 s.
+# The plugin's own clients retry for minutes; these retry for about 1 + 2 + 4 + 8 s.
 _REST_RETRIES = {"retry_total": 4, "retry_backoff_factor": 1}
-# A file is read into memory up to the first size and in pieces of the second beyond it.
+# A file of up to this size is sent in one request; a larger file in pieces of this size.
 _PIECE = 4 * 1024 * 1024
 CREATED_AT_ONCE = 50
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a blob holds.
+    """The size and the checksum of a blob.
 
     Attributes
     ----------
     size : int
-        Bytes.
+        In bytes.
     md5 : bytes or None
-        Of the whole blob, if whoever wrote it said so.
+        Checksum of the whole blob, if its writer set one.
     """
 
     size: int
@@ -45,9 +45,9 @@ class RunFiles:
     Parameters
     ----------
     tracking_uri : str
-        The workspace's, known to MLflow since `helpers.azureml.connect`.
+        Tracking URI of the workspace, which MLflow knows since `helpers.azureml.connect`.
     artifact_uri : str
-        The run's.
+        Artifact URI of the run.
     """
 
     def __init__(self, tracking_uri: str, artifact_uri: str) -> None:
@@ -65,11 +65,11 @@ class RunFiles:
             "workspace_name": context.workspace_name,
         }
         self._of_run = workspace | {"experiment_name": run["experiment"], "run_id": run["runid"]}
-        # The same files, as the artifact service beneath calls them.
+        # The same files, by their names in the underlying artifact service.
         self._container = workspace | {"origin": "ExperimentRun", "container": f"dcid.{run['runid']}"}
         self._runs = RunArtifactsClient(context, run["experiment"], run["runid"], "")._client.run_artifacts
         self._artifacts = LocalArtifactClient(context, "", "", "")._client.artifacts
-        # One for all files, each of which would otherwise be sent over a connection of its own.
+        # Shared by all files, each of which would otherwise open its own connection.
         self._connections = RequestsTransport()
 
     def paths(self) -> set[str]:
@@ -77,29 +77,29 @@ class RunFiles:
         return {artifact.path for artifact in self._runs.list_in_container(**self._of_run, **_REST_RETRIES)}
 
     def create(self, paths: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
-        """Create paths, at most `CREATED_AT_ONCE` of them.
+        """Create at most `CREATED_AT_ONCE` paths.
 
         Returns
         -------
         tuple of (dict of str to str, dict of str to str)
-            Where to write each new path's content, and why each other path was refused; a path
-            that exists already is in neither.
+            The address to write to for each new path, and the reason for each refused path. A path that
+            exists already is in neither.
         """
         from azureml.mlflow._restclient.run_artifact.models import ArtifactPath, ArtifactPathList
 
         answer = self._runs.batch_create_empty_artifacts(
             **self._of_run,
             body=ArtifactPathList(paths=[ArtifactPath(path=path) for path in paths]),
-            # Safe to repeat: what was created by a request whose answer was lost exists.
+            # Safe to repeat: the paths of a request whose answer was lost exist then.
             retry_on_methods=frozenset(["POST"]),
             **_REST_RETRIES,
         )
-        written = {path: content.content_uri for path, content in (answer.artifact_content_information or {}).items()}
+        addresses = {path: content.content_uri for path, content in (answer.artifact_content_information or {}).items()}
         errors = {path: item.error.message for path, item in (answer.errors or {}).items()}
-        return written, {path: why for path, why in errors.items() if "Resource Conflict" not in why}
+        return addresses, {path: reason for path, reason in errors.items() if "Resource Conflict" not in reason}
 
     def content(self, path: str) -> Content | None:
-        """Return what a path that exists holds; None if nothing was ever written."""
+        """Return the content of an existing path; None if nothing was ever written to it."""
         from azure.core.exceptions import ResourceNotFoundError
 
         address = self._runs.get_content_information(**self._of_run, path=path, **_REST_RETRIES).content_uri
@@ -111,16 +111,16 @@ class RunFiles:
         return Content(properties.size, bytes(md5) if md5 else None)
 
     def write(self, path: str, file: Path, md5: bytes, address: str | None) -> None:
-        """Write a path's content, whatever was there.
+        """Write the content of a path, and replace what it has.
 
         Parameters
         ----------
         path : str
         file : pathlib.Path
         md5 : bytes
-            Of the file; kept with it.
+            Checksum of the file, which is stored with it.
         address : str or None
-            What `create` returned; None if the path existed already.
+            The address that `create` returned; None if the path existed already.
         """
         from azure.storage.blob import ContentSettings
 
@@ -128,7 +128,7 @@ class RunFiles:
             address = self._artifacts.get_sas(**self._container, path=path, **_REST_RETRIES).content_uri
         settings = ContentSettings(content_md5=bytearray(md5))
         with file.open("rb") as stream:
-            # Without `overwrite` a repeated request, whose first answer was lost, would conflict with itself.
+            # Without `overwrite`, a request that is repeated because its answer was lost would conflict with itself.
             self._blob(address).upload_blob(
                 stream, length=file.stat().st_size, overwrite=True, max_concurrency=1, content_settings=settings
             )

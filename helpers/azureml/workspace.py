@@ -1,4 +1,4 @@
-"""Find an Azure Machine Learning workspace, sign in, and make MLflow use both."""
+"""Find an Azure Machine Learning workspace, sign in, and make MLflow use the workspace and the sign-in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PROVIDER = "Microsoft.MachineLearningServices/workspaces"
 API_VERSION = "2024-10-01"
 ROLES = "https://learn.microsoft.com/azure/machine-learning/how-to-assign-roles"
-# Studio's address and the suffix of the regional ones, by the cloud's name in its own metadata.
+# The address of studio, and the suffix of regional addresses, by the name of the cloud in Azure's metadata.
 # https://learn.microsoft.com/azure/machine-learning/reference-machine-learning-cloud-parity
 STUDIO = {"AzureChinaCloud": "https://studio.ml.azure.cn", "AzureUSGovernment": "https://ml.azure.us"}
 REGIONAL_SUFFIX = {"AzureChinaCloud": "api.ml.azure.cn", "AzureUSGovernment": "api.ml.azure.us"}
@@ -28,16 +28,16 @@ _IN_URI = re.compile(r"/subscriptions/([^/]+)/resourceGroups/([^/]+)/providers/[
 
 @dataclass(frozen=True)
 class Workspace:
-    """An AML workspace that can be signed in to.
+    """An AML workspace, signed in to.
 
     Attributes
     ----------
     resource_id : str
         ``/subscriptions/…/workspaces/<name>``.
     tracking_uri : str
-        ``azureml://…``, as MLflow takes it.
+        ``azureml://…``, for MLflow.
     cloud : str
-        Name of the Azure cloud that it is in, ``AzureCloud`` for the public one.
+        Name of its Azure cloud; ``AzureCloud`` is the public one.
     manager : helpers.azureml.rest.AzureRest
         Azure Resource Manager, signed in.
     """
@@ -62,10 +62,9 @@ class Workspace:
 def connect(p: AzureML) -> Workspace:
     """Sign in, find the workspace's address, and make MLflow use both.
 
-    Azure Resource Manager is asked for the address unless `p` has a region or the address
-    itself; a workspace behind a private endpoint is known to nobody else. From then on MLflow's
-    AML plugin signs in with the credential that was checked here, and so never falls back to a
-    browser, as its own chain does.
+    If `p` has neither a region nor the address itself, Azure Resource Manager is asked for the address; for a
+    workspace behind a private endpoint only Resource Manager knows it. From then on, MLflow's AML plugin uses the
+    credential that was checked here. So it never falls back to a browser, as its own chain of credentials does.
 
     Parameters
     ----------
@@ -109,17 +108,17 @@ def _resource_id(p: AzureML) -> str:
 
 
 def _cloud() -> Any:
-    """Return the Azure cloud that the plugin talks to: the public one, or what AZUREML_CURRENT_CLOUD names.
+    """Return the Azure cloud of the plugin: the public one, or the one that AZUREML_CURRENT_CLOUD names.
 
-    Without that variable the plugin asks the public cloud's Resource Manager for a list of clouds, and again
-    for each file of a model; behind a firewall that takes half a minute each time. It is set here for the
-    plugin, to what such a list begins with.
+    Without this variable the plugin requests a list of clouds from the public cloud's Resource Manager, and again
+    for each file of a model. Behind a firewall that takes half a minute each time. So the variable is set here, to
+    the first cloud of that list.
     """
     from azureml.mlflow._common._cloud.cloud import KNOWN_CLOUDS
 
     name = os.environ[CLOUD_VARIABLE] = os.environ.get(CLOUD_VARIABLE) or next(iter(KNOWN_CLOUDS))
     if name not in KNOWN_CLOUDS:
-        raise AzureError(f"{CLOUD_VARIABLE}={name!r} is no cloud of Azure's; there are: {', '.join(KNOWN_CLOUDS)}")
+        raise AzureError(f"{CLOUD_VARIABLE}={name!r} is not an Azure cloud; known are: {', '.join(KNOWN_CLOUDS)}")
     return KNOWN_CLOUDS[name]
 
 
@@ -159,7 +158,7 @@ def _ask_for_uri(manager: AzureRest, resource_id: str, who: str, p: AzureML) -> 
 
 
 def _check_access(workspace: Workspace, credential: TokenCredential, scope: str, who: str, p: AzureML) -> None:
-    """Ask the workspace's MLflow server something cheap, before MLflow's own client retries for minutes."""
+    """Send a cheap query to the workspace's MLflow server; MLflow's own client would retry for minutes."""
     host = workspace.tracking_uri.split("/")[2]
     server = AzureRest(credential, f"https://{host}", scope)
     try:
@@ -176,11 +175,11 @@ def _check_access(workspace: Workspace, credential: TokenCredential, scope: str,
         if p.azureml_tracking_uri:
             hint = "; check azureml_tracking_uri, or give subscription, resource group and workspace instead"
         elif p.azureml_region:
-            hint = f"; check azureml_region={p.azureml_region!r}, or leave it empty and Azure Resource Manager is asked"
+            hint = f"; check azureml_region={p.azureml_region!r}, or leave it empty to ask Azure Resource Manager"
         if error.status == 404:
-            raise AzureError(f"{host} knows no workspace {workspace.name}{hint}", 404, error.code) from None
+            raise AzureError(f"{host} does not know the workspace {workspace.name}{hint}", 404, error.code) from None
         if error.status is None:
-            private = ". A workspace with a private endpoint answers in its own network only"
+            private = ". A workspace with a private endpoint only answers inside its own network"
             raise AzureError(f"{error}{hint}{private}") from None
         raise
 

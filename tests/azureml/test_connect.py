@@ -132,9 +132,11 @@ def test_a_workspace_that_the_server_of_the_given_address_does_not_know_is_told(
     aml.faults.add("POST /mlflow/", 404)
     error = connect(azureml_tracking_uri=aml.tracking_uri)["error"]
     host = aml.url.removeprefix("https://")
-    assert error.startswith(f"AzureError: {host} knows no workspace {aml.workspace}; check azureml_tracking_uri")
+    assert error.startswith(
+        f"AzureError: {host} does not know the workspace {aml.workspace}; check azureml_tracking_uri"
+    )
     error = connect()["error"]
-    assert error.endswith(f"knows no workspace {aml.workspace}")
+    assert error.endswith(f"does not know the workspace {aml.workspace}")
 
 
 def test_a_host_that_cannot_be_reached_is_told_with_the_parameter_that_named_it(aml, connect):
@@ -175,7 +177,7 @@ def test_a_certificate_that_is_not_trusted_and_a_cloud_that_is_none_are_told(aml
     error = connect({"REQUESTS_CA_BUNDLE": certifi.where()})["error"]
     assert "has a certificate that is not trusted here" in error and "REQUESTS_CA_BUNDLE" in error and "\n" not in error
     error = connect({"AZUREML_CURRENT_CLOUD": "AzureMoon"})["error"]
-    assert error == f"AzureError: AZUREML_CURRENT_CLOUD='AzureMoon' is no cloud of Azure's; there are: {names.CLOUD}"
+    assert error == f"AzureError: AZUREML_CURRENT_CLOUD='AzureMoon' is not an Azure cloud; known are: {names.CLOUD}"
     assert statuses("/subscriptions/") == []
 
 

@@ -180,12 +180,12 @@ def test_without_a_workspace_to_link_it_is_said_and_asking_for_the_link_is_refus
         """
     )
     shown, refused = found["no_databricks"]
-    assert shown.startswith("No link to see: no Databricks workspace is configured here")
+    assert shown.startswith("The link cannot be shown: no Databricks workspace is configured here")
     assert refused.startswith("ParameterError: link_workspaces=True: no Databricks workspace is configured here")
     assert "databricks_resource_id" in refused
     missing = f"no Databricks workspace {found['address']} can be read in the subscription {aml.subscription_id}"
     for line in found["elsewhere"]:
-        assert missing in line and "databricks_resource_id names it" in line
+        assert missing in line and "set databricks_resource_id" in line
     shown, refused = found["no_azureml"]
     assert shown.startswith("No Azure ML workspace is used")
     assert refused.startswith("ParameterError: link_workspaces=True") and "tracking_mode=azureml" in refused
@@ -207,7 +207,7 @@ def test_without_a_role_the_link_is_not_seen_and_not_set_and_one_line_names_the_
         )
         """
     )
-    assert found["unseen"].startswith("The link cannot be seen") and "role Reader" in found["unseen"]
+    assert found["unseen"].startswith("The link cannot be shown") and "role Reader" in found["unseen"]
     for line in (found["unread"], found["unwritten"]):
         assert line.startswith("AzureError: No permission to link the Databricks workspace (403")
         assert "role Contributor" in line and "how-to-use-mlflow-azure-databricks" in line
