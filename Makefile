@@ -19,12 +19,13 @@ CANDIDATES = $(if $(filter file,$(origin PYTHON)),$(or $(PYTHONS_$*),$(PYTHONS))
 # Two processes, since a notebook keeps one core busy only; a file's tests share their servers, hence stay together.
 IN_TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run check test test-runtimes $(RUNTIMES:%=test-runtime-%) ui bench docs help
+.PHONY: run check quick test test-runtimes $(RUNTIMES:%=test-runtime-%) ui bench docs help
 
 help:
 	@echo "make run    run the jobs train_and_register and batch_score here"
 	@echo "make test   run the checks and the tests"
-	@echo "make check  look at style, format and types only"
+	@echo "make quick  run the checks and the unit tests that need no server, no cluster and no notebook"
+	@echo "make check  look at style, format, types and imports only"
 	@echo "make bench  measure what is claimed about speed"
 	@echo "make test-runtimes   run what depends on Spark and MLflow with the packages of Databricks $(RUNTIMES)"
 	@echo "make ui     open MLflow's UI on what was run here"
@@ -38,6 +39,11 @@ check: $(INSTALLED)
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --quiet --check .
 	$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo --no-cache >$(VENV)/lint-imports.txt || { cat $(VENV)/lint-imports.txt; exit 1; }
+
+quick: $(INSTALLED) check
+	@$(BIN)/python -m helpers.laptop.java
+	$(BIN)/python -m pytest $(IN_TWO) -m "not slow" tests/unit tests/bundle tests/ci tests/docs tests/notebooks/test_hygiene.py
 
 test: $(INSTALLED) check
 	@$(BIN)/python -m helpers.laptop.java
@@ -74,7 +80,7 @@ $(INSTALLED): requirements.txt
 # What pip would do on one core. A file that cannot be compiled is one that nothing imports.
 	-$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib
 	@$(BIN)/python -m helpers.laptop.java
-	$(BIN)/python -m helpers.laptop.class_data
+	$(BIN)/python -m helpers.laptop.make_class_data
 	@touch $@
 
 $(VENV)-docs/installed: docs/requirements.txt $(INSTALLED)
@@ -90,5 +96,5 @@ $(RUNTIMES:%=$(VENV)-runtimes/%/installed): $(VENV)-runtimes/%/installed: tests/
 	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet $$(grep -E '^(setuptools|wheel)==' $<)
 	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --no-build-isolation --requirement $<
 	@$(@D)/bin/python -m helpers.laptop.java
-	$(@D)/bin/python -m helpers.laptop.class_data
+	$(@D)/bin/python -m helpers.laptop.make_class_data
 	@touch $@

@@ -155,7 +155,7 @@ def logged_model_uri(session: Session, run: Run, model_uri: str = "") -> str:
 
 
 def _listed(models: dict[str, str]) -> str:
-    return "there are: " + (", ".join(f"{uri} ({name})" for name, uri in models.items()) or "none")
+    return "there are: " + (", ".join(f"{uri} ({name})" for name, uri in sorted(models.items())) or "none")
 
 
 def _models_of(session: Session, run: Run) -> dict[str, str]:

@@ -143,11 +143,11 @@ def test_a_champion_that_cannot_score_these_rows_is_named_with_the_reason(sessio
     assert metrics == {} and "version 1, cannot score these rows" in note and "'gone' is missing" in note
 
 
-def test_a_model_that_does_not_fit_the_held_out_rows_is_refused(data, misfit):
+def test_a_model_that_does_not_fit_the_held_out_rows_is_refused(session, data, misfit):
     with pytest.raises(
         ParameterError, match=r"training_table='registration_tests.t': does not fit .* 'gone' is missing"
     ):
-        registration.evaluate(f"models:/{misfit.name}/{misfit.version}", data)
+        registration.evaluate(session, f"models:/{misfit.name}/{misfit.version}", data)
 
 
 def test_the_newest_finished_run_of_a_model_is_found_and_a_missing_one_is_named(train, model_name, session):
@@ -158,9 +158,9 @@ def test_the_newest_finished_run_of_a_model_is_found_and_a_missing_one_is_named(
         pass
     run = tracking.find_run(session, "", model_name)
     assert run.info.run_id == newest.info.run_id
-    assert tracking.logged_model_uri(session, run) == tracking.logged_model_uri(newest)
+    assert tracking.logged_model_uri(session, run) == tracking.logged_model_uri(session, newest)
     assert tracking.find_run(session, other.info.run_id, model_name).info.run_id == other.info.run_id
     with pytest.raises(ParameterError, match="run_id='0123': no such run"):
         tracking.find_run(session, "0123", model_name)
     with pytest.raises(ParameterError, match="this run has logged no model"):
-        tracking.logged_model_uri(mlflow.get_run(other.info.run_id))
+        tracking.logged_model_uri(session, mlflow.get_run(other.info.run_id))
