@@ -1,0 +1,270 @@
+"""The local endpoint as a server: its addresses, its key, its load, and the processes behind it."""
+
+import json
+import os
+import signal
+import stat
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import psutil
+import pytest
+import requests
+
+from helpers import tracking
+from helpers.serving import ServingError, payload
+from helpers.serving.local_endpoint import LocalEndpoint
+
+ROWS = pd.DataFrame({"x": [1.0, 2.0, 3.0]})
+MODELS = {
+    "doubling": """
+class Model(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return (2 * model_input["x"]).tolist()
+""",
+    # It has a process of its own, and predicts the names of its environment variables.
+    "reporting": """
+class Model(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        self.process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+
+    def predict(self, context, model_input, params=None):
+        return [" ".join(os.environ)] * len(model_input)
+""",
+}
+HIDDEN = {
+    "AZURE_CLIENT_SECRET", "AZURE_TENANT_ID", "DATABRICKS_HOST", "DATABRICKS_TOKEN", "MLFLOW_TRACKING_TOKEN",
+    "MLFLOW_TRACKING_PASSWORD", "SERVICE_API_KEY", "DATABASE_PASSWORD", "SPARK_REMOTE", "PYSPARK_GATEWAY_SECRET",
+    "SPARK_STORAGE_ACCOUNT_KEY", "SOMETHING_ELSE",
+}  # fmt: skip
+PASSED_ON = {"SPARK_LOCAL_DIRS", "PYSPARK_DRIVER_PYTHON", "JAVA_HOME", "HTTPS_PROXY", "LC_ALL", "PATH", "HOME"}
+
+
+@pytest.fixture(scope="module")
+def versions(local_dir, tracking_parameters, tmp_path_factory):
+    tracking.configure(tracking_parameters(experiment_name="local endpoint"))
+    folder = tmp_path_factory.mktemp("models")
+    registered = {}
+    for name, code in MODELS.items():
+        file = folder / f"{name}.py"
+        file.write_text(f"import os, subprocess, sys\nimport mlflow\n{code}\nmlflow.models.set_model(Model())\n")
+        output = "text" if name == "reporting" else 1.0
+        with mlflow.start_run():
+            signature = mlflow.models.infer_signature(ROWS, pd.Series([output]))
+            # Without requirements, MLflow would load the model here to find them.
+            options = {"signature": signature, "pip_requirements": ["mlflow"]}
+            model = mlflow.pyfunc.log_model(name="model", python_model=str(file), **options)
+            registered[name] = mlflow.register_model(model.model_uri, f"local {name}")
+    return registered
+
+
+@pytest.fixture(scope="module")
+def endpoint(versions, tmp_path_factory):
+    """An endpoint with two deployments, of which ``doubling`` gets all traffic."""
+    endpoint = LocalEndpoint("under-test", tmp_path_factory.mktemp("endpoints"))
+    with pytest.MonkeyPatch.context() as environment:
+        for name in (HIDDEN | PASSED_ON) - {"PATH", "HOME"}:
+            environment.setenv(name, "C" if name == "LC_ALL" else "/nowhere")
+        endpoint.create("local doubling")
+    for name, version in versions.items():
+        endpoint.deploy(name, version)
+    endpoint.set_traffic({"doubling": 100})
+    yield endpoint
+    endpoint.delete()
+
+
+@pytest.fixture
+def address(endpoint) -> str:
+    return endpoint.state().url.removesuffix("/score")
+
+
+@pytest.fixture
+def key(endpoint) -> dict[str, str]:
+    return {"Authorization": f"Bearer {details(endpoint)['key']}"}
+
+
+def details(endpoint: LocalEndpoint) -> dict:
+    return json.loads((endpoint.folder / "endpoint.json").read_text())
+
+
+def processes(endpoint: LocalEndpoint) -> list[psutil.Process]:
+    """Return the process of an endpoint, and all that it has started."""
+    server = psutil.Process(details(endpoint)["pid"])
+    return [server, *server.children(recursive=True)]
+
+
+def running(started: list[psutil.Process]) -> list[psutil.Process]:
+    """Return those that run. A process that has ended may exist until its parent asks how it ended."""
+    return [process for process in started if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def wait_until_ended(started: list[psutil.Process], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while running(started) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert running(started) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/score"), ("GET", "/state"), ("PUT", "/traffic"), ("PUT", "/deployments/doubling"),
+        ("DELETE", "/deployments/doubling"), ("GET", "/no-such-address"), ("PATCH", "/score"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("authorization", [None, "", "Bearer other", "Bearer \xfc"])
+def test_without_the_key_every_request_is_refused(address, endpoint, method, path, authorization):
+    before = endpoint.state()
+    headers = {} if authorization is None else {"Authorization": authorization.encode("latin-1")}
+    response = requests.request(method, address + path, data="not JSON", headers=headers)
+    assert (response.status_code, response.json()["message"]) == (401, "the key is missing or wrong")
+    assert endpoint.state() == before
+
+
+def test_only_its_owner_can_read_the_key(endpoint):
+    assert stat.S_IMODE((endpoint.folder / "endpoint.json").stat().st_mode) == 0o600
+
+
+def test_an_unknown_address_and_a_wrong_method_are_told_apart(address, key):
+    unknown = [requests.get(address + path, headers=key) for path in ("/", "/scores", "/deployments", "/state/x")]
+    assert [response.status_code for response in unknown] == [404] * 4
+    wrong = [
+        requests.request(method, address + path, headers=key)
+        for method, path in (("GET", "/score"), ("POST", "/state"), ("DELETE", "/traffic"), ("GET", "/deployments/x"))
+    ]
+    assert [response.status_code for response in wrong] == [405] * 4
+    assert "POST" in wrong[0].headers["Allow"]
+    assert all(response.json()["message"] for response in unknown + wrong)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "message"),
+    [
+        ("POST", "/score", "", "the body is not JSON"),
+        ("POST", "/score", '{"input_data": ', "the body is not JSON"),
+        ("POST", "/score", "[1]", "the body is not a JSON object"),
+        ("POST", "/score", "{}", "the body has no input_data"),
+        ("PUT", "/traffic", "[]", "the body is not a JSON object"),
+        ("PUT", "/traffic", '{"doubling": 90}', "have to add up to 100 or 0"),
+        ("PUT", "/traffic", '{"doubling": 150, "reporting": -50}', "have to add up to 100 or 0"),
+        ("PUT", "/traffic", '{"doubling": "100"}', "have to be whole numbers"),
+        ("PUT", "/traffic", '{"nobody": 100}', "there is no deployment nobody"),
+        ("PUT", "/deployments/new", '{"folder": "/model"}', "has to have folder and model"),
+        ("PUT", "/deployments/new", '{"folder": 1, "model": "m/1"}', "has to have folder and model"),
+    ],
+)
+def test_a_body_that_cannot_be_used_is_refused_and_changes_nothing(
+    address, key, endpoint, method, path, body, message
+):  # fmt: skip
+    before = endpoint.state()
+    response = requests.request(method, address + path, data=body, headers=key)
+    assert response.status_code == 400 and message in response.json()["message"]
+    assert endpoint.state() == before
+
+
+def test_the_header_of_azure_ml_chooses_the_deployment_and_says_which_one_answered(address, key):
+    header = "azureml-model-deployment"
+    by_traffic = requests.post(f"{address}/score", data=payload(ROWS), headers=key)
+    by_name = requests.post(f"{address}/score", data=payload(ROWS), headers=key | {header: "reporting"})
+    unknown = requests.post(f"{address}/score", data=payload(ROWS), headers=key | {header: "nobody"})
+    assert (by_traffic.json(), by_traffic.headers[header]) == ([2, 4, 6], "doubling")
+    assert by_name.status_code == 200 and by_name.headers[header] == "reporting"
+    assert unknown.status_code == 404 and "nobody" in unknown.json()["message"]
+
+
+def test_many_requests_at_once_are_all_answered(address, key):
+    def score(number: int) -> tuple[int, list]:
+        rows = pd.DataFrame({"x": [float(number)]})
+        response = requests.post(f"{address}/score", data=payload(rows), headers=key)
+        return response.status_code, response.json()
+
+    with ThreadPoolExecutor(100) as pool:
+        answers = list(pool.map(score, range(300)))
+    assert answers == [(200, [2 * number]) for number in range(300)]
+
+
+def test_a_client_that_keeps_its_connection_is_answered_each_time_also_after_a_refusal(address, key):
+    with requests.Session() as session:
+        statuses = []
+        for headers in [key, {}, key, key, {}, key] * 5:
+            body = payload(pd.DataFrame({"x": [1.0] * 20_000}))
+            statuses.append(session.post(f"{address}/score", data=body, headers=headers).status_code)
+    assert statuses == [200, 401, 200, 200, 401, 200] * 5
+
+
+def test_the_only_open_port_is_the_one_that_asks_for_the_key(address, endpoint):
+    started = processes(endpoint)
+    ports = {
+        connection.laddr.port
+        for process in started
+        for connection in process.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert ports == {int(address.rpartition(":")[2])}
+    sockets = {
+        Path(connection.laddr)
+        for process in started
+        for connection in process.net_connections(kind="unix")
+        if connection.laddr.startswith(os.sep)
+    }
+    assert len(sockets) == 2 and {stat.S_IMODE(path.parent.stat().st_mode) for path in sockets} == {0o700}
+    for name in MODELS:
+        assert "Uvicorn running on unix socket" in endpoint.log(name) and "127.0.0.1" not in endpoint.log(name)
+
+
+def test_a_model_sees_no_credentials_and_what_it_needs(endpoint):
+    (names, *_) = endpoint.invoke(ROWS, "reporting").predictions
+    assert HIDDEN & set(names.split()) == set()
+    assert set(names.split()) >= PASSED_ON
+
+
+def test_deploying_again_ends_the_model_server_that_it_replaces(endpoint, versions):
+    before = processes(endpoint)
+    endpoint.deploy("reporting", versions["doubling"])
+    # The endpoint's own process, and the watcher and the server of `doubling`.
+    deadline = time.monotonic() + 30
+    while len(running(before)) > 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(running(before)) == 3
+    assert endpoint.invoke(ROWS, "reporting").predictions == [2, 4, 6]
+    endpoint.deploy("reporting", versions["reporting"])
+
+
+def test_a_kill_of_the_endpoints_process_ends_the_model_servers_with_what_they_have_started(endpoint, versions):
+    started = processes(endpoint)
+    # The endpoint's own process, a watcher and a server for each model, and the process of one model.
+    assert len(running(started)) == 6
+    folders = [
+        Path(connection.laddr).parent
+        for process in started
+        for connection in process.net_connections(kind="unix")
+        if connection.laddr.startswith(os.sep)
+    ]
+    started[0].send_signal(signal.SIGKILL)
+    wait_until_ended(started)
+    assert folders and not any(folder.exists() for folder in folders)
+    assert endpoint.state() is None
+    with pytest.raises(ServingError, match="does not answer"):
+        endpoint.invoke(ROWS)
+
+
+def test_a_kill_while_a_model_server_starts_ends_it_too(versions, tmp_path):
+    endpoint = LocalEndpoint("starting", tmp_path)
+    endpoint.create("local doubling")
+    try:
+        model = tracking.download_model(f"models:/{versions['doubling'].name}/1", tmp_path)
+        url, key = details(endpoint)["url"], details(endpoint)["key"]
+        body = {"folder": str(model), "model": "local doubling/1"}
+        headers = {"Authorization": f"Bearer {key}"}
+        started = requests.put(f"{url}/deployments/doubling", json=body, headers=headers).json()
+        assert started["deployments"]["doubling"]["state"] == "Creating"
+        found = processes(endpoint)
+        assert len(found) >= 2
+        found[0].send_signal(signal.SIGKILL)
+        wait_until_ended(found)
+    finally:
+        endpoint.delete()
+    assert not endpoint.folder.exists()
