@@ -10,12 +10,12 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from helpers import cleanup, runtime, tracking
-from helpers.laptop import catalog as local_catalog
+from helpers import cleanup, kinds, parameters, storage, tracking
+from helpers.laptop import catalog
 from helpers.ownership import MARK, NOT_OURS, Item
-from helpers.parameters import CLEAN_UP_KINDS, ParameterError
+from helpers.parameters import ParameterError
 
-ALL = ",".join(CLEAN_UP_KINDS)
+ALL = tuple(kinds.CLEAN_UP)
 OWN_TABLES = ("training", "scoring", "predictions", "predictions_quarantine")
 _numbers = itertools.count()
 
@@ -29,41 +29,42 @@ def world(spark, schema, model_name, tracking_parameters, local_dir):
 class World:
     def __init__(self, spark, schema, model_name, p, local_dir):
         self.spark, self.schema, self.model_name, self.p, self.local_dir = spark, schema, model_name, p, local_dir
-        self.servers, self.client = tracking.configure(p), mlflow.MlflowClient()
+        self.session, self.client = tracking.configure(p), mlflow.MlflowClient()
         self.client.create_registered_model(model_name, tags={MARK: model_name})
         self.runs = [self.run({MARK: model_name}) for _ in range(2)]
         self.versions = [self.version(run, {MARK: model_name}) for run in self.runs]
-        tracking.promote(model_name, "2")
+        tracking.promote(self.session, model_name, "2")
         for table in OWN_TABLES:
-            runtime.replace_table(spark.range(3), f"{schema}.{table}", {MARK: "the tests"})
-        self.checkpoint = Path(runtime.checkpoint_folder(spark, f"{schema}.predictions"))
+            storage.replace_table(spark.range(3), f"{schema}.{table}", {MARK: "the tests"})
+        self.checkpoint = Path(storage.checkpoint_folder(spark, f"{schema}.predictions"))
         (self.checkpoint / "offsets").mkdir(parents=True)
 
     def run(self, tags):
-        return self.client.create_run(self.servers.experiment_id, tags=tags, run_name="trained").info.run_id
+        return self.client.create_run(self.session.experiment_id, tags=tags, run_name="trained").info.run_id
 
     def version(self, run_id, tags):
         return self.client.create_model_version(self.model_name, f"file:///{run_id}", run_id, tags=tags).version
 
     def find(self, **changes):
-        servers = tracking.configure(self.p, create=False)
-        arguments = {"model_name": self.model_name, "catalog": "", "schema": self.schema, "training_table": "training"}
-        arguments |= {"scoring_table": "scoring", "prediction_table": "predictions", "checkpoint": "", "force": False}
-        return cleanup.find(self.spark, servers, **arguments | changes)
+        names = {"model_name": self.model_name, "schema": self.schema, "prediction_table": "predictions"}
+        values = parameters.as_dict(self.p) | names | changes
+        session = tracking.configure(self.p, create=False)
+        return cleanup.find(self.spark, session, parameters.parse(parameters.CleanUp, values))
 
-    def plan(self, kinds=ALL, **changes):
-        return cleanup.plan(self.find(**changes), kinds)
+    def plan(self, requested=ALL, **changes):
+        requested = requested.split(",") if isinstance(requested, str) else requested
+        return cleanup.plan(self.find(**changes), requested)
 
-    def clean(self, kinds=ALL, **changes):
-        return list(cleanup.delete(self.plan(kinds, **changes)))
+    def clean(self, requested=ALL, **changes):
+        return list(cleanup.delete(self.plan(requested, **changes)))
 
     def left(self):
         """What is there, read without the bundle."""
-        experiment = self.client.get_experiment(self.servers.experiment_id)
+        experiment = self.client.get_experiment(self.session.experiment_id)
         versions = self.client.search_model_versions(f"name = '{self.model_name}'")
         return {
             "model_versions": sorted(str(version.version) for version in versions),
-            "runs": sorted(run.info.run_id for run in self.client.search_runs([self.servers.experiment_id])),
+            "runs": sorted(run.info.run_id for run in self.client.search_runs([self.session.experiment_id])),
             "experiments": [experiment.name] if experiment.lifecycle_stage == "active" else [],
             "tables": sorted(row["tableName"] for row in self.spark.sql(f"SHOW TABLES IN {self.schema}").collect()),
             "checkpoints": [str(self.checkpoint)] if self.checkpoint.exists() else [],
@@ -87,7 +88,7 @@ def test_what_was_made_is_listed_with_what_will_happen_and_why_and_nothing_is_wr
     world.version(foreign, {})
     world.spark.sql(f"CREATE TABLE {world.schema}.somebodys_own (id INT)")
     world.spark.sql(f"CREATE VIEW {world.schema}.a_view AS SELECT * FROM {world.schema}.somebodys_own")
-    runtime.replace_table(world.spark.range(1), f"{world.schema}.wine_predictions", {MARK: "wine"})
+    storage.replace_table(world.spark.range(1), f"{world.schema}.wine_predictions", {MARK: "wine"})
     before = world.state()
     planned = world.plan()
     frame = cleanup.overview(planned)
@@ -115,7 +116,7 @@ def test_what_was_made_is_listed_with_what_will_happen_and_why_and_nothing_is_wr
         f"{world.schema}.wine_predictions": "keep: made by this bundle, and not named by these parameters",
     }
     assert shown(frame, "checkpoints") == {str(world.checkpoint): "delete"}
-    assert [item.kind for item in planned] == sorted((item.kind for item in planned), key=CLEAN_UP_KINDS.index)
+    assert [item.kind for item in planned] == sorted((item.kind for item in planned), key=ALL.index)
     assert set(frame["where"]) == {f"sqlite:///{world.local_dir / 'mlflow.db'}", "Spark", "files"}
 
 
@@ -146,10 +147,13 @@ def test_the_champion_its_run_and_their_experiment_stay_until_force_is_said_and_
         "model_versions": ["2"], "runs": [world.runs[1]], "experiments": [world.p.experiment_name],
         "tables": [], "checkpoints": [],
     }  # fmt: skip
-    assert tracking.champion(world.model_name).run_id == world.runs[1]
+    assert tracking.champion(world.session, world.model_name).run_id == world.runs[1]
     outcomes = world.clean(force=True)
     assert [outcome.result for outcome in outcomes] == ["deleted"] * 4
-    assert world.left() == {kind: [] for kind in left} and tracking.registered_model(world.model_name) is None
+    assert (
+        world.left() == {kind: [] for kind in left}
+        and tracking.registered_model(world.session, world.model_name) is None
+    )
     assert world.find(force=True) == [] and world.clean(force=True) == []
 
 
@@ -184,9 +188,9 @@ def test_what_is_gone_in_between_is_said_and_no_error(world):
     world.client.delete_registered_model(world.model_name)
     for run_id in world.runs:
         world.client.delete_run(run_id)
-    world.client.delete_experiment(world.servers.experiment_id)
+    world.client.delete_experiment(world.session.experiment_id)
     for table in OWN_TABLES:
-        runtime.drop_table(world.spark, f"{world.schema}.{table}")
+        storage.drop_table(world.spark, f"{world.schema}.{table}")
     shutil.rmtree(world.checkpoint)
     outcomes = list(cleanup.delete(planned))
     assert {outcome.result for outcome in outcomes} == {"already gone"} and len(outcomes) == 11
@@ -209,7 +213,7 @@ def test_what_came_in_between_is_not_deleted_with_what_it_is_in(world):
 
 def test_a_version_that_becomes_the_champion_in_between_stays(world):
     planned = world.plan("model_versions")
-    tracking.promote(world.model_name, "1")
+    tracking.promote(world.session, world.model_name, "1")
     outcomes = list(cleanup.delete(planned))
     assert outcomes[0].result == "failed: it has become the champion meanwhile"
     assert world.left()["model_versions"] == ["1", "2"]
@@ -225,7 +229,7 @@ def test_a_job_that_is_killed_between_any_two_deletions_is_finished_by_the_next(
 
 def test_an_experiment_that_was_renamed_and_not_yet_deleted_is_found_again(world):
     world.clean("model_versions,runs", force=True)
-    name, experiment_id = world.p.experiment_name, world.servers.experiment_id
+    name, experiment_id = world.p.experiment_name, world.session.experiment_id
     world.client.rename_experiment(experiment_id, f"{name} (deleted {experiment_id})")
     deleted = [outcome.item.name for outcome in world.clean("experiments") if outcome.result == "deleted"]
     assert deleted == [f"{name} (deleted {experiment_id})"]
@@ -235,14 +239,14 @@ def test_an_experiment_that_was_renamed_and_not_yet_deleted_is_found_again(world
 def test_after_clean_up_the_same_names_can_be_used_again_and_those_of_others_are_not_restored(world):
     world.clean(force=True)
     again = tracking.configure(world.p)
-    assert again.experiment_name == world.p.experiment_name and again.experiment_id != world.servers.experiment_id
+    assert again.experiment_name == world.p.experiment_name and again.experiment_id != world.session.experiment_id
     world.client.delete_experiment(again.experiment_id)
     with pytest.raises(ParameterError, match=r"experiment_name='clean_\d+': was deleted on sqlite.*restore_experiment"):
         tracking.configure(world.p)
 
 
 def test_mlflow_gc_removes_what_was_deleted_with_its_files(world):
-    with mlflow.start_run(tags={MARK: world.model_name}, experiment_id=world.servers.experiment_id) as run:
+    with mlflow.start_run(tags={MARK: world.model_name}, experiment_id=world.session.experiment_id) as run:
         mlflow.log_text("text", "note.txt")
     folder = Path(run.info.artifact_uri.removeprefix("file://"))
     world.clean(force=True)
@@ -252,14 +256,14 @@ def test_mlflow_gc_removes_what_was_deleted_with_its_files(world):
     subprocess.run(command, check=True, capture_output=True, env={"MLFLOW_TRACKING_URI": uri, "PATH": ""})
     assert not folder.exists()
     with pytest.raises(mlflow.MlflowException, match="No Experiment|does not exist"):
-        world.client.get_experiment(world.servers.experiment_id)
+        world.client.get_experiment(world.session.experiment_id)
 
 
 def test_a_table_of_another_schema_that_is_named_is_deleted_there(world):
     world.spark.sql("CREATE SCHEMA IF NOT EXISTS elsewhere")
     name = f"elsewhere.{world.schema}"
-    runtime.replace_table(world.spark.range(1), name, {MARK: "the tests"})
-    folder = local_catalog.table_folder(world.local_dir / "warehouse", name)
+    storage.replace_table(world.spark.range(1), name, {MARK: "the tests"})
+    folder = catalog.table_folder(world.local_dir / "warehouse", name)
     assert folder.is_dir()
     outcomes = world.clean("tables", prediction_table=name)
     assert {outcome.item.name: outcome.result for outcome in outcomes}[name] == "deleted"
@@ -283,16 +287,16 @@ def test_a_table_whose_deletion_ends_at_any_step_is_known_as_the_bundles_until_i
 ):
     global _stop_at
     sys.addaudithook(_stop)
-    folder = local_catalog.table_folder(local_dir / "warehouse", f"{schema}.t")
+    folder = catalog.table_folder(local_dir / "warehouse", f"{schema}.t")
     for step in itertools.count():
         empty = spark.createDataFrame([], "id BIGINT, batch_id STRING")
-        runtime.replace_table(empty, f"{schema}.t", {MARK: "the tests"}, partitioned_by="batch_id")
-        runtime.replace_partition(spark.range(3), f"{schema}.t", "batch_id", "one")
+        storage.replace_table(empty, f"{schema}.t", {MARK: "the tests"}, partitioned_by="batch_id")
+        storage.replace_partition(spark.range(3), f"{schema}.t", "batch_id", "one")
         _stop_at = step
         try:
-            runtime.drop_table(spark, f"{schema}.t")
+            storage.drop_table(spark, f"{schema}.t")
         except KeyboardInterrupt:
-            assert (folder / local_catalog.STATEMENT).exists() or not any(folder.rglob("*.parquet"))
+            assert (folder / catalog.STATEMENT).exists() or not any(folder.rglob("*.parquet"))
         else:
             _stop_at = None
             break
@@ -318,7 +322,7 @@ def test_one_that_fails_does_not_stop_the_others_but_a_server_that_does_not_answ
 
     def both():
         items = [deletion("a", "x"), deletion("b", "x"), deletion("c", "y", lambda name: True)]
-        return [outcome.result for outcome in cleanup.delete(cleanup.plan(items, "runs"))]
+        return [outcome.result for outcome in cleanup.delete(cleanup.plan(items, ["runs"]))]
 
     assert both() == ["failed: 403: a is not yours", "failed: 403: b is not yours", "deleted"]
     monkeypatch.setattr(cleanup, "PATIENCE", 0)
@@ -331,7 +335,7 @@ def test_items_of_other_modules_take_part_in_the_plan():
     deployment = Item("deployments", "blue", "Azure ML", lambda: True, keep_reason="gets 90 % of the traffic")
     endpoint = Item("endpoints", "churn", "Azure ML", lambda: True, delete_first=(deployment,))
     run = Item("runs", "r", "Databricks", lambda: True)
-    planned = cleanup.plan([run, deployment, endpoint], "endpoints, deployments, runs")
+    planned = cleanup.plan([run, deployment, endpoint], ["endpoints", "deployments", "runs"])
     assert [(item.name, item.keep_reason) for item in planned] == [
         ("blue", "gets 90 % of the traffic"), ("churn", "holds what is kept, blue"), ("r", ""),
     ]  # fmt: skip

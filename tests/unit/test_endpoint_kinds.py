@@ -14,9 +14,10 @@ import requests
 from mlflow.entities.model_registry import ModelVersion
 from sklearn.linear_model import LogisticRegression
 
-from helpers import parameters, serving, tracking, training
+from helpers import parameters, serving, tracking
+from helpers.azureml import Connection
 from helpers.parameters import ParameterError
-from helpers.serving import kinds
+from helpers.serving import inventory, open_endpoint
 from helpers.serving.endpoint import DEPLOYMENT_HEADER, Deployment, Endpoint, EndpointState, ExistingEndpoint
 
 ROWS = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 2)), columns=list("ab"))
@@ -82,57 +83,55 @@ class MemoryEndpoint(Endpoint):
 @pytest.fixture
 def memory_kind(monkeypatch):
     """The table with one line more."""
-    monkeypatch.setitem(kinds.KINDS, "memory", MemoryEndpoint)
+    monkeypatch.setitem(kinds.ENDPOINTS, "memory", f"{__name__}:MemoryEndpoint")
     yield
     MemoryEndpoint.made.clear()
 
 
-@pytest.fixture
-def set_parameters(tracking_parameters):
-    """Make what `open_endpoint` takes. The declared choices of endpoint_target do not have the new kind."""
+def deploy_parameters(**changes):
+    return parameters.parse(parameters.Deploy, {"experiment_name": "kinds"} | changes)
 
-    def set_parameters(**changes):
-        p = tracking_parameters(experiment_name="kinds")
-        for name in parameters.ENDPOINT:
-            setattr(p, name, changes.get(name, parameters.FIELDS[name].default))
-        return p
 
-    return set_parameters
+def unopened_session(p):
+    """A session whose servers have not been asked anything."""
+    connection = Connection(p)
+    return tracking.Session(*tracking.open_servers(p, connection), connection)
 
 
 @pytest.fixture
-def versions(set_parameters):
+def session(local_dir):
+    return tracking.configure(deploy_parameters())
+
+
+@pytest.fixture
+def versions(session):
     """Version 1 predicts from the first column, version 2 from the second."""
-    tracking.configure(set_parameters())
     registered = []
     for column in "ab":
         estimator = LogisticRegression().fit(ROWS, np.where(ROWS[column] > 0, f"{column} high", f"{column} low"))
         signature = mlflow.models.infer_signature(ROWS, estimator.predict(ROWS))
         with mlflow.start_run():
-            uri = tracking.log_model(training.TrainedModel(estimator, "sklearn", [], signature, None, {}, {}))
+            uri = tracking.log_model(estimator, flavor="sklearn", signature=signature)
             registered.append(mlflow.register_model(uri, NAME))
     return registered
 
 
-def test_a_kind_that_is_added_to_the_table_is_opened_rolled_out_listed_and_deleted(
-    memory_kind, set_parameters, versions
-):
-    p = set_parameters(endpoint_target="memory", endpoint_name="added")
+def test_a_kind_that_is_added_to_the_table_is_opened_rolled_out_listed_and_deleted(memory_kind, session, versions):
+    p = deploy_parameters(endpoint_target="memory", endpoint_name="added")
     for version in versions:
-        endpoint, deployable = serving.open_endpoint(p, version)
-        rollout = serving.roll_out(endpoint, deployable, serving.examples(version, ROWS), requests=10)
+        endpoint, deployable = serving.open_endpoint(session, p, version)
+        rollout = serving.roll_out(endpoint, deployable, serving.examples(session, version, ROWS), requests=10)
     assert isinstance(endpoint, MemoryEndpoint)
     assert [check.percent for check in rollout.checks] == [0, 10, 10, 50, 50, 100]
     assert rollout.state.traffic == {NEW: 100} and rollout.state.deployments.keys() == {NEW}
 
     with pytest.raises(serving.ServingError, match=f"serves what it served before: {NEW} 100 %"):
-        wrong = serving.examples(versions[1], ROWS)
+        wrong = serving.examples(session, versions[1], ROWS)
         serving.roll_out(endpoint, versions[0], wrong)
     assert endpoint.state() == rollout.state
 
     def keep_reasons(model_name, force=False):
-        items = serving.items(p, model_name, force)
-        return {item.name: item.keep_reason for item in items if item.where == "memory"}
+        return {item.name: item.keep_reason for item in items_in_memory(session, model_name, force)}
 
     assert keep_reasons(NAME) == {
         "added": f"serves requests: {NEW} gets 100 %; force=true deletes it",
@@ -142,9 +141,14 @@ def test_a_kind_that_is_added_to_the_table_is_opened_rolled_out_listed_and_delet
         "made by this bundle, and not named by these parameters"
     }
     assert keep_reasons(NAME, force=True) == {"added": "", f"added/{NEW}": ""}
-    items = [item for item in serving.items(p, NAME, True) if item.where == "memory"]
+    items = items_in_memory(session, NAME, True)
     assert [(item.kind, item.delete()) for item in items] == [("deployments", True), ("endpoints", True)]
     assert [item.delete() for item in items] == [False, False] and keep_reasons(NAME) == {}
+
+
+def items_in_memory(session, model_name, force):
+    p = parameters.CleanUp(model_name=model_name, force=force)
+    return [item for item in inventory.items(None, session, p) if item.where == "memory"]
 
 
 @pytest.mark.parametrize(
@@ -159,13 +163,13 @@ def test_a_kind_that_is_added_to_the_table_is_opened_rolled_out_listed_and_delet
         ({"endpoint_target": "managed"}, "azureml_subscription_id='': is needed for Azure Machine Learning"),
     ],
 )
-def test_parameters_that_do_not_go_with_a_kind_are_refused(set_parameters, changes, message):
+def test_parameters_that_do_not_go_with_a_kind_are_refused(changes, message):
+    p = deploy_parameters(**changes)
     with pytest.raises(ParameterError, match=message):
-        serving.open_endpoint(set_parameters(**changes), ModelVersion(NAME, "1", 0))
+        serving.open_endpoint(unopened_session(p), p, ModelVersion(NAME, "1", 0))
 
 
-def test_auto_is_this_machine_without_a_workspace_and_azure_with_one(set_parameters):
-    p = set_parameters()
-    assert kinds.requested_kind(p) == "local"
-    p.azureml_workspace = "ml-workspace"
-    assert kinds.requested_kind(p) == "managed"
+def test_auto_is_this_machine_without_a_workspace_and_azure_with_one():
+    for workspace, kind in (("", "local"), ("ml-workspace", "managed")):
+        p = deploy_parameters(azureml_workspace=workspace)
+        assert open_endpoint.requested_kind(unopened_session(p), p) == kind

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import runtime
+from helpers import storage
 from helpers.laptop import catalog
 
 
@@ -26,7 +26,7 @@ def next_session(spark, schema):
 
 def test_a_table_is_found_again_with_its_properties_partitions_and_names(spark, schema, next_session):
     rows = spark.sql("SELECT 1 AS `a b.c`, CAST(NULL AS DATE) AS day, '2026-01-31' AS batch_id")
-    runtime.replace_table(rows, f"{schema}.t", {"made.by": "set-up"}, partitioned_by="batch_id")
+    storage.replace_table(rows, f"{schema}.t", {"made.by": "set-up"}, partitioned_by="batch_id")
     spark.range(3).write.saveAsTable(f"{schema}.saved_by_hand")
     next_session()
     assert spark.table(f"{schema}.t").collect() == rows.collect()
@@ -44,5 +44,5 @@ def test_an_unfinished_table_is_not_registered_and_can_be_made_again(spark, sche
         raise KeyboardInterrupt
     next_session()
     assert not spark.catalog.tableExists(f"{schema}.t")
-    runtime.replace_table(spark.range(7), f"{schema}.t")
+    storage.replace_table(spark.range(7), f"{schema}.t")
     assert spark.table(f"{schema}.t").count() == 7

@@ -44,8 +44,12 @@ PASSED_ON = {"SPARK_LOCAL_DIRS", "PYSPARK_DRIVER_PYTHON", "JAVA_HOME", "HTTPS_PR
 
 
 @pytest.fixture(scope="module")
-def versions(local_dir, tracking_parameters, tmp_path_factory):
-    tracking.configure(tracking_parameters(experiment_name="local endpoint"))
+def session(local_dir, tracking_parameters):
+    return tracking.configure(tracking_parameters(experiment_name="local endpoint"))
+
+
+@pytest.fixture(scope="module")
+def versions(session, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     registered = {}
     for name, code in MODELS.items():
@@ -62,9 +66,9 @@ def versions(local_dir, tracking_parameters, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def endpoint(versions, tmp_path_factory):
+def endpoint(session, versions, tmp_path_factory):
     """An endpoint with two deployments, of which ``doubling`` gets all traffic."""
-    endpoint = LocalEndpoint("under-test", tmp_path_factory.mktemp("endpoints"))
+    endpoint = LocalEndpoint("under-test", tmp_path_factory.mktemp("endpoints"), session)
     with pytest.MonkeyPatch.context() as environment:
         for name in (HIDDEN | PASSED_ON) - {"PATH", "HOME"}:
             environment.setenv(name, "C" if name == "LC_ALL" else "/nowhere")
@@ -251,11 +255,11 @@ def test_a_kill_of_the_endpoints_process_ends_the_model_servers_with_what_they_h
         endpoint.invoke(ROWS)
 
 
-def test_a_kill_while_a_model_server_starts_ends_it_too(versions, tmp_path):
-    endpoint = LocalEndpoint("starting", tmp_path)
+def test_a_kill_while_a_model_server_starts_ends_it_too(session, versions, tmp_path):
+    endpoint = LocalEndpoint("starting", tmp_path, session)
     endpoint.create("local doubling")
     try:
-        model = tracking.download_model(f"models:/{versions['doubling'].name}/1", tmp_path)
+        model = tracking.download_model(session, f"models:/{versions['doubling'].name}/1", tmp_path)
         url, key = details(endpoint)["url"], details(endpoint)["key"]
         body = {"folder": str(model), "model": "local doubling/1"}
         headers = {"Authorization": f"Bearer {key}"}

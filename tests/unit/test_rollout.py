@@ -14,7 +14,7 @@ import pytest
 import requests
 from sklearn.linear_model import LogisticRegression
 
-from helpers import serving, tracking, training
+from helpers import serving, tracking
 from helpers.parameters import ParameterError
 from helpers.serving import health
 from helpers.serving.endpoint import EndpointState
@@ -35,15 +35,19 @@ class CannotBeLoaded(mlflow.pyfunc.PythonModel):
 
 
 @pytest.fixture(scope="module")
-def versions(local_dir, tracking_parameters):
+def session(local_dir, tracking_parameters):
+    return tracking.configure(tracking_parameters(experiment_name="rollout"))
+
+
+@pytest.fixture(scope="module")
+def versions(session):
     """Version 1 predicts from the first column, version 2 from the second, and version 3 cannot be loaded."""
-    tracking.configure(tracking_parameters(experiment_name="rollout"))
     registered = []
     for column in "ab":
         estimator = LogisticRegression().fit(ROWS, np.where(ROWS[column] > 0, f"{column} high", f"{column} low"))
         signature = mlflow.models.infer_signature(ROWS, estimator.predict(ROWS))
         with mlflow.start_run():
-            uri = tracking.log_model(training.TrainedModel(estimator, "sklearn", [], signature, None, {}, {}))
+            uri = tracking.log_model(estimator, flavor="sklearn", signature=signature)
             registered.append(mlflow.register_model(uri, NAME))
     with mlflow.start_run():
         broken = mlflow.pyfunc.log_model(name="model", python_model=CannotBeLoaded(), signature=signature)
@@ -52,15 +56,15 @@ def versions(local_dir, tracking_parameters):
 
 
 @pytest.fixture(scope="module")
-def known(versions):
+def known(session, versions):
     """The predictions of versions 1 and 2."""
-    return {deployment_name(NAME, v.version): serving.examples(v, ROWS) for v in versions[:2]}
+    return {deployment_name(NAME, v.version): serving.examples(session, v, ROWS) for v in versions[:2]}
 
 
 @pytest.fixture(scope="module")
-def endpoint(tmp_path_factory):
+def endpoint(session, tmp_path_factory):
     """An endpoint that its first rollout creates."""
-    endpoint = LocalEndpoint("under-test", tmp_path_factory.mktemp("endpoints"))
+    endpoint = LocalEndpoint("under-test", tmp_path_factory.mktemp("endpoints"), session)
     yield endpoint
     endpoint.delete()
 
@@ -175,8 +179,8 @@ def test_a_health_check_counts_the_predictions_that_are_not_the_models(serving_o
     assert health.check_requests(serving_old, NEW, 10, wrong, requests=5, latency_limit_ms=2_000).errors == 0
 
 
-def test_an_endpoint_that_is_deleted_in_a_rollout_is_reported_and_stays_deleted(versions, known, tmp_path):
-    endpoint = LocalEndpoint("ended", tmp_path)
+def test_an_endpoint_that_is_deleted_in_a_rollout_is_reported_and_stays_deleted(session, versions, known, tmp_path):
+    endpoint = LocalEndpoint("ended", tmp_path, session)
 
     def show(line):
         if line.startswith("  0 %"):
@@ -187,10 +191,10 @@ def test_an_endpoint_that_is_deleted_in_a_rollout_is_reported_and_stays_deleted(
     assert raised.value.__suppress_context__ and endpoint.state() is None
 
 
-def test_the_health_checks_of_a_failed_rollout_are_logged_with_a_plot(versions, known):
+def test_the_health_checks_of_a_failed_rollout_are_logged_with_a_plot(session, versions, known):
     run = mlflow.get_run(versions[0].run_id)
     failed = health.HealthCheck(10, "endpoint", 3, 2, 4.0, 8.0, "", "no answer")
-    with pytest.raises(serving.ServingError, match="no answer"), serving.log_checks(run) as checks:
+    with pytest.raises(serving.ServingError, match="no answer"), serving.log_checks(session, run) as checks:
         checks.append(failed)
         raise serving.ServingError("no answer")
     logged = mlflow.get_run(run.info.run_id).data.metrics
