@@ -3,7 +3,7 @@
 from helpers.serving.endpoint import Endpoint, ServingError, payload
 from helpers.serving.health import examples
 from helpers.serving.inventory import items
-from helpers.serving.open_endpoint import open_endpoint
+from helpers.serving.opening import open_endpoint
 from helpers.serving.plots import rollout as plot_rollout
 from helpers.serving.rollout import Rollout, roll_out
 from helpers.serving.rollout_log import log_checks

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from helpers import kinds, parameters, tracking
 from helpers.ownership import NOT_OURS, Item
 from helpers.serving.endpoint import Endpoint, EndpointState, ExistingEndpoint
-from helpers.serving.open_endpoint import endpoint_class
+from helpers.serving.opening import endpoint_class
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

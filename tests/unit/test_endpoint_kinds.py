@@ -14,11 +14,12 @@ import requests
 from mlflow.entities.model_registry import ModelVersion
 from sklearn.linear_model import LogisticRegression
 
-from helpers import parameters, serving, tracking
+from helpers import kinds, parameters, serving, tracking
 from helpers.azureml import Connection
 from helpers.parameters import ParameterError
-from helpers.serving import inventory, open_endpoint
+from helpers.serving import inventory
 from helpers.serving.endpoint import DEPLOYMENT_HEADER, Deployment, Endpoint, EndpointState, ExistingEndpoint
+from helpers.serving.opening import requested_kind
 
 ROWS = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 2)), columns=list("ab"))
 NAME = "in memory"
@@ -172,4 +173,4 @@ def test_parameters_that_do_not_go_with_a_kind_are_refused(changes, message):
 def test_auto_is_this_machine_without_a_workspace_and_azure_with_one():
     for workspace, kind in (("", "local"), ("ml-workspace", "managed")):
         p = deploy_parameters(azureml_workspace=workspace)
-        assert open_endpoint.requested_kind(unopened_session(p), p) == kind
+        assert requested_kind(unopened_session(p), p) == kind
