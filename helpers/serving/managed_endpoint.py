@@ -84,10 +84,10 @@ class ManagedEndpoint(Endpoint):
             return
         workspace = session.workspace
         with explained(f"The endpoints of {workspace.name} cannot be listed"):
-            endpoints = get_deploy_client(workspace.tracking_uri).list_endpoints()
-        for found in endpoints:
-            endpoint = cls(found["name"], workspace, auth=None)
-            yield ExistingEndpoint(endpoint, f"Azure ML workspace {workspace.name}", marked_model(found))
+            entries = get_deploy_client(workspace.tracking_uri).list_endpoints()
+        for entry in entries:
+            endpoint = cls(entry["name"], workspace, auth=None)
+            yield ExistingEndpoint(endpoint, f"Azure ML workspace {workspace.name}", marked_model(entry))
 
     def state(self) -> EndpointState | None:
         resource = self._read()

@@ -132,7 +132,7 @@ def test_only_its_owner_can_read_the_key(endpoint):
     assert stat.S_IMODE((endpoint.folder / "endpoint.json").stat().st_mode) == 0o600
 
 
-def test_an_unknown_address_and_a_wrong_method_are_told_apart(address, key):
+def test_an_unknown_address_is_a_404_and_a_wrong_method_a_405(address, key):
     unknown = [requests.get(address + path, headers=key) for path in ("/", "/scores", "/deployments", "/state/x")]
     assert [response.status_code for response in unknown] == [404] * 4
     wrong = [
@@ -190,7 +190,7 @@ def test_many_requests_at_once_are_all_answered(address, key):
     assert answers == [(200, [2 * number]) for number in range(300)]
 
 
-def test_a_client_that_keeps_its_connection_is_answered_each_time_also_after_a_refusal(address, key):
+def test_a_client_session_is_answered_each_time_also_after_a_refusal(address, key):
     with requests.Session() as session:
         statuses = []
         for headers in [key, {}, key, key, {}, key] * 5:
@@ -263,12 +263,12 @@ def test_a_kill_while_a_model_server_starts_ends_it_too(session, versions, tmp_p
         url, key = details(endpoint)["url"], details(endpoint)["key"]
         body = {"folder": str(model), "model": "local doubling/1"}
         headers = {"Authorization": f"Bearer {key}"}
-        started = requests.put(f"{url}/deployments/doubling", json=body, headers=headers).json()
-        assert started["deployments"]["doubling"]["state"] == "Creating"
-        found = processes(endpoint)
-        assert len(found) >= 2
-        found[0].send_signal(signal.SIGKILL)
-        wait_until_ended(found)
+        state = requests.put(f"{url}/deployments/doubling", json=body, headers=headers).json()
+        assert state["deployments"]["doubling"]["state"] == "Creating"
+        started = processes(endpoint)
+        assert len(started) >= 2
+        started[0].send_signal(signal.SIGKILL)
+        wait_until_ended(started)
     finally:
         endpoint.delete()
     assert not endpoint.folder.exists()
