@@ -1,14 +1,9 @@
 """Score rows on Spark with a registered model, in batches and streams."""
 
-from helpers.scoring.batch import (
-    ScoredBatch,
-    Scorer,
-    default_prediction_table,
-    new_rows,
-    quarantine_table,
-    rows_to_score,
-)
+from helpers.scoring.batch import ScoredBatch, Scorer
+from helpers.scoring.output_tables import default_prediction_table, quarantine_table
 from helpers.scoring.predictor import load
+from helpers.scoring.rows import new_rows, rows_to_score
 from helpers.scoring.stream import score_new_rows
 
 __all__ = [

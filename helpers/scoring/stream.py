@@ -1,17 +1,21 @@
-"""Score only the rows that a table has got since the last time, each exactly once."""
+"""Score only the rows that were added to a table since the last time, each exactly once."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from helpers import runtime
+from helpers import runtime, storage
 from helpers.parameters import ParameterError
 from helpers.scoring.batch import ScoredBatch, Scorer
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+    from pyspark.sql.streaming import StreamingQuery
+
+    from helpers.scoring.engines import EngineChoice
 
 AVAILABLE_NOW = "available_now"
 
@@ -25,21 +29,21 @@ def score_new_rows(
 ) -> list[ScoredBatch]:
     """Score the rows that no earlier call with this checkpoint has scored.
 
-    Spark notes in the checkpoint which rows a micro-batch has before it is scored, and that it is done after. One
-    that a killed job has left undone is scored again, with the same rows: it replaces what it had written, since
-    it is written as the batch ``stream-<id of the checkpoint>-<number>``.
+    Spark records in the checkpoint which rows a micro-batch has before it is scored, and afterwards that it is done.
+    A micro-batch that a killed job has left undone is scored again, with the same rows. It replaces what it had
+    written, because it is written as the batch ``stream-<id of the checkpoint>-<number>``.
     https://spark.apache.org/docs/latest/streaming/apis-on-dataframes-and-datasets.html#foreachbatch
 
     Parameters
     ----------
     scorer : helpers.scoring.batch.Scorer
-        Its model is loaded when there is a row to score.
+        Its model is downloaded when there is a row to score.
     rows : pyspark.sql.DataFrame
-        From `helpers.scoring.batch.new_rows`.
+        From `helpers.scoring.rows.new_rows`.
     checkpoint : str
-        Folder. Deleting it makes all rows new.
+        Folder; empty for one beside the table of predictions. Deleting it makes all rows new.
     trigger : str, default "available_now"
-        ``available_now``: end when all rows are scored that there were at the start. An interval such as ``1
+        ``available_now``: end when all rows are scored that the table had at the start. An interval such as ``1
         minute``: look for new rows that often, until the job is cancelled.
     on_batch : callable
         Called with each micro-batch when it is written.
@@ -47,52 +51,73 @@ def score_new_rows(
     Returns
     -------
     list of ScoredBatch
-        One a micro-batch; empty if there was no new row.
+        One per micro-batch; empty if there was no new row.
 
     Raises
     ------
     helpers.parameters.ParameterError
-        On Spark Connect; and as `helpers.scoring.batch.Scorer.score_batch`. What was written before stays, and is not
-        scored again.
+        On Spark Connect; and for the reasons of `helpers.scoring.batch.Scorer.score_batch`. What was written before
+        stays, and is not scored again.
     """
     from pyspark.errors import StreamingQueryException
 
     if runtime.uses_spark_connect(rows):
-        # There the function below would run in a process of its own, without what it collects.
+        # There foreachBatch runs in another process, and what it collects would be lost.
         raise ParameterError(
             "mode",
             "stream",
             "needs compute with a Spark session of its own (on Databricks: a job cluster, or access mode Dedicated), "
-            "not Spark Connect (serverless, Standard). Take such compute, or mode=batch with a scoring_filter",
+            "not Spark Connect (serverless, Standard). Use such compute, or mode=batch with a scoring_filter",
         )
-    batches: list[ScoredBatch] = []
-    refusals: list[ParameterError] = []
-    query_id: Future[str] = Future()
-
-    def score(new: DataFrame, number: int) -> None:
-        if new.isEmpty():
-            return
-        try:
-            # Whatever is asked of a micro-batch reads all of its columns: the engine is chosen by rows of the table, and
-            # rows are counted while they are scored (a stream has a session of its own).
-            scorer.engine(new.sparkSession.table(scorer.scoring_table))
-            batch = scorer.score_batch(new, f"stream-{query_id.result()[:8]}-{number:06}", observe=True)
-        except ParameterError as error:
-            refusals.append(error)
-            raise
-        batches.append(batch)
-        on_batch(batch)
-
-    when = {"availableNow": True} if trigger == AVAILABLE_NOW else {"processingTime": trigger}
-    query = rows.writeStream.foreachBatch(score).option("checkpointLocation", checkpoint).trigger(**when).start()
-    query_id.set_result(query.id)
+    checkpoint = checkpoint or storage.checkpoint_folder(rows.sparkSession, scorer.prediction_table)
+    stream = _Stream(scorer, rows, on_batch)
+    query = stream.start(checkpoint, trigger)
     try:
         query.awaitTermination()
     except StreamingQueryException:
-        if refusals:
-            # It would be a stack trace of Spark's.
-            raise refusals[0] from None
+        if stream.refusal is not None:
+            # Spark's own error would be a stack trace.
+            raise stream.refusal from None
         raise
     finally:
         query.stop()
-    return batches
+    return stream.batches
+
+
+class _Stream:
+    """A streaming query and what its micro-batches have done."""
+
+    def __init__(self, scorer: Scorer, rows: DataFrame, on_batch: Callable[[ScoredBatch], Any]) -> None:
+        self.batches: list[ScoredBatch] = []
+        self.refusal: ParameterError | None = None
+        self._scorer, self._rows, self._on_batch = scorer, rows, on_batch
+        self._query_id, self._started = "", threading.Event()
+
+    def start(self, checkpoint: str, trigger: str) -> StreamingQuery:
+        when = {"availableNow": True} if trigger == AVAILABLE_NOW else {"processingTime": trigger}
+        writer = self._rows.writeStream.foreachBatch(self._score).option("checkpointLocation", checkpoint)
+        query = writer.trigger(**when).start()
+        self._query_id = query.id
+        self._started.set()
+        return query
+
+    def _score(self, rows: DataFrame, number: int) -> None:
+        """Score a micro-batch; Spark may call this before `start` knows the query's id."""
+        if rows.isEmpty():
+            return
+        self._started.wait()
+        try:
+            # Rows are counted while they are scored, because whatever is asked of a micro-batch reads it again.
+            batch = self._scorer.score_batch(
+                rows, f"stream-{self._query_id[:8]}-{number:06}", engine=self._engine, observe=True
+            )
+        except ParameterError as error:
+            self.refusal = error
+            raise
+        self.batches.append(batch)
+        self._on_batch(batch)
+
+    @cached_property
+    def _engine(self) -> EngineChoice:
+        """The engine, chosen once by rows of the table, because a micro-batch would be read in full for it."""
+        return self._scorer.choose_engine(self._rows.sparkSession.table(self._scorer.scoring_table))

@@ -1,7 +1,7 @@
 """A model applied to batches of rows in Spark's Python workers.
 
-`helpers.scoring.engines.python` puts this file beside the model: workers do not have the bundle, so it imports nothing
-of it.
+`helpers.scoring.engines.python` sends this file to the executors together with the model. It imports nothing of the
+bundle, which executors do not have.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PROBLEM = "_problem"
-# Rows tried one by one before all of a kind are taken for refused.
+# How many rows of a kind are tried alone before all rows of the kind count as refused.
 TRIED_ROWS = 100
 _NAMES_MISSING = re.compile(r"\b(nan|inf|infinity|missing)\b", re.IGNORECASE)
-# The class with the greatest probability is what these predict, but for how they break ties.
+# These predict the class with the greatest probability, but each breaks ties in its own way.
 _PREDICT_THE_GREATEST = frozenset({
     "DecisionTreeClassifier", "ExtraTreesClassifier", "GradientBoostingClassifier", "HistGradientBoostingClassifier",
     "LogisticRegression", "RandomForestClassifier",
@@ -30,68 +30,73 @@ _TIE = 1e-9
 _FILLERS: dict[str, Any] = {"bigint": 0, "int": 0, "double": np.nan, "float": np.nan, "string": "", "boolean": False}
 
 
-class OtherOutput(TypeError):
-    """A model gives something else than its signature says."""
+class SignatureMismatch(TypeError):
+    """The outputs of a model are not what its signature says."""
 
 
 class Model:
-    """What MLflow calls in place of the model that was logged.
+    """A model that says of each row which it refuses why it does.
 
     Parameters
     ----------
     model : object
-        A classifier with probabilities of scikit-learn's, or what MLflow loads as ``python_function``.
+        A scikit-learn classifier with probabilities, or what MLflow loads as ``python_function``.
     config : dict
-        ``answers``, pairs of a column's name and Spark type; ``classifies``, whether the model gives a class
-        and probabilities; ``each_class``, whether the answers are the probabilities of all classes, or that
-        of the predicted one only.
+        ``outputs``, pairs of a column's name and Spark type; ``classifies``, whether the model gives a class
+        and probabilities; ``each_class``, whether the outputs have the probabilities of all classes, or only that
+        of the predicted one.
     """
 
     def __init__(self, model: Any, config: dict[str, Any]) -> None:
         self.model, self.config = model, config
 
     def predict(self, data: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Return the answers to each row, and in the column `PROBLEM` why there is none (empty if there is)."""
-        answers, problems = self.answers_and_problems(data)
-        return pd.DataFrame(answers | {PROBLEM: "" if problems is None else problems})
+        """Return the outputs for each row, and the column `PROBLEM`: why the row is refused, empty if it is not.
 
-    def answers_and_problems(self, data: pd.DataFrame) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-        """Return the answers by column, and why rows have none: None if all have, else text, empty where there is one.
+        MLflow calls this (``python_function``).
+        """
+        outputs, problems = self.outputs_and_problems(data)
+        return pd.DataFrame(outputs | {PROBLEM: "" if problems is None else problems})
 
-        A model refuses a whole batch for one row; the rows that it takes are found, and have their answers.
+    def outputs_and_problems(self, data: pd.DataFrame) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        """Return the outputs by column, and why rows are refused: None if none is, else text, empty where one is not.
+
+        A model refuses a whole batch because of one row. The rows that it accepts are found, and get their outputs.
         """
         try:
-            return self._answers(data), None
+            return self._outputs(data), None
         except Exception as error:  # noqa: BLE001 - whatever a model raises for a value
             _raise_if_not_for_values(error)
-        found = pd.concat(self._answers_by_kind(data.reset_index(drop=True))).sort_index()
-        return {name: found[name].to_numpy() for name, _ in self.config["answers"]}, found[PROBLEM].to_numpy()
+        parts = self._outputs_by_kind(data.reset_index(drop=True))
+        frame = pd.concat(parts).sort_index()
+        return {name: frame[name].to_numpy() for name, _ in self.config["outputs"]}, frame[PROBLEM].to_numpy()
 
-    def _answers(self, data: pd.DataFrame) -> dict[str, np.ndarray]:
-        names = [name for name, _ in self.config["answers"]]
+    def _outputs(self, data: pd.DataFrame) -> dict[str, np.ndarray]:
+        names = [name for name, _ in self.config["outputs"]]
         if self.config["classifies"]:
             probabilities = self.model.predict_proba(data)
             greatest = probabilities.max(axis=1)
-            answers = [self._classes(data, probabilities, greatest)]
-            answers += list(probabilities.T) if self.config["each_class"] else [greatest]
-        else:
-            given = self.model.predict(data)
-            if len(names) == 1 and np.ndim(given) > 1 and not isinstance(given, pd.DataFrame):
-                # One array a row.
-                given = pd.Series(list(given), dtype=object)
-            frame = given if isinstance(given, pd.DataFrame) else pd.DataFrame(given)
-            if len(frame.columns) != len(names) or len(frame) != len(data):
-                raise OtherOutput(
-                    f"for {len(data)} rows the model gives {len(frame)} rows of {len(frame.columns)} columns, where its "
-                    f"signature says {len(names)}"
-                )
-            by_name = set(names) == set(frame.columns)
-            answers = [(frame[name] if by_name else frame.iloc[:, i]).to_numpy() for i, name in enumerate(names)]
-        return dict(zip(names, answers, strict=True))
+            outputs = [self._classes(data, probabilities, greatest)]
+            outputs += list(probabilities.T) if self.config["each_class"] else [greatest]
+            return dict(zip(names, outputs, strict=True))
+        predicted = self.model.predict(data)
+        if len(names) == 1 and np.ndim(predicted) > 1 and not isinstance(predicted, pd.DataFrame):
+            # One array per row.
+            predicted = pd.Series(list(predicted), dtype=object)
+        frame = predicted if isinstance(predicted, pd.DataFrame) else pd.DataFrame(predicted)
+        if len(frame.columns) != len(names) or len(frame) != len(data):
+            raise SignatureMismatch(
+                f"for {len(data)} rows the model gives {len(frame)} rows of {len(frame.columns)} columns, where its "
+                f"signature says {len(names)}"
+            )
+        if set(names) == set(frame.columns):
+            return {name: frame[name].to_numpy() for name in names}
+        return {name: frame.iloc[:, number].to_numpy() for number, name in enumerate(names)}
 
     def _classes(self, data: pd.DataFrame, probabilities: np.ndarray, greatest: np.ndarray) -> np.ndarray:
-        last = self.model.steps[-1][1] if hasattr(self.model, "steps") else self.model
-        if type(last).__name__ not in _PREDICT_THE_GREATEST:
+        """Return the predicted classes, without a second pass over the data where the probabilities decide."""
+        last_step = self.model.steps[-1][1] if hasattr(self.model, "steps") else self.model
+        if type(last_step).__name__ not in _PREDICT_THE_GREATEST:
             return self.model.predict(data)
         classes = self.model.classes_[probabilities.argmax(axis=1)]
         (near,) = np.nonzero(greatest < 0.5 + _TIE)
@@ -102,21 +107,21 @@ class Model:
                 classes[ties] = self.model.predict(data.iloc[ties])
         return classes
 
-    def _answers_by_kind(self, data: pd.DataFrame) -> Iterator[pd.DataFrame]:
-        """Rows that lack the same values are mostly refused together: they are tried together."""
+    def _outputs_by_kind(self, data: pd.DataFrame) -> Iterator[pd.DataFrame]:
+        """Try rows that lack the same values together, because a model mostly refuses all of them or none."""
         lacks = data.isna().to_numpy()
         for number, name in enumerate(data):
             if pd.api.types.is_float_dtype(data[name]):
-                # Trees take numbers of 32 bits.
+                # Trees use numbers of 32 bits.
                 lacks[:, number] |= data[name].abs().to_numpy() > np.finfo(np.float32).max
         kinds, kind_of_row = np.unique(lacks, axis=0, return_inverse=True)
         for number, kind in enumerate(kinds):
-            yield from self._answers_or_problems(data[kind_of_row.ravel() == number], list(data.columns[kind]))
+            yield from self._outputs_or_problems(data[kind_of_row.ravel() == number], list(data.columns[kind]))
 
-    def _answers_or_problems(self, data: pd.DataFrame, lacks: list[str]) -> Iterator[pd.DataFrame]:
-        """Halve what is refused until one row is left, or all the rows must be refused, too."""
+    def _outputs_or_problems(self, data: pd.DataFrame, lacks: list[str]) -> Iterator[pd.DataFrame]:
+        """Halve the rows that are refused, until one is left or a sample shows that all are refused."""
         try:
-            yield pd.DataFrame(self._answers(data) | {PROBLEM: ""}, index=data.index)
+            yield pd.DataFrame(self._outputs(data) | {PROBLEM: ""}, index=data.index)
             return
         except Exception as caught:  # noqa: BLE001 - whatever a model raises for a value
             _raise_if_not_for_values(caught)
@@ -125,16 +130,18 @@ class Model:
             yield self._refused(data, error, lacks)
             return
         if len(data) > 2 * TRIED_ROWS and self._refuses_each(data.iloc[:: len(data) // TRIED_ROWS], error):
-            yield self._refused(data, f"{error} (as for each of {TRIED_ROWS} like it that were tried alone)", lacks)
+            yield self._refused(
+                data, f"{error} (as for each of {TRIED_ROWS} similar rows that were tried alone)", lacks
+            )
             return
         middle = len(data) // 2
-        yield from self._answers_or_problems(data[:middle], lacks)
-        yield from self._answers_or_problems(data[middle:], lacks)
+        yield from self._outputs_or_problems(data[:middle], lacks)
+        yield from self._outputs_or_problems(data[middle:], lacks)
 
     def _refuses_each(self, data: pd.DataFrame, error: str) -> bool:
         for number in range(len(data)):
             try:
-                self._answers(data[number : number + 1])
+                self._outputs(data[number : number + 1])
                 return False
             except Exception as caught:  # noqa: BLE001 - whatever a model raises for a value
                 if _text(caught) != error:
@@ -143,22 +150,22 @@ class Model:
 
     def _refused(self, data: pd.DataFrame, error: str, lacks: list[str]) -> pd.DataFrame:
         problem = f"{', '.join(map(repr, lacks))} missing or infinite: {error}" if lacks else error
-        fillers = {name: _FILLERS.get(kind) for name, kind in self.config["answers"]}
+        fillers = {name: _FILLERS.get(type_name) for name, type_name in self.config["outputs"]}
         return pd.DataFrame(fillers | {PROBLEM: problem}, index=data.index)
 
 
 def _raise_if_not_for_values(error: Exception) -> None:
-    if isinstance(error, (ImportError, MemoryError, OtherOutput)):
+    if isinstance(error, (ImportError, MemoryError, SignatureMismatch)):
         raise error
 
 
 def _text(error: Exception) -> str:
-    """Return the first sentence of an error: what follows are hints that would be repeated in each row."""
+    """Return the first sentence of an error; the hints that follow would be repeated in each row."""
     first = (str(error).strip() or "no message").splitlines()[0]
     return f"{type(error).__name__}: {re.split(r'[.] ', first)[0].rstrip('.')}"
 
 
-# One load a worker, whatever number of tasks it runs.
+# A worker loads a model once, however many tasks it runs.
 @functools.lru_cache(maxsize=2)
 def _loaded(path: str, classifies: bool) -> Any:
     if classifies:
@@ -171,12 +178,12 @@ def _loaded(path: str, classifies: bool) -> Any:
 
 
 def _load_pyfunc(path: str, model_config: dict[str, Any]) -> Model:
-    """Load the model; the name and the arguments are MLflow's (``loader_module``)."""
+    """Load the model; MLflow gives the name and the arguments (``loader_module``)."""
     return Model(_loaded(path, model_config["classifies"]), model_config)
 
 
-def answer(
-    batches: Iterator[pa.RecordBatch], path: str, config: dict[str, Any], inputs: dict[str, str]
+def predict_batches(
+    batches: Iterator[pa.RecordBatch], path: str, config: dict[str, Any], input_names: dict[str, str]
 ) -> Iterator[pa.RecordBatch]:
     """Apply a model to Arrow batches, as ``DataFrame.mapInArrow`` gives them.
 
@@ -187,13 +194,13 @@ def answer(
         Folder of the logged model.
     config : dict
         See `Model`.
-    inputs : dict of str to str
-        Names of the signature's columns by the batches' own names. The other columns are kept.
+    input_names : dict of str to str
+        The names of the signature's columns, by the batches' own names. The other columns are kept.
 
     Yields
     ------
     pyarrow.RecordBatch
-        The columns that are kept, the answers and `PROBLEM`.
+        The columns that are kept, the outputs and `PROBLEM`.
     """
     import pyarrow as pa
 
@@ -202,33 +209,35 @@ def answer(
         if not batch.num_rows:
             continue
         table = pa.Table.from_batches([batch])
-        data = table.select(list(inputs)).rename_columns(list(inputs.values()))
-        answers, problems = model.answers_and_problems(data.to_pandas(split_blocks=True, self_destruct=True))
+        data = table.select(list(input_names)).rename_columns(list(input_names.values()))
+        outputs, problems = model.outputs_and_problems(data.to_pandas(split_blocks=True, self_destruct=True))
         refused = None if problems is None else problems != ""
-        columns = {name: table[name].combine_chunks() for name in table.column_names if name not in inputs}
-        for name, kind in config["answers"]:
-            columns[name] = _arrow_array(name, answers[name], kind, refused)
-        nothing = pa.nulls(len(table), pa.string())
-        columns[PROBLEM] = nothing if problems is None else pa.array(problems, pa.string(), mask=problems == "")
+        columns = {name: table[name].combine_chunks() for name in table.column_names if name not in input_names}
+        for name, type_name in config["outputs"]:
+            columns[name] = _arrow_array(name, outputs[name], type_name, refused)
+        no_problem = pa.nulls(len(table), pa.string())
+        columns[PROBLEM] = no_problem if problems is None else pa.array(problems, pa.string(), mask=problems == "")
         yield pa.RecordBatch.from_pydict(columns)
 
 
-def _arrow_array(name: str, values: np.ndarray, kind: str, refused: np.ndarray | None) -> pa.Array:
+def _arrow_array(name: str, values: np.ndarray, type_name: str, refused: np.ndarray | None) -> pa.Array:
     import pyarrow as pa
 
     try:
-        return pa.array(values, _arrow_type(kind), mask=refused, from_pandas=True)
+        return pa.array(values, _arrow_type(type_name), mask=refused, from_pandas=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        if kind == "string":
+        if type_name == "string":
             # As MLflow does.
             return pa.array([str(value) for value in values], pa.string(), mask=refused)
-        raise OtherOutput(f"the model's {name!r} is no {kind}, as its signature says: {error}") from None
+        raise SignatureMismatch(
+            f"the model's output {name!r} is not of type {type_name}, as its signature says: {error}"
+        ) from None
 
 
-def _arrow_type(kind: str) -> pa.DataType:
+def _arrow_type(type_name: str) -> pa.DataType:
     import pyarrow as pa
 
-    if kind.startswith("array<"):
-        return pa.list_(_arrow_type(kind.removeprefix("array<").removesuffix(">")))
+    if type_name.startswith("array<"):
+        return pa.list_(_arrow_type(type_name.removeprefix("array<").removesuffix(">")))
     types = {"bigint": "int64", "int": "int32", "double": "float64", "float": "float32", "boolean": "bool_"}
-    return getattr(pa, types.get(kind, kind))()
+    return getattr(pa, types.get(type_name, type_name))()

@@ -1,4 +1,4 @@
-"""Scoring on executors of their own, which have neither the bundle nor the driver's folder."""
+"""Scoring on executors that have neither the bundle nor the driver's folder."""
 
 import json
 import os
@@ -36,12 +36,12 @@ from helpers.laptop import spark as local_spark
 from helpers.parameters import ParameterError
 
 spark = local_spark.start(runtime.local_dir(), "local-cluster[2,1,1024]")
-told = {}
+report = {}
 
 def look(_):
     yield os.getcwd(), os.getpid(), importlib.util.find_spec("helpers") is not None
 
-told["workers"] = spark.sparkContext.parallelize(range(4), 4).mapPartitions(look).collect()
+report["workers"] = spark.sparkContext.parallelize(range(4), 4).mapPartitions(look).collect()
 for kind, name in json.loads(models).items():
     version = ModelVersion(name, "1", 0)
     scorer = scoring.Scorer(version, source, f"{schema}.{kind}", "id", max_records_per_batch=500)
@@ -50,15 +50,15 @@ for kind, name in json.loads(models).items():
             (batch,) = scoring.score_new_rows(scorer, scoring.new_rows(spark, source, "", "id"), checkpoint)
         else:
             batch = scorer.score_batch(scoring.rows_to_score(spark, source, "", "id"), "b1")
-        told[kind] = [batch.engine.name, batch.rows_scored, batch.rows_quarantined]
+        report[kind] = [batch.engine.engine.name, batch.rows_scored, batch.rows_quarantined]
     except ParameterError as error:
-        told[kind] = str(error)
-Path(checkpoint).with_suffix(".json").write_text(json.dumps(told))
+        report[kind] = str(error)
+Path(checkpoint).with_suffix(".json").write_text(json.dumps(report))
 """
 
 
 def python_models(died: str):
-    """Two models of somebody's own. Classes of a function are pickled whole."""
+    """Return two models with code of their own. Classes that a function defines are pickled by value."""
 
     class DiesOnce(mlflow.pyfunc.PythonModel):
         def predict(self, context, model_input, params=None):
@@ -91,7 +91,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def scored(spark, local_dir, tracking_parameters, tmp_path_factory, data):
-    """Everything scored by one session of two executors: what was told, the tables' schema, the models."""
+    """Score everything in one session with two executors; return its report, and the models."""
     folder = tmp_path_factory.mktemp("executors")
     tracking.configure(tracking_parameters(experiment_name="executors"))
     spark.sql("CREATE SCHEMA on_executors")
@@ -120,7 +120,7 @@ def scored(spark, local_dir, tracking_parameters, tmp_path_factory, data):
             mlflow.register_model(logged_model.model_uri, f"on_executors_{kind}")
     (folder / "elsewhere").mkdir()
     (folder / "elsewhere" / "only_on_the_driver.py").touch()
-    # Executors keep their folders in Spark's own.
+    # Executors make their folders in Spark's own folder.
     (folder / "spark").mkdir()
     for part in Path(pyspark.__file__).parent.iterdir():
         (folder / "spark" / part.name).symlink_to(part)
@@ -136,7 +136,7 @@ def scored(spark, local_dir, tracking_parameters, tmp_path_factory, data):
     ]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"SPARK_HOME": str(folder / "spark"), "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
-    # For speed: as on the driver of these tests, and two attempts of a task in place of four.
+    # For speed: little compilation, as on the driver of these tests, and two attempts per task instead of four.
     quick = f"--conf spark.executor.extraJavaOptions={LITTLE_COMPILATION} --conf spark.task.maxFailures=2"
     environment["PYSPARK_SUBMIT_ARGS"] = f"{quick} {environment['PYSPARK_SUBMIT_ARGS']}"
     done = subprocess.run(
@@ -149,9 +149,9 @@ def scored(spark, local_dir, tracking_parameters, tmp_path_factory, data):
 
 
 def predictions(spark, table, data):
-    found = spark.table(f"on_executors.{table}").toPandas().set_index("id").sort_index()
-    assert found.index.tolist() == list(range(len(data)))
-    return found
+    rows = spark.table(f"on_executors.{table}").toPandas().set_index("id").sort_index()
+    assert rows.index.tolist() == list(range(len(data)))
+    return rows
 
 
 def test_executors_have_neither_the_bundle_nor_the_drivers_folder(scored):
@@ -164,14 +164,14 @@ def test_executors_have_neither_the_bundle_nor_the_drivers_folder(scored):
     ("kind", "model", "engine"),
     [("forest", "forest", "udf"), ("linear", "linear", "sql"), ("stream", "forest", "udf")],
 )
-def test_each_engine_and_a_stream_give_the_models_answers_on_executors(spark, scored, data, kind, model, engine):
+def test_batches_of_both_engines_and_a_stream_have_the_models_predictions(spark, scored, data, kind, model, engine):
     assert scored[kind] == [engine, ROWS, 0]
-    found, estimator = predictions(spark, kind, data), scored["estimators"][model]
-    assert found["prediction"].tolist() == estimator.predict(data).tolist()
-    np.testing.assert_allclose(found["probability"], estimator.predict_proba(data).max(axis=1), rtol=1e-12)
+    written, estimator = predictions(spark, kind, data), scored["estimators"][model]
+    assert written["prediction"].tolist() == estimator.predict(data).tolist()
+    np.testing.assert_allclose(written["probability"], estimator.predict_proba(data).max(axis=1), rtol=1e-12)
 
 
-def test_a_spark_ml_pipeline_gives_its_answers_on_executors(spark, scored, data):
+def test_a_batch_of_a_spark_ml_pipeline_has_its_predictions(spark, scored, data):
     assert scored["spark_ml"] == ["spark ml", ROWS, 0]
     expected = scored["spark_ml_model"].transform(spark.createDataFrame(data.assign(id=range(ROWS)))).toPandas()
     assert (
@@ -179,7 +179,7 @@ def test_a_spark_ml_pipeline_gives_its_answers_on_executors(spark, scored, data)
     )
 
 
-def test_a_job_whose_python_worker_is_killed_gives_each_row_its_answer_once(spark, scored, data):
+def test_a_job_whose_python_worker_is_killed_gives_each_row_its_prediction_once(spark, scored, data):
     assert scored["dies"] == ["udf", ROWS, 0]
     np.testing.assert_allclose(predictions(spark, "dies", data)["prediction"], data["c0"] * 2)
 

@@ -1,4 +1,4 @@
-"""One partition of a table, replaced: at once, whatever ends the process."""
+"""One partition of a table is replaced at once, at whatever step the process ends."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ import pytest
 
 from helpers import storage
 
-# What Python itself does to files; Spark's own steps come before.
+# The file operations of Python itself; those of Spark come before.
 EVENTS = ("os.symlink", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
 
 
@@ -28,7 +28,7 @@ def counts(spark, table):
 
 
 def killed_at(event_number, spark, table):
-    """Replace the partition in a fork that is killed at the n-th such event; return whether it was."""
+    """Replace the partition in a fork that is killed at the n-th such event; return whether it was killed."""
     pid = os.fork()
     if pid == 0:
         # The connections to the JVM are the parent's; this process opens its own.
@@ -54,16 +54,16 @@ def killed_at(event_number, spark, table):
     return status != 0
 
 
-def test_a_partition_is_replaced_and_no_other(spark, table):
+def test_one_partition_is_replaced_and_the_other_is_not_touched(spark, table):
     assert counts(spark, table) == {"mon:day": 3, "tuesday": 5}
 
 
-def test_a_process_killed_at_any_step_leaves_the_old_rows_or_the_new_and_the_next_one_goes_on(spark, table):
+def test_a_process_killed_at_any_step_leaves_the_old_rows_or_the_new_ones_and_the_next_call_replaces_them(spark, table):
     number, seen = 0, []
     while killed_at(number, spark, table):
-        found = counts(spark, table)
-        assert found in ({"mon:day": 3, "tuesday": 5}, {"mon:day": 7, "tuesday": 5})
-        seen.append(found["mon:day"])
+        present = counts(spark, table)
+        assert present in ({"mon:day": 3, "tuesday": 5}, {"mon:day": 7, "tuesday": 5})
+        seen.append(present["mon:day"])
         storage.replace_partition(spark.range(3), table, "batch_id", "mon:day")
         assert counts(spark, table) == {"mon:day": 3, "tuesday": 5}
         number += 1
@@ -77,7 +77,7 @@ def test_a_job_that_fails_while_it_writes_leaves_the_old_rows(spark, table):
     assert counts(spark, table) == {"mon:day": 3, "tuesday": 5}
 
 
-def test_what_spark_itself_wrote_is_replaced_too(spark, table):
+def test_a_partition_that_spark_itself_wrote_is_replaced_too(spark, table):
     spark.sql(f"INSERT OVERWRITE {table} PARTITION (batch_id = 'own') VALUES (1), (2)")
     storage.replace_partition(spark.range(1), table, "batch_id", "own")
     assert counts(spark, table)["own"] == 1

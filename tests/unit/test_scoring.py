@@ -1,4 +1,4 @@
-"""Batches: which rows are scored, what is written, and what is refused before anything is."""
+"""Batches: which rows are scored, what is written, and what is refused before anything is written."""
 
 import importlib
 import json
@@ -68,7 +68,9 @@ def test_each_row_gets_its_prediction_probability_version_and_time(spark, schema
     before = spark.sql("SELECT current_timestamp()").first()[0]
     batch = score(tree)
     assert (batch.batch_id, batch.rows_scored, batch.rows_replaced, batch.rows_quarantined) == ("b1", 4, 0, 0)
-    assert batch.engine.name == "udf" and not spark.catalog.tableExists(f"{schema}.predictions_quarantine")
+    assert str(batch.engine).startswith("udf (not sql: ") and not spark.catalog.tableExists(
+        f"{schema}.predictions_quarantine"
+    )
     written = predictions(spark, schema)
     assert list(written.columns) == ["prediction", "probability", "model_name", "model_version", "scored_at"]
     assert written.loc["b1"]["prediction"].to_dict() == {"a": "small", "b": "small", "c": "large", "d": "large"}
@@ -88,26 +90,26 @@ def test_a_batch_scored_again_is_replaced_and_no_other_is_touched(spark, schema,
     pd.testing.assert_frame_equal(after.loc[["2026-01-31"]], before.loc[["2026-01-31"]])
 
 
-def test_a_batch_without_a_name_is_that_of_the_day(score, tree):
+def test_a_batch_without_a_name_is_named_after_the_day(score, tree):
     days = [pd.Timestamp.now("UTC").date().isoformat()]
-    named = score(tree, batch_id="").batch_id
-    assert named in [*days, pd.Timestamp.now("UTC").date().isoformat()]
+    batch_id = score(tree, batch_id="").batch_id
+    assert batch_id in [*days, pd.Timestamp.now("UTC").date().isoformat()]
 
 
-def test_a_model_without_probabilities_leaves_them_empty(spark, schema, score, register):
+def test_a_regression_has_predictions_and_no_probability(spark, schema, score, register):
     score(register(LinearRegression(), [1.0, 2.0, 3.0, 4.0]))
     written = predictions(spark, schema)
     assert written["prediction"].tolist() == pytest.approx([1, 2, 3, 4])
     assert written["probability"].isna().all()
 
 
-def test_a_signature_inferred_from_an_array_is_understood(spark, schema, score, register):
+def test_a_signature_inferred_from_an_array_gives_the_prediction_its_type(spark, schema, score, register):
     score(register(DecisionTreeClassifier(), [0, 0, 1, 1], output=lambda values, name: values))
     assert spark.table(f"{schema}.predictions").schema["prediction"].dataType.simpleString() == "bigint"
     assert predictions(spark, schema)["prediction"].tolist() == [0, 0, 1, 1]
 
 
-def test_predictions_of_another_type_do_not_fit_the_table_and_leave_it_as_it_was(spark, schema, score, register, tree):
+def test_predictions_of_another_type_are_refused_and_the_table_stays_as_it_was(spark, schema, score, register, tree):
     score(tree)
     before = predictions(spark, schema)
     with pytest.raises(
@@ -126,7 +128,9 @@ def test_predictions_of_another_type_do_not_fit_the_table_and_leave_it_as_it_was
         ("`weight.kg` > 99", "scoring_filter='`weight.kg` > 99': no row of"),
     ],
 )
-def test_a_filter_that_cannot_be_used_is_refused(spark, schema, score, tree, scoring_filter, message):
+def test_a_filter_that_is_not_a_condition_or_picks_no_row_is_refused_before_anything_is_written(
+    spark, schema, score, tree, scoring_filter, message
+):
     with pytest.raises(ParameterError, match=message) as caught:
         score(tree, scoring_filter)
     assert "\n" not in str(caught.value)
@@ -153,19 +157,19 @@ def test_rows_that_do_not_fit_the_model_are_refused_by_column(spark, schema, sco
     assert not spark.catalog.tableExists(f"{schema}.predictions")
 
 
-def test_a_narrower_number_fits(spark, schema, score, to_score, tree):
+def test_columns_with_narrower_numbers_than_the_signature_are_scored(spark, schema, score, to_score, tree):
     narrow = "CAST(`Size in cm` AS FLOAT) AS `Size in cm`, CAST(`weight.kg` AS SMALLINT) AS `weight.kg`, `Row Key`"
     spark.sql(f"CREATE TABLE {schema}.narrow AS SELECT {narrow} FROM {to_score}")
     assert score(tree, table=f"{schema}.narrow").rows_scored == 4
 
 
-def test_a_model_without_a_signature_is_refused(score, register_estimator):
+def test_a_model_without_a_signature_is_not_scored(score, register_estimator):
     version = register_estimator(LinearRegression().fit(FEATURES, [1, 2, 3, 4]), None)
     with pytest.raises(ParameterError, match="has no signature with named columns"):
         score(version)
 
 
-def test_each_model_has_a_table_of_its_own():
+def test_the_default_table_is_named_after_the_model():
     assert scoring.default_prediction_table("main.ml.wine quality") == "main_ml_wine_quality_predictions"
 
 
@@ -191,13 +195,13 @@ def test_rows_that_cannot_be_scored_go_to_quarantine_with_the_reason(
     version = register(estimator, [1.0, 2.0, 3.0, 4.0])
     batch = score(version, table=with_bad_rows, scoring_engine=engine)
     assert (batch.rows_scored, batch.rows_quarantined) == (4, 3)
-    assert batch.engine.name == ("sql" if engine == "sql" else "udf")
+    assert str(batch.engine).startswith("sql (" if engine == "sql" else "udf (")
     assert predictions(spark, schema)["prediction"].tolist() == pytest.approx(estimator.predict(FEATURES).tolist())
     refused = spark.table(f"{schema}.predictions_quarantine").toPandas().set_index("Row Key").sort_index()
     assert list(refused.columns) == ["problem", "row", "model_name", "model_version", "scored_at", "batch_id"]
     missing, nan, wide = refused["problem"]
     assert "missing or infinite" in missing and "'Size in cm'" in missing and nan == missing
-    assert wide == "'weight.kg' is no bigint: 9223372036854775808"
+    assert wide == "'weight.kg' is not of type bigint: 9223372036854775808"
     assert json.loads(refused["row"]["g"]) == {"Size in cm": 1.0, "weight.kg": 9223372036854775808, "Row Key": "g"}
     assert set(refused["batch_id"]) == {"b1"}
     spark.sql(
@@ -208,7 +212,7 @@ def test_rows_that_cannot_be_scored_go_to_quarantine_with_the_reason(
 
 
 @pytest.mark.parametrize("engine", ["sql", "udf"])
-def test_a_batch_fails_at_a_bad_row_if_asked_to_and_writes_nothing(
+def test_with_on_bad_rows_fail_a_bad_row_is_named_and_nothing_is_written(
     spark, schema, score, register, with_bad_rows, engine
 ):
     version = register(LinearRegression(), [1.0, 2.0, 3.0, 4.0])
@@ -221,7 +225,7 @@ def test_a_batch_fails_at_a_bad_row_if_asked_to_and_writes_nothing(
     assert not spark.catalog.tableExists(f"{schema}.predictions_quarantine")
 
 
-def test_rows_that_a_spark_ml_pipeline_refuses_go_to_quarantine(
+def test_rows_that_a_spark_ml_pipeline_refuses_go_to_quarantine_or_fail_the_batch(
     spark, schema, tracking_servers, model_name, with_bad_rows
 ):
     features = spark.createDataFrame(
@@ -240,15 +244,17 @@ def test_rows_that_a_spark_ml_pipeline_refuses_go_to_quarantine(
     )
     rows = scoring.rows_to_score(spark, f"{schema}.spark_rows", "", "Row Key")
     names = (version, f"{schema}.spark_rows", f"{schema}.predictions", "Row Key")
-    with pytest.raises(ParameterError, match="Row Key='[ef]': the Spark ML pipeline skips it"):
+    with pytest.raises(ParameterError, match="Row Key='[ef]': the Spark ML pipeline skips it: a value is missing"):
         scoring.Scorer(*names, on_bad_rows="fail").score_batch(rows, "b1")
     assert spark.table(f"{schema}.predictions").count() == 0
-    batch = scoring.Scorer(*names).score_batch(rows, "b1")
-    assert (batch.rows_scored, batch.rows_quarantined, batch.engine.name) == (4, 2, "spark ml")
+    # Such a model has an engine of its own, whatever is requested.
+    batch = scoring.Scorer(*names, scoring_engine="udf").score_batch(rows, "b1")
+    assert (batch.rows_scored, batch.rows_quarantined) == (4, 2)
+    assert str(batch.engine) == "spark ml (a Spark ML model's own transform)"
     assert {row["Row Key"] for row in spark.table(f"{schema}.predictions_quarantine").collect()} == {"e", "f"}
 
 
-def test_several_outputs_and_vectors_are_columns_of_their_own_type(spark, schema, score, register_estimator):
+def test_named_outputs_become_a_struct_and_a_vector_becomes_an_array(spark, schema, score, register_estimator):
     several = MultiOutputRegressor(LinearRegression()).fit(FEATURES, np.array([[1, 2], [2, 4], [3, 6], [4, 8]]))
     named = pd.DataFrame({"first": [1.0], "second one": [2.0]})
     for output, kind in ((named, "struct<first:double,second one:double>"), (named.to_numpy(), "array<double>")):
@@ -256,13 +262,13 @@ def test_several_outputs_and_vectors_are_columns_of_their_own_type(spark, schema
         score(version)
         table = spark.table(f"{schema}.predictions")
         assert table.schema["prediction"].dataType.simpleString() == kind
-        found = table.orderBy("`Row Key`").select("prediction.*" if output is named else "prediction").toPandas()
-        values = found.to_numpy() if output is named else np.stack(found["prediction"])
+        written = table.orderBy("`Row Key`").select("prediction.*" if output is named else "prediction").toPandas()
+        values = written.to_numpy() if output is named else np.stack(written["prediction"])
         np.testing.assert_allclose(values, several.predict(FEATURES))
         spark.sql(f"DROP TABLE {schema}.predictions")
 
 
-def test_a_column_of_times_is_scored_too_and_a_missing_one_is_left_to_the_model(
+def test_a_model_with_a_timestamp_input_gets_each_row_also_one_without_a_time(
     spark, schema, score, to_score, tracking_servers, model_name
 ):
     class Month(mlflow.pyfunc.PythonModel):

@@ -1,9 +1,10 @@
-"""Linear models as Spark's own expressions: the same answers, and which models have them."""
+"""Linear models as Spark's own expressions: the same predictions as the model's, and which models have them."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow.models import infer_signature
+from mlflow.models import ModelSignature, infer_signature
+from mlflow.types import ColSpec, Schema
 from pyspark.sql import functions as F
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -12,9 +13,10 @@ from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 
+from helpers import scoring
 from helpers.parameters import ParameterError
-from helpers.scoring import predictor as prediction
-from helpers.scoring.engines import sql as sql_engine
+from helpers.scoring.engines.base import NotSupported
+from helpers.scoring.engines.sql import SqlEngine
 
 NUMBERS = ["size", "weight.kg", "`{odd}` name", "count"]
 LABELS = {"two": ["be'n", "mal"], "three": ["a", "b", "c"], "numbers": [0, 1, 7]}
@@ -57,7 +59,7 @@ def load(register_estimator, data):
         fitted = estimator.fit(data, answers)
         outputs = pd.Series(fitted.predict(data), name="prediction")
         version = register_estimator(fitted, infer_signature(data, outputs))
-        return prediction.load(f"models:/{version.name}/{version.version}")
+        return scoring.load(f"models:/{version.name}/{version.version}")
 
     return fit_and_load
 
@@ -66,37 +68,41 @@ def load(register_estimator, data):
 @pytest.mark.parametrize("model", [LogisticRegression(), SGDClassifier(loss="log_loss", random_state=0)], ids=str)
 def test_a_classifier_predicts_the_same_classes_and_probabilities_in_every_row(load, table, data, model, classes):
     predictor = load(make_pipeline(preparation(), model), labels(data, LABELS[classes]))
-    engine = predictor.engine(table)
-    assert engine.name == "sql", engine.why
+    choice = predictor.choose_engine(table)
+    assert str(choice).startswith("sql (checked against the model: ")
     scored, each = (
-        predictor.transform(table, NUMBERS[1:2], engine, each_class=each_class)
+        predictor.transform(table, NUMBERS[1:2], choice.engine, each_class=each_class)
         .toPandas().set_index(NUMBERS[1]).loc[data[NUMBERS[1]]]
         for each_class in (False, True)
     )  # fmt: skip
-    estimator = predictor.estimator
+    estimator = predictor.model.estimator
     assert scored["prediction"].tolist() == each["prediction"].tolist() == estimator.predict(data).tolist()
     probabilities = estimator.predict_proba(data)
     np.testing.assert_allclose(np.stack(each["probabilities"]), probabilities, rtol=1e-12, atol=1e-15)
-    np.testing.assert_allclose(scored["probability"], probabilities.max(axis=1), rtol=1e-12)
+    for frame in (scored, each):
+        np.testing.assert_allclose(frame["probability"], probabilities.max(axis=1), rtol=1e-12)
 
 
-def test_both_engines_give_the_same_columns(load, table, data):
+def test_both_engines_give_the_same_columns_with_the_same_values(load, table, data):
     predictor = load(make_pipeline(preparation(), LogisticRegression()), labels(data, LABELS["two"]))
     sql, udf = (
-        predictor.transform(table, NUMBERS[1:2], predictor.engine(table, name), each_class=True).orderBy("`weight.kg`")
+        predictor.transform(table, NUMBERS[1:2], predictor.choose_engine(table, name).engine, each_class=True).orderBy(
+            "`weight.kg`"
+        )
         for name in ("sql", "udf")
     )
     assert sql.dtypes == udf.dtypes
     one, other = sql.toPandas(), udf.toPandas()
     assert one["prediction"].tolist() == other["prediction"].tolist()
+    np.testing.assert_allclose(one["probability"], other["probability"], rtol=1e-12)
     np.testing.assert_allclose(np.stack(one["probabilities"]), np.stack(other["probabilities"]), rtol=1e-12)
 
 
-def test_a_regression_gives_the_same_numbers(load, table, data):
+def test_a_regression_predicts_the_same_numbers_and_has_no_probability(load, table, data):
     predictor = load(make_pipeline(preparation(), Ridge()), data["weight.kg"] * 1e6)
-    assert predictor.engine(table).name == "sql"
+    assert str(predictor.choose_engine(table)).startswith("sql (")
     scored = predictor.transform(table, NUMBERS[1:2]).toPandas().set_index(NUMBERS[1]).loc[data[NUMBERS[1]]]
-    np.testing.assert_allclose(scored["prediction"], predictor.estimator.predict(data), rtol=1e-12)
+    np.testing.assert_allclose(scored["prediction"], predictor.model.estimator.predict(data), rtol=1e-12)
     assert scored["probability"].isna().all()
 
 
@@ -108,37 +114,52 @@ def test_a_regression_gives_the_same_numbers(load, table, data):
     ],
     ids=["trees", "another transformer"],
 )
-def test_a_model_that_has_no_translation_is_scored_by_python_and_the_reason_is_said(
+def test_a_model_without_a_translation_gets_python_with_the_reason_and_sql_is_refused(
     register_estimator, table, data, estimator, reason
 ):
     fitted = estimator.fit(data[["weight.kg"]], labels(data, LABELS["two"]))
     signature = infer_signature(data[["weight.kg"]], pd.Series(fitted.predict(data[["weight.kg"]]), name="prediction"))
     version = register_estimator(fitted, signature)
-    predictor = prediction.load(f"models:/{version.name}/{version.version}")
-    engine = predictor.engine(table)
-    assert engine.name == "udf" and f"not sql: {reason}" in engine.why
+    predictor = scoring.load(f"models:/{version.name}/{version.version}")
+    assert str(predictor.choose_engine(table)).startswith(f"udf (not sql: {reason}")
     with pytest.raises(ParameterError, match="scoring_engine='sql': cannot score .*is not one of.*auto or udf"):
-        predictor.engine(table, "sql")
+        predictor.choose_engine(table, "sql")
 
 
-def test_a_translation_that_answers_otherwise_is_not_used(load, table, data):
+def test_a_translation_that_differs_from_the_model_is_refused(load, table, data):
     predictor = load(make_pipeline(preparation(), LogisticRegression()), labels(data, LABELS["two"]))
-    translation = sql_engine.translate(predictor.estimator, predictor.inputs)
-    other = predictor.estimator.named_steps["logisticregression"]
-    other.intercept_ = other.intercept_ + 1e-6
-    with pytest.raises(sql_engine.NotTranslated, match="numbers would differ|other classes"):
-        sql_engine.check(translation, predictor.estimator, predictor.inputs, table)
+    engine = SqlEngine(predictor.model)
+    assert engine.check(table).startswith("checked against the model")
+    model = predictor.model.estimator.named_steps["logisticregression"]
+    model.intercept_ = model.intercept_ + 1e-6
+    with pytest.raises(NotSupported, match="numbers would differ|other classes"):
+        engine.check(table)
 
 
-def test_a_row_that_the_model_refuses_is_refused_and_shown(register_estimator, table, data):
+def test_an_optional_column_may_be_missing_from_the_rows(register_estimator, spark, data):
+    numbers = data[["weight.kg", "size"]]
+    fitted = make_pipeline(SimpleImputer(), Ridge()).fit(numbers, data["weight.kg"] + 1)
+    columns = [ColSpec("double", "weight.kg"), ColSpec("double", "size", required=False)]
+    signature = ModelSignature(Schema(columns), Schema([ColSpec("double", "prediction")]))
+    version = register_estimator(fitted, signature)
+    predictor = scoring.load(f"models:/{version.name}/{version.version}")
+    rows = spark.createDataFrame(numbers[["weight.kg"]])
+    predictor.check_columns(rows, "scoring_table", "rows")
+    expected = fitted.predict(numbers.assign(size=np.nan))
+    for name in ("sql", "udf"):
+        engine = predictor.choose_engine(rows, name).engine
+        scored = predictor.transform(rows, ["weight.kg"], engine).toPandas().set_index("weight.kg")
+        np.testing.assert_allclose(scored.loc[numbers["weight.kg"], "prediction"], expected, rtol=1e-12)
+
+
+def test_a_row_that_the_model_refuses_is_refused_with_the_column_that_lacks_a_value(register_estimator, table, data):
     bare = ColumnTransformer([("numeric", StandardScaler(), NUMBERS)])
     fitted = make_pipeline(bare, LogisticRegression()).fit(data.fillna({"size": 0.0}), labels(data, LABELS["two"]))
     version = register_estimator(fitted, infer_signature(data, pd.Series(["mal"], name="prediction")))
-    predictor = prediction.load(f"models:/{version.name}/{version.version}")
-    engine = predictor.engine(table)
-    assert engine.name == "sql", engine.why
+    predictor = scoring.load(f"models:/{version.name}/{version.version}")
+    engine = predictor.choose_engine(table, "sql").engine
     complete = table.where("size IS NOT NULL").count()
-    assert predictor.transform_accepted(table, ["count"], engine).count() == complete < table.count()
+    assert predictor.accepted(table, ["count"], engine).count() == complete < table.count()
     reasons = predictor.refused(table, ["count"], engine).toPandas()["problem"]
     assert len(reasons) == table.count() - complete
     assert set(reasons) == {"a value is missing or infinite: 'size'"}
@@ -146,11 +167,11 @@ def test_a_row_that_the_model_refuses_is_refused_and_shown(register_estimator, t
         predictor.transform(table, ["count"], engine).collect()
 
 
-def test_a_whole_number_that_is_missing_is_refused_as_mlflow_does(load, table, data):
+def test_a_row_without_an_integer_that_the_model_requires_is_refused_by_both_engines(load, table, data):
     predictor = load(make_pipeline(preparation(), LogisticRegression()), labels(data, LABELS["two"]))
     rows = table.withColumn("count", F.when(F.col("`weight.kg`") < 1, F.col("count")))
     for name in ("sql", "udf"):
-        engine = predictor.engine(rows, name)
+        engine = predictor.choose_engine(rows, name).engine
         refused = predictor.refused(rows, ["weight.kg"], engine).toPandas()
-        assert set(refused["problem"]) == {"'count' is missing, and the model takes bigint"}
+        assert set(refused["problem"]) == {"'count' is missing; the model requires type bigint"}
         assert (refused["weight.kg"] >= 1).all() and len(refused) == (data["weight.kg"] >= 1).sum()

@@ -3,72 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers import output
+from helpers.data.names import quoted
+from helpers.scoring.engines.base import Engine
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import DataFrame
 
-SKIPPED = "the Spark ML pipeline skips it, for a value that is missing or that it does not know (handleInvalid)"
+SKIPPED = "the Spark ML pipeline skips it: a value is missing, or is not known to the pipeline (handleInvalid)"
 
 
-@dataclass(frozen=True)
-class SparkMLEngine:
+class SparkMLEngine(Engine):
     """A Spark ML model's own ``transform``.
 
-    Through ``mlflow.pyfunc.spark_udf`` it would start a Spark session inside each Python worker.
+    ``mlflow.pyfunc.spark_udf`` would start a Spark session inside each Python worker.
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The MLflow model.
+    A pipeline does not say why it refuses a row: it fails or leaves the row out, as the parameter ``handleInvalid`` of
+    its stages says. The refused rows are therefore those that are missing in the result.
     """
 
-    folder: Path
+    name = "spark ml"
+    accepts_null_integers = True
 
-    def transform(self, rows: DataFrame, keep: Sequence[Column], inputs: dict[str, Column], skip: bool) -> DataFrame:
-        """Apply the model.
+    def check(self, rows: DataFrame) -> str:
+        """Return the reason; a Spark ML model needs no check."""
+        return "a Spark ML model's own transform"
 
-        Parameters
-        ----------
-        rows : pyspark.sql.DataFrame
-        keep : sequence of pyspark.sql.Column
-            What else the result has.
-        inputs : dict of str to pyspark.sql.Column
-            The values of the signature's columns.
-        skip : bool
-            Leave out the rows that the model refuses. Otherwise it does what it was logged to do: as a rule, the
-            job fails at the first.
+    def apply(self, rows: DataFrame, keep: Sequence[str], *, each_class: bool = False) -> DataFrame:
+        """Apply the pipeline; as a rule, the job fails at a row that it refuses, and ``problem`` is always null."""
+        return self._transformed(self._pipeline(), rows, keep, each_class)
 
-        Returns
-        -------
-        pyspark.sql.DataFrame
-            ``keep``, ``prediction`` and ``probabilities`` (array of double; null if the model gives none).
-        """
+    def accepted(self, rows: DataFrame, keep: Sequence[str]) -> DataFrame:
+        """Apply the pipeline, and make it leave out the rows that it refuses."""
+        pipeline = self._pipeline()
+        _skip_invalid(pipeline)
+        return self._transformed(pipeline, rows, keep, each_class=False).drop("problem")
+
+    def refused(self, rows: DataFrame, keep: Sequence[str]) -> DataFrame:
+        """Return the rows that `accepted` leaves out."""
+        from pyspark.sql import functions as F
+
+        accepted = self.accepted(rows, keep).select(keep[0])
+        refused = rows.select(*keep).join(accepted, keep[0], "left_anti")
+        return refused.select(*keep, F.lit(SKIPPED).alias("problem"))
+
+    def _pipeline(self) -> Any:
         import mlflow
+
+        with output.quiet("mlflow.spark"):
+            return mlflow.spark.load_model(self.model.folder.as_uri())
+
+    def _transformed(self, pipeline: Any, rows: DataFrame, keep: Sequence[str], each_class: bool) -> DataFrame:
         from pyspark.ml.functions import vector_to_array
         from pyspark.sql import functions as F
 
-        given = rows.select(*keep, *(column.alias(name) for name, column in inputs.items()))
-        with output.quiet("mlflow.spark"):
-            model = mlflow.spark.load_model(self.folder.as_uri())
-        if skip:
-            _skip_what_is_invalid(model)
-        scored = model.transform(given)
+        transformed = pipeline.transform(rows.select(*keep, *map(quoted, self.model.inputs)))
         probabilities = F.lit(None).cast("array<double>")
-        if "probability" in scored.columns:
+        if "probability" in transformed.columns:
             probabilities = vector_to_array(F.col("probability"))
-        return scored.select(*given.columns[: len(keep)], "prediction", probabilities.alias("probabilities"))
+        columns = [F.array_max(probabilities).alias("probability")]
+        if each_class:
+            columns.append(probabilities.alias("probabilities"))
+        return transformed.select(*keep, "prediction", *columns, F.lit(None).cast("string").alias("problem"))
 
 
-def _skip_what_is_invalid(model: Any) -> None:
-    for stage in getattr(model, "stages", []):
-        _skip_what_is_invalid(stage)
-    # An encoder of categories knows "keep" and "error" only; what it refuses, an indexer before it has skipped.
+def _skip_invalid(stage: Any) -> None:
+    """Make the stages of a pipeline leave out the rows at which they would fail."""
+    for inner in getattr(stage, "stages", []):
+        _skip_invalid(inner)
+    # A one-hot encoder knows "keep" and "error" only; an indexer before it has skipped what it would refuse.
     # https://spark.apache.org/docs/latest/ml-features.html
-    skips = model.hasParam("handleInvalid") and not type(model).__name__.startswith("OneHotEncoder")
-    if skips and model.getOrDefault("handleInvalid") == "error":
-        model.set(model.handleInvalid, "skip")
+    can_skip = stage.hasParam("handleInvalid") and not type(stage).__name__.startswith("OneHotEncoder")
+    if can_skip and stage.getOrDefault("handleInvalid") == "error":
+        stage.set(stage.handleInvalid, "skip")

@@ -1,0 +1,81 @@
+"""The tables that scoring writes, partitioned by batch: predictions, and the rows that cannot be scored."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from helpers import storage
+from helpers.data import names, tables
+from helpers.ownership import MARK
+from helpers.parameters import ParameterError
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+BATCH_COLUMN = "batch_id"
+
+
+def default_prediction_table(model_name: str) -> str:
+    """Return the table that receives a model's predictions when none is named.
+
+    There is one per model, because another model has another id column and other labels.
+    """
+    return re.sub(r"\W", "_", model_name) + "_predictions"
+
+
+def quarantine_table(prediction_table: str) -> str:
+    """Return the qualified name of the table of rows that cannot be scored, in the schema of the predictions."""
+    return names.qualified_name(prediction_table.replace("`", "") + "_quarantine", "", "")
+
+
+def prepare(table: str, rows: DataFrame, model_name: str) -> None:
+    """Create a table for rows if it is missing, or check that it has their columns.
+
+    Parameters
+    ----------
+    table : str
+        Qualified name.
+    rows : pyspark.sql.DataFrame
+        The table's columns without `BATCH_COLUMN`.
+    model_name : str
+        Marks a new table as this bundle's.
+
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        If the table has other columns.
+    """
+    from pyspark.sql import functions as F
+
+    spark, expected = rows.sparkSession, rows.withColumn(BATCH_COLUMN, F.lit(""))
+    if not tables.exists(spark, table):
+        storage.replace_table(
+            spark.createDataFrame([], expected.schema), table, {MARK: model_name}, partitioned_by=BATCH_COLUMN
+        )
+    existing = spark.table(table)
+    if existing.dtypes != expected.dtypes:
+        raise ParameterError(
+            "prediction_table",
+            table,
+            f"has other columns than these predictions: it has {_listed(existing)}; they have {_listed(expected)}. "
+            "Name another table.",
+        )
+
+
+def replace_batch(rows: DataFrame, table: str, batch_id: str) -> None:
+    """Replace the rows of one batch of a table, and no others, at once."""
+    storage.replace_partition(rows, table, BATCH_COLUMN, batch_id)
+
+
+def count_batch(spark: SparkSession, table: str, batch_id: str) -> int:
+    """Return how many rows of a batch a table has; 0 if there is no such table."""
+    from pyspark.sql import functions as F
+
+    if not tables.exists(spark, table):
+        return 0
+    return spark.table(table).where(F.col(BATCH_COLUMN) == batch_id).count()
+
+
+def _listed(rows: DataFrame) -> str:
+    return ", ".join(f"{name} {type_name}" for name, type_name in rows.dtypes)
