@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from helpers.laptop import class_data as local_class_data
-from tests.azureml.databricks_stand_in import DatabricksStandIn
-from tests.azureml.stand_in import AzureMLStandIn
+from tests.scenarios.process import ScenarioProcess
+from tests.stand_ins.azureml_workspace import AzureMLStandIn
+from tests.stand_ins.databricks_tracking import DatabricksStandIn
 
 # Less compilation by the JVM: tests run each query once.
 LITTLE_COMPILATION = "-XX:TieredStopAtLevel=1"
@@ -58,6 +60,13 @@ def aml(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureMLStandIn]:
     """An Azure with one AML workspace. Tests that change more than runs and models of their own start another."""
     with AzureMLStandIn.start(tmp_path_factory.mktemp("aml")) as stand_in:
         yield stand_in
+
+
+@pytest.fixture(scope="module")
+def azureml_process(aml: AzureMLStandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScenarioProcess]:
+    """A process of a user who is signed in to the AML workspace, without this bundle."""
+    with ScenarioProcess.start(tmp_path_factory.mktemp("azureml_process"), os.environ | aml.environment()) as process:
+        yield process
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,11 @@
-"""Finding and reaching the AML workspace: each failure is one line that says what to do, after a bounded number
-of tries.
+"""Finding and reaching the Azure ML workspace.
+
+Each failure is one line that says what to do, after a bounded number of attempts.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import select
 import socket
 from collections.abc import Iterator
@@ -17,38 +16,18 @@ from urllib.parse import urlsplit
 import certifi
 import pytest
 
-from tests.azureml import names
-from tests.azureml.python_process import PythonProcess
-from tests.azureml.stand_in import AzureMLStandIn
+from tests.scenarios.azureml.connect import connect, log_a_metric, refusal
+from tests.scenarios.process import ScenarioProcess
+from tests.stand_ins.azureml import names
+from tests.stand_ins.azureml_workspace import AzureMLStandIn
 
 SUBSCRIPTION = "99999999-bbbb-4bbb-8bbb-000000000009"
-CONNECT = """
-import json, os
-from helpers import azureml, parameters
-
-defaults = {name: parameters.FIELDS[name].default for name in parameters.TRACKING}
-workspace = azureml.connect(parameters.parse(defaults | json.loads(os.environ["PARAMETERS"])))
-answer(name=workspace.name, uri=workspace.tracking_uri, page=workspace.studio_url("home"))
-"""
 ROLES = "https://learn.microsoft.com/azure/machine-learning/how-to-assign-roles"
 
 
-@pytest.fixture(scope="module")
-def notebook(aml: AzureMLStandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PythonProcess]:
-    with PythonProcess.start(tmp_path_factory.mktemp("notebook"), os.environ | aml.environment()) as process:
-        yield process
-
-
 @pytest.fixture
-def connect(aml: AzureMLStandIn, notebook: PythonProcess):
-    """Connect with parameters in place of the right ones, and return what came of it."""
-    right = {"azureml_subscription_id": aml.subscription_id, "azureml_resource_group": aml.resource_group}
-    right |= {"tracking_mode": "azureml", "azureml_workspace": aml.workspace}
-
-    def run(environment: dict[str, str] | None = None, **parameters: str):
-        return notebook.run(CONNECT, PARAMETERS=json.dumps(right | parameters), **environment or {})
-
-    yield run
+def process(aml: AzureMLStandIn, azureml_process: ScenarioProcess) -> Iterator[ScenarioProcess]:
+    yield azureml_process
     aml.faults.clear()
 
 
@@ -86,25 +65,26 @@ def proxy(aml: AzureMLStandIn) -> Iterator[str]:
         server.shutdown()
 
 
-def test_the_workspaces_address_is_asked_for_or_given(aml, connect, statuses):
-    expected = {"name": aml.workspace, "uri": aml.tracking_uri}
+def test_the_workspaces_address_is_looked_up_or_given(aml, process, statuses):
+    workspace = process.run(connect)
     page = f"/subscriptions/{aml.subscription_id}/resourcegroups/{aml.resource_group}/workspaces/{aml.workspace}"
-    assert connect() == expected | {"page": f"https://ml.azure.com/home?wsid={page}"}
-    outright = {"azureml_subscription_id": "", "azureml_resource_group": "", "azureml_workspace": ""}
-    assert connect(**outright, azureml_tracking_uri=aml.tracking_uri)["uri"] == aml.tracking_uri
+    assert (workspace["name"], workspace["uri"]) == (aml.workspace, aml.tracking_uri)
+    assert workspace["page"] == f"https://ml.azure.com/home?wsid={page}"
+    only_address = dict.fromkeys(aml.workspace_parameters, "") | {"azureml_tracking_uri": aml.tracking_uri}
+    assert process.run(connect, **only_address)["uri"] == aml.tracking_uri
     # Azure Resource Manager once, the workspace's MLflow server each time.
     assert statuses("/providers/") == [200, 200, 200]
 
 
-def test_with_a_region_the_address_is_built_and_nobody_is_asked_for_it(aml, connect, statuses, proxy):
-    found = connect({"HTTPS_PROXY": proxy}, azureml_region=names.REGION)
-    assert found["uri"] == aml.tracking_uri.replace(aml.url.removeprefix("https://"), names.REGIONAL_HOST)
-    # The one request that sees whether the workspace may be used; Azure Resource Manager has none.
+def test_with_a_region_the_address_is_built_and_not_looked_up(aml, process, statuses, proxy):
+    workspace = process.run(connect, azureml_region=names.REGION, environment={"HTTPS_PROXY": proxy})
+    assert workspace["uri"] == aml.tracking_uri.replace(aml.url.removeprefix("https://"), names.REGIONAL_HOST)
+    # The one request that checks whether the workspace may be used. Azure Resource Manager gets none.
     assert statuses("/providers/") == statuses("/mlflow/") == [200]
 
 
 @pytest.mark.parametrize(
-    ("parameters", "told"),
+    ("parameters", "message"),
     [
         ({"azureml_subscription_id": SUBSCRIPTION}, f"azureml_subscription_id='{SUBSCRIPTION}': Azure has none"),
         ({"azureml_resource_group": "other"}, "azureml_resource_group='other': Azure has none of that name"),
@@ -113,79 +93,87 @@ def test_with_a_region_the_address_is_built_and_nobody_is_asked_for_it(aml, conn
         ({"azureml_workspace": "x"}, "azureml_workspace='x': not accepted: 3 to 33 of a-z"),
     ],
 )
-def test_a_parameter_that_names_nothing_is_told_by_its_name(connect, parameters, told):
-    error = connect(**parameters)["error"]
-    assert error.startswith(f"ParameterError: {told}") and "\n" not in error
+def test_a_parameter_that_names_nothing_is_named_in_the_error(process, parameters, message):
+    error = process.run(refusal, **parameters)
+    assert error.startswith(f"ParameterError: {message}") and "\n" not in error
 
 
-def test_without_a_role_it_is_told_who_needs_which(aml, connect, statuses):
+def test_without_a_role_the_error_says_who_needs_which(aml, process, statuses):
     outsider = {"AZURE_CLIENT_ID": names.CLIENT_ID_WITHOUT_ROLE}
     for parameters in ({}, {"azureml_tracking_uri": aml.tracking_uri}):
-        error = connect(outsider, **parameters)["error"]
+        error = process.run(refusal, **parameters, environment=outsider)
         assert error.startswith("AzureError: No permission to ") and "\n" not in error
         assert f"give application {names.CLIENT_ID_WITHOUT_ROLE} the role AzureML Data Scientist" in error
         assert ROLES in error
     assert statuses("/providers/Microsoft.MachineLearningServices") == [403, 403]
 
 
-def test_a_workspace_that_the_server_of_the_given_address_does_not_know_is_told(aml, connect):
+def test_a_workspace_that_the_server_of_the_given_address_does_not_know_is_named(aml, process):
     aml.faults.add("POST /mlflow/", 404)
-    error = connect(azureml_tracking_uri=aml.tracking_uri)["error"]
+    error = process.run(refusal, azureml_tracking_uri=aml.tracking_uri)
     host = aml.url.removeprefix("https://")
-    assert error.startswith(
-        f"AzureError: {host} does not know the workspace {aml.workspace}; check azureml_tracking_uri"
-    )
-    error = connect()["error"]
+    assert error.startswith(f"AzureError: {host} does not know the workspace {aml.workspace}; check azureml_tracking_uri")
+    error = process.run(refusal)
     assert error.endswith(f"does not know the workspace {aml.workspace}")
 
 
-def test_a_host_that_cannot_be_reached_is_told_with_the_parameter_that_named_it(aml, connect):
+def test_the_error_for_a_host_that_cannot_be_reached_names_the_parameter_to_check(aml, process):
     closed = aml.tracking_uri.replace(aml.url.removeprefix("https://"), "127.0.0.1:1")
-    error = connect(azureml_tracking_uri=closed)["error"]
+    error = process.run(refusal, azureml_tracking_uri=closed)
     assert error.startswith("AzureError: https://127.0.0.1:1 cannot be reached ([Errno 111] Connection refused)")
     assert "; check azureml_tracking_uri" in error and "private endpoint" in error and "\n" not in error
     # The proxy keeps the name of the host from being looked up.
-    error = connect({"HTTPS_PROXY": "http://127.0.0.1:1"}, azureml_region="nowhere")["error"]
+    error = process.run(refusal, azureml_region="nowhere", environment={"HTTPS_PROXY": "http://127.0.0.1:1"})
     host = "https://nowhere.api.azureml.ms"
     assert error.startswith(f"AzureError: {host} cannot be reached through the proxy of HTTPS_PROXY (")
     assert "; check azureml_region='nowhere', or leave it empty" in error and "\n" not in error
 
 
 @pytest.mark.parametrize(
-    ("fault", "expected", "told"),
+    ("fault", "expected"),
+    [
+        ({"answer": 429, "retry_after": 1, "times": 1}, [429, 200]),
+        ({"answer": "drop", "times": 2}, [None, None, 200]),
+    ],
+)
+def test_a_request_that_fails_for_a_while_is_sent_again(aml, process, statuses, fault, expected):
+    aml.faults.add("GET /subscriptions/", **fault)
+    assert process.run(connect)["name"] == aml.workspace
+    assert statuses("/subscriptions/")[: len(expected)] == expected
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected", "message"),
     [
         ({"answer": 503}, [503] * 4, "answered 503 ServiceUnavailable after 4 attempts: The stand-in was told"),
         ({"answer": 429, "retry_after": 3600}, [429], "answered 429 TooManyRequests and asks to wait 3600 s: The"),
-        ({"answer": 429, "retry_after": 1, "times": 1}, [429, 200], None),
-        ({"answer": "drop", "times": 2}, [None, None, 200], None),
     ],
 )
-def test_passing_trouble_is_sat_out_and_lasting_trouble_told(aml, connect, statuses, fault, expected, told):
+def test_a_lasting_failure_ends_with_the_servers_answer(aml, process, statuses, fault, expected, message):
     aml.faults.add("GET /subscriptions/", **fault)
-    found = connect()
-    assert statuses("/subscriptions/")[: len(expected)] == expected
-    assert found.get("name") == aml.workspace if told is None else told in found["error"]
+    assert message in process.run(refusal)
+    assert statuses("/subscriptions/") == expected
 
 
-def test_a_question_to_mlflow_is_asked_again_too(aml, connect, statuses):
+def test_a_request_to_mlflow_that_fails_for_a_while_is_sent_again_too(aml, process, statuses):
     aml.faults.add("POST /mlflow/.*/experiments/search", "drop", times=1)
-    assert connect()["name"] == aml.workspace
+    assert process.run(connect)["name"] == aml.workspace
     assert statuses("/experiments/search") == [None, 200]
 
 
-def test_a_certificate_that_is_not_trusted_and_a_cloud_that_is_none_are_told(aml, connect, statuses):
-    error = connect({"REQUESTS_CA_BUNDLE": certifi.where()})["error"]
+def test_a_certificate_that_is_not_trusted_is_named_before_any_request(process, statuses):
+    error = process.run(refusal, environment={"REQUESTS_CA_BUNDLE": certifi.where()})
     assert "has a certificate that is not trusted here" in error and "REQUESTS_CA_BUNDLE" in error and "\n" not in error
-    error = connect({"AZUREML_CURRENT_CLOUD": "AzureMoon"})["error"]
+    assert statuses("/subscriptions/") == []
+
+
+def test_a_cloud_that_azure_does_not_have_is_named_before_any_request(process, statuses):
+    error = process.run(refusal, environment={"AZUREML_CURRENT_CLOUD": "AzureMoon"})
     assert error == f"AzureError: AZUREML_CURRENT_CLOUD='AzureMoon' is not an Azure cloud; known are: {names.CLOUD}"
     assert statuses("/subscriptions/") == []
 
 
-def test_later_calls_of_mlflow_do_not_wait_for_hours(aml, notebook, connect, statuses):
-    configure = CONNECT.replace("workspace = azureml.connect(", "servers = tracking.configure(")
-    configure = configure.replace("import azureml,", "import tracking,").partition("answer(")[0]
-    run = "import mlflow\nwith mlflow.start_run():\n    mlflow.log_metric('loss', 0.5)\nanswer(done=True)"
+def test_later_calls_of_mlflow_do_not_wait_as_long_as_a_server_asks_for(aml, process, statuses):
     aml.faults.add("POST /mlflow/.*/runs/log-metric", 429, retry_after=3600, times=1)
-    right = {"azureml_tracking_uri": aml.tracking_uri, "tracking_mode": "azureml"}
-    assert notebook.run(configure + run, PARAMETERS=json.dumps(right)) == {"done": True}
+    process.run(log_a_metric, azureml_tracking_uri=aml.tracking_uri)
     assert statuses("/runs/log-metric") == [429, 200]

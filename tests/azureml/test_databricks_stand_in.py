@@ -3,52 +3,27 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Iterator
 
-from tests.azureml.stand_in import ROOT
+import pytest
 
-SCRIPT = """
-import mlflow
-mlflow.set_tracking_uri("databricks")
-mlflow.set_registry_uri("databricks")
-mlflow.set_experiment("/Shared/experiment")
-with mlflow.start_run() as run:
-    mlflow.log_metric("loss", 0.5)
-    mlflow.log_text("text", "a.txt")
-run = mlflow.get_run(run.info.run_id)
-print(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/a.txt"), run.data.metrics["loss"])
-"""
+from tests.scenarios.databricks import log_a_run_and_read_it_back, use_an_experiment
+from tests.scenarios.process import ScenarioProcess
 
 
-PLAIN_NAME = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from helpers import parameters, tracking
-defaults = {name: parameters.FIELDS[name].default for name in parameters.TRACKING}
-try:
-    tracking.configure(parameters.parse(defaults | {"tracking_mode": "databricks", "experiment_name": "churn"}))
-except parameters.ParameterError as error:
-    print(error)
-"""
+@pytest.fixture(scope="module")
+def process(databricks, tmp_path_factory) -> Iterator[ScenarioProcess]:
+    environment = os.environ | databricks.environment()
+    with ScenarioProcess.start(tmp_path_factory.mktemp("client"), environment) as process:
+        yield process
 
 
-def test_a_run_is_logged_to_databricks_and_read_back(databricks, tmp_path):
-    assert last_line(SCRIPT, databricks.environment(), tmp_path) == "text 0.5"
+def test_a_run_is_logged_to_databricks_and_read_back(process):
+    assert process.run(log_a_run_and_read_it_back) == {"text": "text", "loss": 0.5}
 
 
-def test_a_plain_experiment_name_is_refused_where_the_workspace_does_not_say_who_asks(databricks, tmp_path):
-    error = last_line(PLAIN_NAME, databricks.environment(), tmp_path)
-    assert error.startswith(f"experiment_name='churn': {databricks.url} does not say who you are (404 Not Found); ")
+def test_a_plain_experiment_name_is_refused_where_the_workspace_does_not_say_who_asks(databricks, process):
+    error = process.run(use_an_experiment, "churn")
+    where = f"ParameterError: experiment_name='churn': {databricks.url}"
+    assert error.startswith(f"{where} does not say who you are (404 Not Found); ")
     assert "Databricks takes an absolute path such as /Users/<you>/churn or /Shared/churn" in error
-
-
-def last_line(script: str, environment: dict[str, str], folder: Path) -> str:
-    """Run a script as a client, and return the last line that it printed."""
-    command = [sys.executable, "-c", script, str(ROOT)]
-    client = subprocess.run(
-        command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=90
-    )
-    assert client.returncode == 0, client.stderr
-    return client.stdout.splitlines()[-1]

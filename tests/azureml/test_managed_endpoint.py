@@ -3,404 +3,154 @@
 from __future__ import annotations
 
 import os
-import textwrap
 
 import pytest
 
-from tests.azureml import both_servers
-from tests.azureml.client import PRELUDE
-from tests.azureml.python_process import PythonProcess
+from tests.scenarios.azureml import rollouts
+from tests.scenarios.process import ScenarioProcess
+from tests.stand_ins import both_servers
 
-HELPERS = """
-import logging, warnings
-from types import SimpleNamespace
-
-import mlflow
-import numpy as np
-import pandas as pd
-from sklearn.linear_model import LogisticRegression
-from helpers import parameters, serving, tracking, training
-from helpers.serving import health
-from tests.azureml import both_servers
-from tests.callers import Callers
-
-warnings.filterwarnings("ignore")
-logging.getLogger("mlflow").setLevel("ERROR")
-aml = both_servers.stand_in()
-rows = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=list("abc"))
-
-def configure(**changes):
-    defaults = {name: parameters.FIELDS[name].default for name in (*parameters.TRACKING, *parameters.ENDPOINT)}
-    workspace = {name: os.environ[name.upper()] for name in both_servers.WORKSPACE}
-    p = parameters.parse(defaults | workspace | {"tracking_mode": "azureml"} | changes)
-    tracking.configure(p)
-    return p
-
-def train(column, model_name):
-    estimator = LogisticRegression().fit(rows, np.where(rows[column] > 0, f"{column} high", f"{column} low"))
-    signature = mlflow.models.infer_signature(rows, pd.Series(estimator.predict(rows), name="prediction"))
-    with mlflow.start_run() as run:
-        uri = tracking.log_model(training.TrainedModel(estimator, "sklearn", [], signature, None, {}, {}))
-    run = mlflow.get_run(run.info.run_id)
-    return tracking.create_version(run, uri, model_name, {"check_threshold": "passed"})
-
-def versions(name="rolled"):
-    return tracking.versions(name)
-
-def roll_out(endpoint, version, known=None, **options):
-    lines = []
-    known = known or serving.examples(version, rows)
-    found = serving.roll_out(endpoint, version, known, show=lines.append, **{"requests": 4} | options)
-    return found, lines
-
-def refused(endpoint, version, known=None, **options):
-    try:
-        roll_out(endpoint, version, known, **options)
-    except serving.ServingError as raised:
-        return SimpleNamespace(message=raised.message, log=raised.log, text=str(raised))
-
-def shown(state):
-    return {"traffic": state.traffic, "deployments": sorted(state.deployments), "ours": state.is_ours}
-
-def open_endpoint(name, version=None, **changes):
-    return serving.open_endpoint(configure(endpoint_name=name, **changes), version or versions()[0])[0]
-
-p = configure(experiment_name="endpoints")
-"""
 OLD, NEW = "rolled-1", "rolled-2"
+SERVES_OLD = {"traffic": {OLD: 100}, "deployments": [OLD], "ours": True}
+SERVES_NEW = {"traffic": {NEW: 100}, "deployments": [NEW], "ours": True}
 
 
 @pytest.fixture(scope="module")
-def process(aml, databricks, tmp_path_factory):
-    """A process that has registered the model ``rolled``: version 1 looks at column a, 2 at b, 3 cannot be loaded."""
+def signed_in(aml, databricks, tmp_path_factory):
+    """A process that is signed in to both, with the model ``rolled`` in Azure ML."""
     folder = tmp_path_factory.mktemp("client")
     environment = both_servers.environment(aml, databricks) | {"BUNDLE_LOCAL_DIR": str(folder / "local")}
-    with PythonProcess.start(folder, os.environ | environment) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def run_script(process):
-    """Run a script in the process, after what all have in common; it must not raise."""
-
-    def run_script(*code, **environment):
-        found = process.run("\n".join([PRELUDE, HELPERS, *map(textwrap.dedent, code)]), **environment)
-        assert "error" not in found, process.output_file.read_text()[-4000:]
-        return found
-
-    run_script(
-        """
-        for column in "ab":
-            train(column, "rolled")
-        save = mlflow.sklearn.save_model
-        def damaged(model, path, **options):
-            save(model, path, **options)
-            (file,) = [file for file in Path(path).iterdir() if file.name.startswith("model.")]
-            file.write_bytes(b"damaged")
-        mlflow.sklearn.save_model = damaged
-        train("c", "rolled")
-        mlflow.sklearn.save_model = save
-        """
-    )
-    yield run_script
-    # The other tests' deployments need the same quota.
-    run_script(
-        """
-        plugin = mlflow.deployments.get_deploy_client(aml.tracking_uri)
-        for one in plugin.list_endpoints():
-            if "azureml_mlflow" in (one["tags"] or {}):
-                plugin.delete_endpoint(one["name"])
-        """
-    )
+    with ScenarioProcess.start(folder, os.environ | environment) as process:
+        process.run(rollouts.register_models)
+        yield process
+        process.run(rollouts.delete_endpoints)
 
 
 @pytest.fixture
-def run(run_script, aml):
-    yield run_script
+def process(signed_in, aml):
+    yield signed_in
     aml.faults.clear()
 
 
-def test_no_request_fails_while_a_version_takes_over_and_the_plugin_sees_what_it_left(run, aml):
-    found = run(
-        """
-        endpoint = open_endpoint("under-load")
-        first, first_lines = roll_out(endpoint, versions()[0])
-        known = {f"rolled-{v.version}": serving.examples(v, rows) for v in versions()[:2]}
-        with Callers(endpoint, known) as callers:
-            rollout, lines = roll_out(endpoint, versions()[1], known["rolled-2"], requests=10)
-        again, again_lines = roll_out(endpoint, versions()[1], known["rolled-2"])
-        plugin = mlflow.deployments.get_deploy_client(aml.tracking_uri)
-        answer(
-            first=shown(first.state), first_lines=first_lines, failed=callers.failed, wrong=len(callers.wrong),
-            answered=callers.answered,
-            after=shown(rollout.state), checks=[[c.percent, c.target, c.errors] for c in rollout.checks], lines=lines,
-            again=[again.changed, again_lines], endpoint=plugin.get_endpoint("under-load"),
-            deployments=plugin.list_deployments("under-load"),
-        )
-        """
-    )
-    print(f"{sum(found['answered'].values())} requests, {len(found['failed'])} failed, {found['answered']}")
-    assert found["first"] == {"traffic": {OLD: 100}, "deployments": [OLD], "ours": True}
-    assert found["failed"] == [] and found["wrong"] == 0
-    assert min(found["answered"][OLD], found["answered"][NEW]) > 10
-    assert found["after"] == {"traffic": {NEW: 100}, "deployments": [NEW], "ours": True}
-    assert found["checks"] == [
+def test_no_request_fails_while_a_version_takes_over_and_the_plugin_sees_what_it_left(process, aml):
+    before = len(aml.requests())
+    served = process.run(rollouts.take_over_under_load)
+    print(f"{sum(served['answered'].values())} requests, {len(served['failed'])} failed, {served['answered']}")
+    assert served["first"] == SERVES_OLD
+    assert served["failed"] == [] and served["wrong"] == 0
+    assert min(served["answered"][OLD], served["answered"][NEW]) > 10
+    assert served["after"] == SERVES_NEW
+    assert served["checks"] == [
         [0, NEW, 0], [10, "endpoint", 0], [10, NEW, 0], [50, "endpoint", 0], [50, NEW, 0], [100, "endpoint", 0]
     ]  # fmt: skip
     # What the container says while it starts is shown.
-    for lines, deployment in ((found["first_lines"], OLD), (found["lines"], NEW)):
+    for lines, deployment in ((served["first_lines"], OLD), (served["lines"], NEW)):
         # The model server says so itself, when it looks for what the container needs.
         assert f"  {deployment}: Succeeded" in lines and any("azureml-inference-server-http" in line for line in lines)
-    assert found["again"][0] is False and "nothing is changed" in found["again"][1][0]
-    assert found["endpoint"]["tags"] == {"azureml_mlflow": "rolled"}
-    (deployment,) = found["deployments"]
+    assert served["changed_again"] is False and "nothing is changed" in served["again_lines"][0]
+    assert served["endpoint"]["tags"] == {"azureml_mlflow": "rolled"}
+    (deployment,) = served["deployments"]
     assert deployment["sku"]["capacity"] == 1 and deployment["properties"]["instanceType"] == "Standard_DS3_v2"
     assert deployment["properties"]["model"].endswith("/models/rolled/versions/2")
-    keys = {request.path for request in aml.requests("listKeys")}
-    assert any(path.endswith("under-load/listKeys") for path in keys)
+    assert any(request.path.endswith("under-load/listKeys") for request in aml.requests()[before:])
 
 
-FAULTS = {
-    "the deployment is refused": ("PUT .*/deployments/rolled-2", 403, {}),
-    "the deployment's state cannot be read": ("GET .*/deployments/rolled-2", 403, {}),
-    "the rows are not scored": ("POST /online/faults/score", 500, {}),
-    "the check at 0 % fails": ("POST /online/faults/score", 500, {"skip": 1}),
-    "the answer gets lost": ("POST /online/faults/score", "lose_answer", {"skip": 3}),
-    "the first share is refused": ("PATCH .*/onlineEndpoints/faults", 403, {"times": 1}),
-    "callers get an error at 10 %": ("POST /online/faults/score", 503, {"skip": 6}),
-    "the new version fails at 10 %": ("POST /online/faults/score", 424, {"skip": 10}),
-    "the second share is refused": ("PATCH .*/onlineEndpoints/faults", 409, {"times": 1, "skip": 1}),
-    "callers get an error at 50 %": ("POST /online/faults/score", 500, {"skip": 15}),
-    "the last share is refused": ("PATCH .*/onlineEndpoints/faults", 400, {"times": 1, "skip": 2}),
-    "callers get an error at 100 %": ("POST /online/faults/score", 500, {"skip": 22}),
-}
+@pytest.fixture(scope="module")
+def with_faults(signed_in):
+    """What rollouts left that failed at each of their steps."""
+    return signed_in.run(rollouts.fail_at_each_step)
 
 
-def test_whatever_fails_in_a_rollout_the_endpoint_serves_what_it_served_before(run):
-    found = run(
-        f"""
-        faults = {FAULTS!r}
-        endpoint = open_endpoint("faults")
-        roll_out(endpoint, versions()[0])
-        known = [serving.examples(version, rows) for version in versions()[:2]]
-        outcomes = {{}}
-        for name, (pattern, status, more) in faults.items():
-            aml.faults.add(pattern, status, **more)
-            got = refused(endpoint, versions()[1], known[1])
-            met = sum(fault.taken for fault in aml.faults.clear())
-            right = endpoint.invoke(rows).predictions == known[0].predictions
-            outcomes[name] = [got and got.message, met, shown(endpoint.state()), right]
-        rollout, _ = roll_out(endpoint, versions()[1], known[1])
-        answer(outcomes=outcomes, after=shown(rollout.state))
-        """
-    )
-    print(f"{len(FAULTS)} fault points")
-    for name, (message, met, state, right) in found["outcomes"].items():
-        assert met, name
-        assert state == {"traffic": {OLD: 100}, "deployments": [OLD], "ours": True}, name
-        assert right, name
-        assert message and f"Endpoint faults serves what it served before: {OLD} 100 %." in message, name
-    assert found["after"] == {"traffic": {NEW: 100}, "deployments": [NEW], "ours": True}
+@pytest.mark.parametrize("fault", rollouts.FAULTS)
+def test_whatever_fails_in_a_rollout_the_endpoint_serves_what_it_served_before(with_faults, fault):
+    outcome = with_faults["outcomes"][fault]
+    assert outcome["met"]
+    assert outcome["state"] == SERVES_OLD and outcome["right"]
+    assert outcome["error"] and f"Endpoint faults serves what it served before: {OLD} 100 %." in outcome["error"]
 
 
-def test_what_could_not_be_put_back_or_taken_away_is_told_and_made_good_by_the_next_rollout(run):
-    found = run(
-        """
-        endpoint = open_endpoint("half-way")
-        roll_out(endpoint, versions()[0])
-        known = serving.examples(versions()[1], rows)
-        # Callers get errors at 10 %, and from then on Azure refuses all changes.
-        aml.faults.add("POST /online/half-way/score", 500, skip=6)
-        aml.faults.add("PATCH .*/onlineEndpoints/half-way", 403, skip=1)
-        stuck = refused(endpoint, versions()[1], known)
-        half_way = shown(endpoint.state())
-        aml.faults.clear()
-        went_on, lines = roll_out(endpoint, versions()[1], known)
-        # The old deployment cannot be deleted at the end.
-        aml.faults.add("DELETE .*/deployments/rolled-2", 403)
-        left = refused(endpoint, versions()[0])
-        with_both = shown(endpoint.state())
-        aml.faults.clear()
-        done, _ = roll_out(endpoint, versions()[0])
-        answer(
-            stuck=stuck.message, half_way=half_way, went_on=shown(went_on.state), lines=lines,
-            shares=[check.percent for check in went_on.checks], left=left.message, with_both=with_both,
-            done=shown(done.state),
-        )
-        """
-    )
-    assert "could not be put back to rolled-1 100 %" in found["stuck"] and "Run this again" in found["stuck"]
-    assert found["half_way"]["traffic"] == {OLD: 90, NEW: 10}
-    assert found["shares"] == [10, 10, 50, 50, 100] and any("already deployed" in line for line in found["lines"])
-    assert found["went_on"] == {"traffic": {NEW: 100}, "deployments": [NEW], "ours": True}
-    assert "Deployment rolled-2 of endpoint half-way was not deleted" in found["left"]
-    assert found["with_both"] == {"traffic": {OLD: 100}, "deployments": [OLD, NEW], "ours": True}
-    assert found["done"] == {"traffic": {OLD: 100}, "deployments": [OLD], "ours": True}
+def test_after_rollouts_that_failed_the_next_one_is_complete(with_faults):
+    assert with_faults["after"] == SERVES_NEW
 
 
-def test_what_azure_does_not_accept_is_told_in_its_words_and_changes_nothing(run, aml):
-    found = run(
-        """
-        endpoint = open_endpoint("refusals")
-        roll_out(endpoint, versions()[0])
-        new, broken = versions()[1:]
-        known = serving.examples(new, rows)
-        before = shown(endpoint.state())
-        too_many = refused(open_endpoint("refusals", instance_count=100), new, known)
-        no_such_size = refused(open_endpoint("refusals", instance_type="Standard_None"), new, known)
-        fails = refused(endpoint, broken, known)
-        column = error(endpoint.invoke, rows[["a", "c"]])
-        kind = error(endpoint.invoke, rows.assign(a="text"))
-        other_auth = error(roll_out, open_endpoint("refusals", endpoint_auth="aad_token"), new, known)
-        mlflow.deployments.get_deploy_client(aml.tracking_uri).create_endpoint("somebody-elses")
-        foreign = error(roll_out, open_endpoint("somebody-elses"), new, known)
-        # The key that was given out is not good any more, and the next one is.
-        aml.faults.add("POST /online/refusals/score", 401, times=1)
-        renewed = endpoint.invoke(rows).deployment
-        aml.faults.add("POST /online/refusals/score", 401)
-        unauthorized = error(endpoint.invoke, rows)
-        aml.faults.clear()
-        answer(
-            too_many=too_many.message, no_such_size=no_such_size.message, fails=fails.message, log=fails.log,
-            column=column, kind=kind, foreign=foreign, other_auth=other_auth, unauthorized=unauthorized, renewed=renewed,
-            unchanged=[before, shown(endpoint.state())],
-        )
-        """
-    )
-    assert "Not enough quota" in found["too_many"] and "smaller instance_type" in found["too_many"]
-    assert "Standard_None" in found["no_such_size"]
-    assert "container" in found["fails"] and "Traceback" in found["log"]
-    assert "the rows do not fit" in found["column"] and "missing inputs" in found["column"] and "'b'" in found["column"]
-    assert "column a" in found["kind"] and "text" in found["kind"]
-    assert "ParameterError: endpoint_name='somebody-elses'" in found["foreign"]
-    assert "ParameterError: endpoint_auth='aad_token'" in found["other_auth"]
-    assert found["renewed"] == OLD
-    assert "answered 401" in found["unauthorized"] and "key or token" in found["unauthorized"]
-    assert found["unchanged"][0] == found["unchanged"][1]
-    told = "".join(map(str, found.values()))
-    assert aml.client_secret not in told and "Bearer" not in told
+def test_what_could_not_be_put_back_or_deleted_is_named_and_the_next_rollout_goes_on(process):
+    states = process.run(rollouts.get_stuck_half_way)
+    assert "could not be put back to rolled-1 100 %" in states["stuck"] and "Run this again" in states["stuck"]
+    assert states["half_way"]["traffic"] == {OLD: 90, NEW: 10}
+    assert states["shares"] == [10, 10, 50, 50, 100] and any("there already" in line for line in states["lines"])
+    assert states["went_on"] == SERVES_NEW
+    assert "keeps deployment rolled-2" in states["left"]
+    assert states["with_both"] == {"traffic": {OLD: 100}, "deployments": [OLD, NEW], "ours": True}
+    assert states["done"] == SERVES_OLD
 
 
-def test_an_identity_without_the_role_is_told_which_one_it_needs(run):
-    found = run(
-        """
-        endpoint = open_endpoint("no-role")
-        aml.faults.add("PUT .*/onlineEndpoints/no-role", 403)
-        answer(refused=error(endpoint.create, "rolled"), state=endpoint.state())
-        """
-    )
-    assert "cannot be created" in found["refused"] and "AzureML Data Scientist" in found["refused"]
-    assert found["state"] is None
+def test_what_azure_does_not_accept_is_refused_in_its_words_and_changes_nothing(process, aml):
+    answers = process.run(rollouts.ask_for_what_azure_refuses)
+    assert "Not enough quota" in answers["too_many"] and "smaller instance_type" in answers["too_many"]
+    assert "Standard_None" in answers["no_such_size"]
+    assert "container" in answers["crash"] and "Traceback" in answers["log"]
+    assert "the rows do not fit" in answers["column"]
+    assert "missing inputs" in answers["column"] and "'b'" in answers["column"]
+    assert "column a" in answers["kind"] and "text" in answers["kind"]
+    assert "ParameterError: endpoint_name='somebody-elses'" in answers["foreign"]
+    assert "ParameterError: endpoint_auth='aad_token'" in answers["other_auth"]
+    assert answers["renewed"] == OLD
+    assert "answered 401" in answers["unauthorized"] and "key or token" in answers["unauthorized"]
+    assert answers["before"] == answers["after"]
+    everything = "".join(map(str, answers.values()))
+    assert aml.client_secret not in everything and "Bearer" not in everything
 
 
-def test_a_token_serves_as_the_key_where_callers_sign_in_with_entra_id(run):
-    found = run(
-        """
-        endpoint = open_endpoint("with-token", endpoint_auth="aad_token")
-        rollout, _ = roll_out(endpoint, versions()[0])
-        answer(state=shown(rollout.state), answered=endpoint.invoke(rows).deployment)
-        endpoint.delete()
-        answer(gone=endpoint.state())
-        """
-    )
-    assert found["state"]["traffic"] == {OLD: 100} and found["answered"] == OLD and found["gone"] is None
+def test_without_a_role_the_error_names_the_one_that_is_needed(process):
+    answers = process.run(rollouts.create_without_a_role)
+    assert "cannot be created" in answers["refused"] and "AzureML Data Scientist" in answers["refused"]
+    assert answers["state"] is None
 
 
-def test_a_model_of_another_registry_is_registered_in_azure_ml_once_with_where_it_comes_from(run):
-    found = run(
-        """
-        p = configure(tracking_mode="databricks", model_registry="local", experiment_name="/Shared/elsewhere")
-        version = train("a", "elsewhere")
-        local = mlflow.get_registry_uri()
-        opened = [serving.open_endpoint(p, version) for _ in range(2)]
-        endpoint, there = opened[0]
-        rollout, _ = roll_out(endpoint, there, serving.examples(version, rows))
-        answer(
-            state=shown(rollout.state), name=endpoint.name, tags=there.tags, local=local, own=version.tags,
-            versions=[v.version for _, v in opened], registry=mlflow.get_registry_uri(),
-        )
-        """
-    )
-    assert found["versions"] == ["1", "1"] and found["registry"] == found["local"]
-    assert found["tags"]["registered_from"] == f"{found['local']} elsewhere/1"
-    assert found["own"].items() <= found["tags"].items() and found["own"]["run_id"]
-    assert found["state"]["traffic"] == {"elsewhere-1": 100} and found["name"].startswith("elsewhere-")
+def test_a_token_serves_as_the_key_where_callers_sign_in_with_entra_id(process):
+    answers = process.run(rollouts.serve_with_tokens)
+    assert answers["state"]["traffic"] == {OLD: 100} and answers["answered"] == OLD
+    assert answers["after_deletion"] is None
 
 
-def test_clean_up_is_told_of_the_models_endpoints_and_deletes_what_serves_if_forced_only(run):
-    found = run(
-        """
-        endpoint = open_endpoint("listed")
-        roll_out(endpoint, versions()[0])
-        p = configure(endpoint_name="other-model")
-        other = train("a", "other")
-        roll_out(serving.open_endpoint(p, other)[0], other)
-        roll_out(open_endpoint("listed-service", endpoint_target="aci"), versions()[0])
-        plugin = mlflow.deployments.get_deploy_client(aml.tracking_uri)
-        plugin.create_endpoint("not-ours")
+def test_a_model_of_another_registry_is_registered_in_azure_ml_once_with_where_it_comes_from(process):
+    model = process.run(rollouts.serve_a_model_of_another_registry)
+    assert model["versions"] == ["1", "1"] and model["registry"] == model["local"]
+    assert model["tags"]["registered_from"] == f"{model['local']} elsewhere/1"
+    assert model["own_tags"].items() <= model["tags"].items() and model["own_tags"]["run_id"]
+    assert model["state"]["traffic"] == {"elsewhere-1": 100} and model["name"].startswith("elsewhere-")
 
-        def listed(force):
-            there = serving.items(p, "rolled", force)
-            return {item.name: item for item in there if item.name.split("/")[0] in
-                    ("listed", "listed-service", "other-model", "not-ours")}
 
-        kept = {name: item.keep_reason for name, item in listed(False).items()}
-        forced = listed(True)
-        kept_by_force = {name: item.keep_reason for name, item in forced.items()}
-        mine = [item for item in forced.values() if not item.keep_reason]
-        answer(
-            kinds=sorted((item.kind, item.name) for item in mine), kept=kept, kept_by_force=kept_by_force,
-            where=sorted({item.where for item in mine}), deleted=[item.delete() for item in mine],
-            again=[item.delete() for item in mine], left=sorted(listed(True)),
-        )
-        """
-    )
+def test_clean_up_lists_the_models_endpoints_and_deletes_what_serves_only_if_forced(process):
+    listed = process.run(rollouts.list_for_clean_up)
     others = {
         "other-model": "made by this bundle, and not named by these parameters",
         "other-model/other-1": "made by this bundle, and not named by these parameters",
         "not-ours": "not made by this bundle",
     }
-    assert found["kept"] == others | {
+    assert listed["kept"] == others | {
         "listed": "serves requests: rolled-1 gets 100 %; force=true deletes it",
         "listed/rolled-1": "gets 100 % of the requests; force=true deletes it",
         "listed-service": "serves requests: rolled-1 gets 100 %; force=true deletes it",
     }
-    assert found["kept_by_force"] == others | {"listed": "", "listed/rolled-1": "", "listed-service": ""}
-    assert found["kinds"] == [
+    assert listed["kept_by_force"] == others | {"listed": "", "listed/rolled-1": "", "listed-service": ""}
+    assert listed["kinds"] == [
         ["deployments", "listed/rolled-1"],
         ["endpoints", "listed"],
         ["endpoints", "listed-service"],
     ]
-    assert found["where"] == ["Azure ML workspace ml-workspace"]
-    assert found["deleted"] == [True, True, True] and found["again"] == [False, False, False]
-    assert found["left"] == sorted(others)
+    assert listed["where"] == ["Azure ML workspace ml-workspace"]
+    assert listed["deleted"] == [True, True, True] and listed["deleted_again"] == [False, False, False]
+    assert listed["left"] == sorted(others)
 
 
 @pytest.mark.parametrize("kind", ["aci", "aks"])
-def test_a_web_service_has_one_version_which_the_next_replaces_unless_it_does_not_answer_rightly(run, aml, kind):
-    found = run(
-        f"""
-        compute = {{"aks_compute": {aml.attached_compute!r}}} if {kind!r} == "aks" else {{}}
-        service = open_endpoint("service-{kind}", endpoint_target={kind!r}, **compute)
-        first, _ = roll_out(service, versions()[0])
-        second, _ = roll_out(service, versions()[1])
-        again, _ = roll_out(service, versions()[1])
-        broken = refused(service, versions()[2], serving.examples(versions()[1], rows))
-        wrong = refused(service, versions()[0], serving.examples(versions()[1], rows))
-        state, told = service.state(), service.invoke(rows)
-        right = told.predictions == serving.examples(versions()[1], rows).predictions
-        service.delete()
-        answer(
-            first=shown(first.state), checks=[[c.percent, c.errors] for c in second.checks], again=again.changed,
-            broken=broken.message, wrong=wrong.message, state=shown(state), right=right, gone=service.state(),
-            no_cluster=error(open_endpoint, "service-aks", endpoint_target="aks"),
-        )
-        """
-    )
-    assert found["first"] == {"traffic": {OLD: 100}, "deployments": [OLD], "ours": True}
-    assert found["checks"] == [[100, 0]] and found["again"] is False
-    assert "rolled-2 was put back in its place." in found["broken"]
-    assert "do not agree" in found["wrong"] and "rolled-2 was put back" in found["wrong"]
-    assert found["state"] == {"traffic": {NEW: 100}, "deployments": [NEW], "ours": True}
-    assert found["right"] and found["gone"] is None
-    assert found["no_cluster"].startswith("ParameterError: aks_compute=''")
+def test_a_web_service_has_one_version_which_the_next_replaces_unless_it_does_not_answer_rightly(process, kind):
+    answers = process.run(rollouts.serve_as_a_web_service, kind)
+    assert answers["first"] == SERVES_OLD
+    assert answers["checks"] == [[100, 0]] and answers["changed_again"] is False
+    assert "rolled-2 was put back in its place." in answers["broken"]
+    assert "answers otherwise than the model" in answers["wrong"] and "rolled-2 was put back" in answers["wrong"]
+    assert answers["state"] == SERVES_NEW
+    assert answers["right"] and answers["after_deletion"] is None
+    assert answers["no_cluster"].startswith("ParameterError: aks_compute=''")

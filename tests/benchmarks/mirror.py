@@ -26,9 +26,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.azureml import both_servers
-from tests.azureml.databricks_stand_in import DatabricksStandIn
-from tests.azureml.stand_in import AzureMLStandIn
+from tests.stand_ins import both_servers
+from tests.stand_ins.azureml_workspace import AzureMLStandIn
+from tests.stand_ins.databricks_tracking import DatabricksStandIn
 
 PARAMETERS, METRICS, FILES = 20, 50, 200
 EXPERIMENT = "/Shared/benchmark"

@@ -10,7 +10,7 @@ import urllib.request
 
 from mlflow import MlflowClient
 
-from tests.azureml.stand_in import plain_environment
+from tests.stand_ins.azureml_workspace import plain_environment
 
 SECONDS_TO_START = 60
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from helpers.serving.local_endpoint import LocalEndpoint
-from tests.workspace.cluster import Cluster
+from tests.stand_ins.databricks_workspace.cluster import Cluster
 
 SCOPE = "azureml"
 

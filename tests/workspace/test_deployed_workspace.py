@@ -9,9 +9,16 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 
 from helpers.jobs.bundle import Bundle
+from tests.stand_ins.databricks_workspace.cluster import REDACTED, USER, WORKSPACE_URL
+from tests.stand_ins.databricks_workspace.layouts import (
+    ROOT,
+    changes,
+    contents,
+    deployed_bundle,
+    git_folder,
+    imported_folder,
+)
 from tests.workspace import deployed_job
-from tests.workspace.cluster import REDACTED, USER, WORKSPACE_URL
-from tests.workspace.layouts import ROOT, changes, contents, deployed_bundle, git_folder, imported_folder
 
 EPOCHS = {"epochs": "3", "validation_threshold": "0.5"}
 

@@ -6,7 +6,7 @@ import math
 import pytest
 from py4j.protocol import Py4JError
 
-from tests.workspace.strict_dbutils import JavaError, NotebookRun, StrictDbutils
+from tests.stand_ins.databricks_workspace.strict_dbutils import JavaError, NotebookRun, StrictDbutils
 
 
 def by_hand(**typed):

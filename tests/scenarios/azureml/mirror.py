@@ -1,0 +1,198 @@
+"""Runs of Databricks mirrored to Azure ML, and compared with their copies through plain clients."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.entities import LoggedModelOutput, Param, RunTag
+
+from helpers import mirror as mirror_command
+from helpers import registration, tracking
+from helpers.tracking import dual, mirror
+from tests.scenarios.azureml import mirror_faults, mirrored_runs, tracked_models
+from tests.scenarios.errors import error_of
+from tests.stand_ins import both_servers
+from tests.stand_ins.azureml_workspace import AzureMLStandIn
+
+
+def plain_clients() -> tuple[mlflow.MlflowClient, mlflow.MlflowClient]:
+    """Return clients of Databricks and of Azure ML."""
+    uri = AzureMLStandIn.from_environment().tracking_uri
+    return mlflow.MlflowClient(tracking_uri="databricks"), mlflow.MlflowClient(tracking_uri=uri)
+
+
+def mirror_random_runs() -> dict[str, Any]:
+    """Mirror random runs, go on with those that have not ended, and mirror them twice more."""
+    source, target = plain_clients()
+    experiment_id = source.create_experiment("/Shared/random")
+    runs = [mirrored_runs.log_random(source, experiment_id, seed) for seed in range(6)]
+    pair = dual.experiments(both_servers.parameters(experiment_name="/Shared/random"))
+    outcomes = list(mirror.mirror_runs(pair, mirror.runs(pair)))
+    before = [mirrored_runs.differences(source, target, run_id) for run_id in runs]
+    pending = len(mirror.pending(pair))
+    for run_id in runs:
+        if source.get_run(run_id).info.status == "RUNNING":
+            mirrored_runs.go_on_and_end(source, run_id)
+    # Logged after the end.
+    source.log_metric(runs[0], "late", 1.0, step=3)
+    source.log_text(runs[0], "late", "late.txt")
+    still_pending = len(mirror.pending(pair))
+    again = list(mirror.mirror_runs(pair, mirror.runs(pair)))
+    once_more = list(mirror.mirror_runs(pair, mirror.runs(pair)))
+    everything = outcomes + again + once_more
+    return {
+        "failures": [outcome.reason for outcome in everything if isinstance(outcome, mirror.Failure)],
+        "before": before,
+        "pending": [pending, still_pending],
+        "statuses": sorted({source.get_run(run_id).info.status for run_id in runs}),
+        "after": [mirrored_runs.differences(source, target, run_id) for run_id in runs],
+        "copies": len(target.search_runs([pair.target_id])),
+        "sent": [[outcome.points, outcome.files] for outcome in once_more],
+        "left_out": sorted({str(item) for outcome in once_more for item in outcome.left_out}),
+    }
+
+
+def mirror_a_run_beyond_the_limits() -> dict[str, Any]:
+    """Mirror a run that has more of everything than Azure ML accepts, by function and by command."""
+    source, target = plain_clients()
+    experiment_id = source.create_experiment("/Shared/limits")
+    run = source.create_run(experiment_id, tags={"long": "v" * 3000, "k" * 120: "v"}, run_name="n" * 300)
+    run_id = run.info.run_id
+    source.log_batch(run_id, tags=[RunTag(f"tag{number:02}", str(number)) for number in range(60)])
+    for first in (0, 100, 200):
+        source.log_batch(run_id, params=[Param(f"p{number:03}", str(number)) for number in range(first, first + 70)])
+    of_model = {"tags": {"team": "a"}, "params": {"depth": "3", "p000": "0"}}
+    model = source.create_logged_model(experiment_id, "model", run_id, **of_model)
+    source.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
+    source.log_metric(run_id, "auc", 0.9, model_id=model.model_id)
+    source.set_terminated(run_id)
+    pair = dual.experiments(both_servers.parameters(experiment_name="/Shared/limits"))
+    first, second = (mirror.mirror_run(pair, run_id) for _ in range(2))
+    command = run_the_command("/Shared/limits")
+    copy = target.get_run(first.copy_id)
+    return command | {
+        "items": [str(item) for item in first.left_out],
+        "same": first.left_out == second.left_out,
+        "tags": len(copy.data.tags),
+        "long": len(copy.data.tags["long"]),
+        "name": len(copy.info.run_name),
+        "params": len(copy.data.params),
+        "note": copy.data.tags["mirrored_without"],
+        "pending": len(mirror.pending(pair)),
+    }
+
+
+def run_the_command(experiment_name: str) -> dict[str, Any]:
+    """Mirror an experiment by the command, and call it where it cannot work."""
+    aml = AzureMLStandIn.from_environment()
+    workspace = [f"--param={name}={value}" for name, value in aml.workspace_parameters.items()]
+    printed, refused = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(refused):
+        statuses = {
+            "all": mirror_command.main([experiment_name, *workspace]),
+            "pending only": mirror_command.main([experiment_name, "--pending", *workspace]),
+            "no such experiment": mirror_command.main(["/Shared/no_such", *workspace]),
+            "no workspace": mirror_command.main([experiment_name]),
+        }
+        databricks = os.environ["DATABRICKS_HOST"]
+        os.environ["DATABRICKS_HOST"] = aml.front_of(databricks)
+        aml.faults.add(" /api/", 503)
+        statuses["Databricks is down"] = mirror_command.main([experiment_name, *workspace])
+        os.environ["DATABRICKS_HOST"] = databricks
+    return {"statuses": statuses, "printed": printed.getvalue(), "refused": refused.getvalue()}
+
+
+def fail_at_some_requests() -> dict[str, Any]:
+    """Try some of the faults of `mirror_faults`, and two mirrors of one run at the same time."""
+    logging.disable(logging.WARNING)
+    aml = AzureMLStandIn.from_environment()
+    # Every request and every kind of fault: python -m tests.scenarios.azureml.mirror_faults.
+    chosen = [
+        ("killed after", 19, 3),
+        ("killed before", 23, 9),
+        ("answer lost, then retried", 31, 6),
+        ("gone", 29, 12),
+    ]
+    outcomes = [outcome for kind, every, first in chosen for outcome in mirror_faults.sweep(aml, [kind], every, first)]
+    return {"outcomes": [outcome._asdict() for outcome in outcomes], "race": mirror_faults.race(aml, 2)}
+
+
+def train_while_azure_ml_is_away() -> dict[str, Any]:
+    """Train in dual mode while Azure ML does not answer; mirror and register when it does again."""
+    source, target = plain_clients()
+    aml = AzureMLStandIn.from_environment()
+    settings = both_servers.parameters(tracking_mode="dual", model_registry="azureml", experiment_name="/Shared/dual")
+    aml.faults.add(".", 503)
+    servers = tracking.configure(settings)
+    with mlflow.start_run(tags={tracking.MODEL_NAME_TAG: "dual"}) as active:
+        mlflow.log_metric("loss", 0.5)
+        model_uri = tracking.log_model(tracked_models.trained_model())
+    away = tracking.mirror_pending(settings)
+    cannot_register = error_of(servers.registered_model_name, "dual", "", "")
+    table = servers.table().to_dict("records")
+    aml.faults.clear()
+
+    with logging_meanwhile(servers.experiment_id) as logged:
+        servers = tracking.configure(settings)
+        back = tracking.mirror_pending(settings)
+    source.set_terminated(logged["run_id"])
+
+    run = tracking.find_run(servers, active.info.run_id, "dual")
+    name = servers.registered_model_name("dual", "", "")
+    tracking.mirror_for_registry(settings, run)
+    registered = [registration.register(run, model_uri, name, {"n": "1"}) for _ in range(2)]
+    version = tracking.versions(name)[0]
+    uris = [mlflow.get_tracking_uri(), mlflow.get_registry_uri()]
+    folder = tracking.download_model(f"models:/{name}/1", Path("downloaded"))
+    return {
+        "status": run.info.status,
+        "away": away,
+        "back": back,
+        "cannot_register": cannot_register,
+        "table": table,
+        "uris": uris,
+        "steps": logged["steps"],
+        "points": len(source.get_metric_history(logged["run_id"], "step")),
+        "texts": len(source.list_artifacts(logged["run_id"])),
+        "copies": len(target.search_runs([target.get_experiment_by_name("dual").experiment_id])),
+        "registered": [[str(version.version), is_new] for version, is_new in registered],
+        "version_run_id": version.run_id,
+        "version_tags": version.tags,
+        "copy": source.get_run(run.info.run_id).data.tags["mirrored_to_run_id"],
+        "run_id": run.info.run_id,
+        "run_id_of_version": tracking.run_id(version),
+        "predictions": list(mlflow.pyfunc.load_model(str(folder)).predict(tracked_models.ROWS)),
+        "differences": mirrored_runs.differences(source, target, run.info.run_id),
+    }
+
+
+@contextlib.contextmanager
+def logging_meanwhile(experiment_id: str) -> Iterator[dict[str, Any]]:
+    """Log to Databricks from another thread while the block runs; the run and its steps are known afterwards."""
+    done = threading.Event()
+    logged: dict[str, Any] = {}
+
+    def log() -> None:
+        client = mlflow.MlflowClient()
+        run_id = client.create_run(experiment_id).info.run_id
+        steps = 0
+        while not done.is_set():
+            client.log_metric(run_id, "step", steps, step=steps)
+            client.log_text(run_id, "text", f"{steps}.txt")
+            steps += 1
+        logged.update(run_id=run_id, steps=steps)
+
+    with ThreadPoolExecutor(1) as threads:
+        logging_on = threads.submit(log)
+        yield logged
+        done.set()
+        logging_on.result()

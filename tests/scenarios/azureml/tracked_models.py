@@ -1,0 +1,108 @@
+"""Runs, versions and the champion by `helpers.tracking` and `helpers.registration`, in Azure ML and Databricks."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+
+from helpers import registration, tracking
+from helpers.training import TrainedModel
+from tests.scenarios.errors import error_of
+from tests.stand_ins import both_servers
+from tests.stand_ins.azureml_workspace import AzureMLStandIn
+
+ROWS = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0]})
+LABELS = ["a", "a", "b", "b"]
+
+
+def configure(**changes: str) -> tracking.Servers:
+    """Use the servers of these parameters."""
+    return tracking.configure(both_servers.parameters(**changes))
+
+
+def trained_model() -> TrainedModel:
+    """Fit a small classifier."""
+    model = LogisticRegression().fit(ROWS, LABELS)
+    signature = mlflow.models.infer_signature(ROWS, pd.Series(model.predict(ROWS), name="prediction"))
+    return TrainedModel(model, "sklearn", ["a", "b"], signature, ROWS, {}, {})
+
+
+def log_run(model_name: str) -> mlflow.entities.Run:
+    """Log a run with a metric and a model."""
+    with mlflow.start_run(tags={tracking.MODEL_NAME_TAG: model_name}) as run:
+        mlflow.log_metric("loss", 0.5, step=1)
+        tracking.log_model(trained_model())
+    return mlflow.get_run(run.info.run_id)
+
+
+def register_and_promote(name: str, tracking_mode: str) -> dict[str, Any]:
+    """Register two runs, one of them twice, and promote their versions in turn."""
+    servers = configure(tracking_mode=tracking_mode, model_registry="azureml", experiment_name=f"/Shared/{name}")
+    runs = [log_run(name), log_run(name)]
+    registered = [
+        registration.register(run, tracking.logged_model_uri(run), name, {"n": str(number)})
+        for number, run in enumerate([*runs, runs[0]])
+    ]
+    champions = [tracking.champion(name), tracking.champion("nobody")]
+    for number in ("1", "2", "1", "1"):
+        tracking.promote(name, number)
+        champions.append(str(registration.resolve_version(name, "").version))
+    # As a promotion leaves it that is killed before it has taken the tag from the champion before.
+    mlflow.MlflowClient().set_model_version_tag(name, "2", tracking.CHAMPION, str(time.time_ns()))
+    champions.append(str(tracking.champion(name).version))
+    tracking.promote(name, "1")
+    champions.append(str(tracking.champion(name).version))
+    folder = tracking.download_model(f"models:/{name}/2", Path(f"downloaded_{name}"))
+    return {
+        "runs": [run.info.run_id for run in runs],
+        "registered": [[str(version.version), tracking.run_id(version), new] for version, new in registered],
+        "tags": {str(version.version): version.tags for version in tracking.versions(name)},
+        "champions": champions,
+        "predictions": list(mlflow.pyfunc.load_model(str(folder)).predict(ROWS)),
+        "missing_version": error_of(registration.resolve_version, name, "3"),
+        "missing_model": error_of(registration.resolve_version, "nobody", ""),
+        "newest_run": tracking.find_run(servers, "", name).info.run_id,
+        "table": servers.table().to_dict("records"),
+        "page": servers.run_page(runs[0].info.run_id),
+    }
+
+
+def autolog() -> dict[str, Any]:
+    """Fit a classifier while MLflow logs it."""
+    configure(tracking_mode="azureml", experiment_name="autolog")
+    tracking.autolog(silent=True)
+    with mlflow.start_run() as active:
+        LogisticRegression(C=0.5).fit(ROWS, LABELS)
+    mlflow.autolog(disable=True)
+    run = mlflow.get_run(active.info.run_id)
+    return {"status": run.info.status, "c": run.data.params["C"], "metrics": sorted(run.data.metrics)}
+
+
+def lose_the_server() -> dict[str, Any]:
+    """Log a complete run, and one during which the server goes away."""
+    faults = AzureMLStandIn.from_environment().faults
+    servers = configure(tracking_mode="azureml", experiment_name="lost")
+    complete = log_run("small")
+
+    def log_until_the_server_is_gone() -> None:
+        with mlflow.start_run(tags={tracking.MODEL_NAME_TAG: "small"}):
+            mlflow.log_metric("loss", 0.5, step=1)
+            faults.add("/mlflow/", 503)
+            mlflow.log_metric("loss", 0.4, step=2)
+
+    refused = error_of(log_until_the_server_is_gone)
+    faults.clear()
+    lost = mlflow.last_active_run()
+    return {
+        "refused": refused,
+        "complete": complete.info.run_id,
+        "lost": lost.info.run_id,
+        "status": mlflow.get_run(lost.info.run_id).info.status,
+        "newest": tracking.find_run(servers, "", "small").info.run_id,
+        "named": error_of(tracking.find_run, servers, lost.info.run_id, "small"),
+    }

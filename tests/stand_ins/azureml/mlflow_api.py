@@ -1,0 +1,136 @@
+"""AML's MLflow API: MLflow's own server behind AML's rules and ids."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from tests.stand_ins.azureml import mlflow_ids, mlflow_rules, names
+from tests.stand_ins.azureml.errors import empty_answer, json_answer, mlflow_error
+
+_API_OF_WORKSPACE = f"/mlflow/<version>{names.workspace_resource_id()}/api"
+_ROUTE = f"{_API_OF_WORKSPACE}/2.0"
+_METHODS = ["GET", "POST", "PATCH", "DELETE"]
+_API = "/api/2.0/mlflow/"
+
+
+class MLflowServer:
+    """MLflow's Flask app on a SQLite store in a folder, called without a network."""
+
+    def __init__(self, folder: Path) -> None:
+        os.environ["_MLFLOW_SERVER_FILE_STORE"] = f"sqlite:///{folder / 'mlflow.db'}"
+        os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = "azureml://stand-in"
+        # Reads both when it is imported.
+        from mlflow.server import app
+
+        self._app = app
+
+    def call(self, method: str, endpoint: str, arguments: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Return status and content of the answer to one request."""
+        sent = {"query_string": arguments} if method == "GET" else {"json": arguments}
+        answer = self._app.test_client().open(_API + endpoint, method=method, **sent)
+        return answer.status_code, answer.get_json(silent=True) or {"message": answer.get_data(as_text=True)}
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """Return info and data of a run, or nothing if there is none."""
+        arguments = {"run_id": mlflow_ids.to_mlflow("run_id", run_id)}
+        return self.call("GET", "runs/get", arguments)[1].get("run", {})
+
+
+class MLflowApi:
+    """The API of one workspace.
+
+    Parameters
+    ----------
+    host : str
+        Host and port of the server.
+    mlflow_server : MLflowServer
+    artifacts_exist_under : callable
+        Whether there are artifacts under ``<origin>/<container>/<path>``.
+    """
+
+    def __init__(self, host: str, mlflow_server: MLflowServer, artifacts_exist_under: Callable[[str], bool]) -> None:
+        self._host = host
+        self._mlflow = mlflow_server
+        self._artifacts_exist_under = artifacts_exist_under
+        workspace = re.escape(names.workspace_resource_id())
+        self._run_source = re.compile(
+            rf"azureml://{re.escape(host)}/mlflow/v[12]\.0{workspace}/experiments/[^/]+/runs/([^/]+)/artifacts/(.+)"
+        )
+        self.blueprint = Blueprint("mlflow_api", __name__)
+        self.blueprint.post(f"{_ROUTE}/preview/mlflow/runs/log-batch-async")(self._log_batch_async)
+        self.blueprint.route(f"{_ROUTE}/mlflow/<path:endpoint>", methods=_METHODS)(self._answer)
+        self.blueprint.route(f"{_API_OF_WORKSPACE}/<path:other>", methods=_METHODS)(_no_such_api)
+
+    def _answer(self, version: str, endpoint: str) -> Response:
+        if endpoint not in mlflow_rules.ENDPOINTS:
+            return _no_such_api(version, endpoint)
+        arguments = _arguments()
+        reason = mlflow_rules.refusal(endpoint, arguments, lambda run_id: self._mlflow.run(run_id).get("data", {}))
+        if reason is not None:
+            return mlflow_error(400, "INVALID_PARAMETER_VALUE", reason, "ValidationError")
+        if endpoint == "experiments/get-by-name" and "/" in arguments.get("experiment_name", ""):
+            # https://github.com/Azure/azure-sdk-for-python/issues/45209
+            message = f"Experiment {arguments['experiment_name']} not found."
+            return mlflow_error(404, "RESOURCE_DOES_NOT_EXIST", message)
+        if endpoint == "model-versions/create":
+            reason = self._refusal_of_version(arguments)
+            if reason is not None:
+                return mlflow_error(400, "INVALID_PARAMETER_VALUE", reason, "ValidationError")
+            # MLflow 3's link to a logged model, which AML does not have.
+            arguments.pop("model_id", None)
+        status, content = self._mlflow.call(request.method, endpoint, _to_mlflow(arguments))
+        if status != 200:
+            return mlflow_error(status, content.get("error_code", "INTERNAL_ERROR"), content.get("message", ""))
+        answer = mlflow_ids.from_mlflow(content, self._host)
+        if endpoint == "experiments/search":
+            answer["experiments"] = [item for item in answer.get("experiments", []) if "/" not in item["name"]]
+        return json_answer(answer)
+
+    def _log_batch_async(self, version: str) -> Response:
+        answer = self._answer(version, "runs/log-batch")
+        # Without an id the plugin waits for nothing more.
+        return json_answer({"batch_tracking_id": ""}) if answer.status_code == 200 else answer
+
+    def _refusal_of_version(self, arguments: dict[str, Any]) -> str | None:
+        """Return why a model version is refused: only this workspace's artifacts are taken.
+
+        The wording is that of https://github.com/mlflow/mlflow/issues/15329.
+        """
+        source, run_id = arguments.get("source", ""), arguments.get("run_id", "")
+        if run_id and not self._mlflow.run(run_id):
+            return f"Run {run_id} was not found"
+        found = self._run_source.fullmatch(source)
+        if found:
+            if run_id and run_id != found[1]:
+                return f"Model source {source} does not belong to run {run_id}"
+            artifacts = f"ExperimentRun/dcid.{found[1]}/{found[2]}"
+        elif source.startswith("azureml://artifacts/"):
+            artifacts = source.removeprefix("azureml://artifacts/")
+        else:
+            form = "azureml://artifacts/<origin>/<container>/<artifact_prefix>"
+            return f"Model source from file must be in the following format: {form}. Provided model source: {source}"
+        if not self._artifacts_exist_under(artifacts):
+            return f"No artifacts were found under {artifacts}"
+        return None
+
+
+def _no_such_api(version: str, other: str) -> Response:
+    return empty_answer(404)
+
+
+def _arguments() -> dict[str, Any]:
+    if request.method != "GET":
+        return json.loads(request.get_data() or b"{}")
+    repeated = ("order_by", "experiment_ids")
+    return {key: values if key in repeated else values[0] for key, values in request.args.lists()}
+
+
+def _to_mlflow(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {key: mlflow_ids.to_mlflow(key, value) for key, value in arguments.items()}

@@ -1,0 +1,220 @@
+"""MLflow's scoring server for a registered model, in a process of its own.
+
+The processes are forked from one that has imported MLflow already, which saves seconds for each.
+They end when this process does, however it ends.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import multiprocessing
+import os
+import re
+import shutil
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from tests.stand_ins.azureml.mlflow_api import MLflowServer
+
+# What nearly every model needs; a server that needs more imports it itself.
+_PRELOADED = ["mlflow.pyfunc.scoring_server", "mlflow.sklearn", "uvicorn", "skops.io"]
+# What AML's own scoring script imports, and from which package it comes; since 2026 the image has neither:
+# https://github.com/Azure/azureml-examples/pull/3904
+_IMPORTED_BY_AML = {
+    "azureml-inference-server-http": ("azureml_inference_server_http.server.entry", "azureml_inference_server_http"),
+    "azureml-ai-monitoring": ("azureml.ai.monitoring", "azureml.ai"),
+}
+_SECONDS_TO_ANSWER = 60
+
+
+class ModelServerError(Exception):
+    """A model that cannot be served; its server's log says why."""
+
+
+class ModelFiles:
+    """The files of registered models.
+
+    Parameters
+    ----------
+    mlflow_server : MLflowServer
+        The registry.
+    blobs : pathlib.Path
+        The artifacts, by origin, container and path.
+    """
+
+    def __init__(self, mlflow_server: MLflowServer, blobs: Path) -> None:
+        self._mlflow = mlflow_server
+        self._blobs = blobs
+
+    def folder(self, name: str, version: str) -> Path | None:
+        """Return where a model version's files are, or None if there is no such version."""
+        arguments = {"name": name, "version": version}
+        status, content = self._mlflow.call("GET", "model-versions/get", arguments)
+        if status != 200:
+            return None
+        source = content["model_version"]["source"]
+        of_run = re.search(r"/runs/([^/]+)/artifacts/(.+)", source)
+        if of_run:
+            return self._blobs / "ExperimentRun" / f"dcid.{of_run[1]}" / of_run[2]
+        return self._blobs / source.removeprefix("azureml://artifacts/")
+
+
+class ModelServer:
+    """A running scoring server.
+
+    Parameters
+    ----------
+    process : multiprocessing.Process
+    port : int
+        Of 127.0.0.1.
+    """
+
+    def __init__(self, process: multiprocessing.Process, port: int) -> None:
+        self._process = process
+        self._port = port
+        self._in_flight = 0
+        self._idle = threading.Condition()
+
+    def begin(self) -> None:
+        """Have `stop` wait for one more request."""
+        with self._idle:
+            self._in_flight += 1
+
+    def end(self) -> None:
+        """Have `stop` wait for one request less."""
+        with self._idle:
+            self._in_flight -= 1
+            self._idle.notify_all()
+
+    def score(self, payload: bytes) -> tuple[int, bytes]:
+        """Return status and body of what MLflow answers, or 502 if its process is gone.
+
+        Parameters
+        ----------
+        payload : bytes
+            https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally#json-input
+        """
+        # Of its own, because the server closes idle ones, and may do so while a request is on its way.
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_SECONDS_TO_ANSWER)
+        try:
+            connection.request("POST", "/invocations", payload, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        except OSError as gone:
+            return 502, str(gone).encode()
+        finally:
+            connection.close()
+
+    def stop(self) -> None:
+        """End the server, once what it was asked is answered."""
+        with self._idle:
+            self._idle.wait_for(lambda: not self._in_flight)
+        self._process.kill()
+        self._process.join()
+
+
+class ModelServers:
+    """Starts scoring servers.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where their models and logs go.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(_PRELOADED)
+        self._numbers = itertools.count()
+        self._starting = threading.Lock()
+
+    def new_log(self) -> Path:
+        """Return the file in which the log of a new server will be."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        log_file = self._folder / f"server_{next(self._numbers)}.log"
+        log_file.touch()
+        return log_file
+
+    def start(self, model: Path, log_file: Path, environment: Mapping[str, str], needs_aml: bool) -> ModelServer:
+        """Start a server, and return when it answers.
+
+        Parameters
+        ----------
+        model : pathlib.Path
+            The folder with the ``MLmodel`` file; it is copied.
+        log_file : pathlib.Path
+            From `new_log`.
+        environment : dict of str to str
+            Variables besides those of this process.
+        needs_aml : bool
+            Whether the model's requirements have to have what AML's scoring script imports.
+
+        Raises
+        ------
+        ModelServerError
+            If the model does not load.
+        """
+        folder = log_file.with_suffix("")
+        shutil.copytree(model, folder)
+        if needs_aml:
+            _check_requirements(folder, log_file)
+        read, write = self._context.Pipe(duplex=False)
+        arguments = (folder, log_file, dict(environment), write)
+        process = self._context.Process(target=_serve, args=arguments, daemon=True)
+        # The first start is that of the process they are forked from, which two at once would make two.
+        with self._starting:
+            process.start()
+        # Held by the server only, so that its end is the pipe's end.
+        write.close()
+        try:
+            port = read.recv()
+        except EOFError:
+            process.join()
+            raise ModelServerError(f"exit code {process.exitcode}") from None
+        finally:
+            read.close()
+        return ModelServer(process, port)
+
+
+def _check_requirements(model: Path, log_file: Path) -> None:
+    requirements = model / "requirements.txt"
+    lines = requirements.read_text().splitlines() if requirements.is_file() else []
+    listed = {re.split(r"[^a-z0-9-]", line.strip().lower().replace("_", "-"))[0] for line in lines}
+    for package, (module, not_found) in _IMPORTED_BY_AML.items():
+        if package not in listed:
+            log_file.write_text(
+                "Traceback (most recent call last):\n"
+                '  File "/var/mlflow_resources/mlflow_score_script.py", line 1, in <module>\n'
+                f"    import {module}\n"
+                f"ModuleNotFoundError: No module named '{not_found}'\n"
+            )
+            raise ModelServerError(f"No module named '{not_found}'")
+
+
+def _serve(model: Path, log_file: Path, environment: dict[str, str], started: Connection) -> None:
+    """Serve a model; the body of the server's process."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with log_file.open("ab") as log:
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())
+    os.environ.update(environment)
+    import uvicorn
+    from mlflow.pyfunc import scoring_server
+
+    app = scoring_server.init(scoring_server.load_model_with_mlflow_config(str(model)))
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        # It listens: whoever asks before the loop runs waits for it.
+        started.send(listener.getsockname()[1])
+        started.close()
+        uvicorn.Server(uvicorn.Config(app, log_level="info")).run(sockets=[listener])
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(0)

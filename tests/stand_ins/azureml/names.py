@@ -1,0 +1,50 @@
+"""The identities and the resources that exist in the stand-in's Azure."""
+
+CLOUD = "StandInCloud"
+STORAGE_SUFFIX = "storage.stand-in"
+TENANT = "adfs"
+
+CLIENT_ID = "11111111-aaaa-4aaa-8aaa-000000000001"
+# Has the same rights and the same secret, so that a test can revoke its tokens without harm to other clients.
+OTHER_CLIENT_ID = "11111111-aaaa-4aaa-8aaa-000000000004"
+# Signs in, and is permitted nothing.
+CLIENT_ID_WITHOUT_ROLE = "11111111-aaaa-4aaa-8aaa-000000000002"
+# The identity of the machine, which its metadata service hands out.
+MANAGED_IDENTITY_CLIENT_ID = "11111111-aaaa-4aaa-8aaa-000000000003"
+USER = "ada@stand-in.example"
+# Has dots and tildes, as the secrets that Entra ID makes.
+CLIENT_SECRET = "8Q~stand.in-client_secret~Zk3vPq"
+EXPIRED_SECRET = "expired-secret"
+
+SUBSCRIPTION_ID = "22222222-bbbb-4bbb-8bbb-000000000001"
+RESOURCE_GROUP = "ml-group"
+REGION = "westeurope"
+# https://learn.microsoft.com/azure/machine-learning/how-to-use-mlflow-configure-tracking
+REGIONAL_HOST = f"{REGION}.api.azureml.ms"
+WORKSPACE = "ml-workspace"
+# Has a private endpoint. Azure Resource Manager knows it, but it keeps no runs.
+PRIVATE_WORKSPACE = "ml-private"
+
+# For all online deployments together. In Azure there is one limit for each family of instance types.
+CORE_QUOTA = 100
+# A Kubernetes cluster, on which web services of version 1 can run.
+ATTACHED_COMPUTE = "aks-cluster"
+
+DATABRICKS_WORKSPACE = "dbx"
+# Reachable through a private endpoint only, so that it cannot be linked.
+PRIVATE_DATABRICKS_WORKSPACE = "dbx-private"
+
+
+def workspace_resource_id(workspace: str = WORKSPACE) -> str:
+    """Return the id that Azure Resource Manager gives an AML workspace."""
+    return _resource_id("Microsoft.MachineLearningServices", workspace)
+
+
+def databricks_resource_id(workspace: str = DATABRICKS_WORKSPACE) -> str:
+    """Return the id that Azure Resource Manager gives a Databricks workspace."""
+    return _resource_id("Microsoft.Databricks", workspace)
+
+
+def _resource_id(provider: str, workspace: str) -> str:
+    group = f"/subscriptions/{SUBSCRIPTION_ID}/resourceGroups/{RESOURCE_GROUP}"
+    return f"{group}/providers/{provider}/workspaces/{workspace}"

@@ -1,0 +1,116 @@
+"""A plain MLflow server in the role of Databricks tracking.
+
+It plays runs, artifacts, ``log_model`` and the registry ``databricks``; not aliases, loading of
+``models:/<name>/<version>``, or ``databricks-uc``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.stand_ins.azureml_workspace import plain_environment
+
+_STORE = "mlflow.db"
+_ATTEMPTS = 3
+_SECONDS_TO_START = 60
+
+
+@dataclass(frozen=True)
+class DatabricksStandIn:
+    """A running server.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+        Store, artifacts and ``server.log``.
+    url : str
+    """
+
+    folder: Path
+    url: str
+
+    token = "dapi-stand-in-token"
+
+    @classmethod
+    @contextmanager
+    def start(cls, folder: Path, python: str = sys.executable) -> Iterator[DatabricksStandIn]:
+        """Start the server, and end it after the block.
+
+        Parameters
+        ----------
+        folder : pathlib.Path
+        python : str
+            The interpreter whose MLflow is to answer.
+
+        Raises
+        ------
+        RuntimeError
+            If it does not start; the message ends with its log.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        for _ in range(_ATTEMPTS):
+            # `mlflow server` takes no port 0, so that another process may take the port first.
+            port = _free_port()
+            url = f"http://127.0.0.1:{port}"
+            process = _start(folder, port, python)
+            try:
+                if _answers(url, process):
+                    yield cls(folder, url)
+                    return
+            finally:
+                # The server's own workers, too: MLflow 2's command leaves them behind.
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGTERM)
+                process.wait()
+        raise RuntimeError(f"mlflow server did not start: {(folder / 'server.log').read_text()[-2000:]}")
+
+    @property
+    def store(self) -> Path:
+        """The server's SQLite database."""
+        return self.folder / _STORE
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that a client's process needs for tracking URI ``databricks``."""
+        return {"DATABRICKS_HOST": self.url, "DATABRICKS_TOKEN": self.token, "NO_PROXY": "127.0.0.1"}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _start(folder: Path, port: int, python: str) -> subprocess.Popen[bytes]:
+    command = [python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder / _STORE}"]
+    command += ["--default-artifact-root", (folder / "artifacts").as_uri()]
+    # Experiments with their artifacts below ``<url>/api/2.0/mlflow-artifacts/artifacts`` get them over HTTP.
+    command += ["--serve-artifacts", "--artifacts-destination", str(folder / "served")]
+    # The queue of background jobs is not played, and would take ten seconds to end.
+    environment = plain_environment() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "server.log").open("ab") as log:
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+
+def _answers(url: str, process: subprocess.Popen[bytes]) -> bool:
+    """Return whether this very server answers before it ends or the time is up."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    end = time.monotonic() + _SECONDS_TO_START
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            with opener.open(f"{url}/health", timeout=1):
+                return process.poll() is None
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.05)
+    return False

@@ -1,0 +1,199 @@
+"""A cluster of a workspace: a kernel that runs notebooks as Databricks does, and what it returns of each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+from helpers.jobs.execute import kernel_sockets
+from helpers.laptop.java import java_home
+
+USER = "ada@example.com"
+WORKSPACE_URL = "adb-1234567890123456.7.azuredatabricks.net"
+REDACTED = "[REDACTED]"
+# In no namespace that a notebook sees.
+_DRIVER = "__import__('sys').modules['tests.stand_ins.databricks_workspace.driver'].the_driver"
+# Run by each Python that has the platform on its path: notebooks', Spark's workers and what notebooks start.
+_EACH_PYTHON = "from tests.stand_ins.databricks_workspace import read_only\n\nread_only.protect({workspace!r})\n"
+_START = (
+    "import tests.stand_ins.databricks_workspace.driver as driver; driver.the_driver = driver.Driver(**{settings!r})"
+)
+
+
+@dataclass(frozen=True)
+class Executed:
+    """A notebook that ran.
+
+    Attributes
+    ----------
+    notebook : nbformat.NotebookNode
+        With outputs, redacted as Databricks does.
+    task_values : dict of str to object
+    pip_lines : list of str
+        What it had installed.
+    imported : list of str
+        Files of the workspace that it imported.
+    """
+
+    notebook: NotebookNode
+    task_values: dict[str, Any]
+    pip_lines: list[str]
+    imported: list[str]
+
+    @property
+    def shown(self) -> str:
+        """All that is shown below the cells, as JSON."""
+        return json.dumps([cell.outputs for cell in self.notebook.cells if cell.cell_type == "code"])
+
+
+class Cluster:
+    """A cluster.
+
+    Parameters
+    ----------
+    client : nbclient.NotebookClient
+        With a kernel.
+    loop : asyncio.AbstractEventLoop
+        The kernel's.
+    folder : pathlib.Path
+        ``Workspace`` has the workspace's files, ``warehouse`` the tables.
+    secrets : dict of str to dict
+        Keys and their values by scope.
+    """
+
+    def __init__(
+        self, client: NotebookClient, loop: asyncio.AbstractEventLoop, folder: Path, secrets: dict[str, dict[str, str]]
+    ) -> None:
+        self._client, self._loop, self.folder, self._secrets = client, loop, folder, secrets
+        self.workspace = folder / "Workspace"
+
+    @classmethod
+    @contextlib.contextmanager
+    def start(
+        cls, folder: Path, environment: dict[str, str], java_options: str, secrets: dict[str, dict[str, str]]
+    ) -> Iterator[Cluster]:
+        """Start a cluster, and end it after the block.
+
+        Parameters
+        ----------
+        folder : pathlib.Path
+            An empty one: of the workspace, the tables, the home of the user and all temporary files.
+        environment : dict of str to str
+            What the platform and the cluster's configuration set; nothing of this process's is there.
+        java_options : str
+            For Spark's JVM.
+        secrets : dict of str to dict
+            Keys and their values by scope.
+        """
+        workspace, elsewhere, platform = folder / "Workspace", folder / "databricks" / "driver", folder / "platform"
+        for made in (workspace, elsewhere, folder / "home", folder / "tmp", platform / "tests"):
+            made.mkdir(parents=True)
+        # The driver's side can be imported there, and nothing else of this repository.
+        (platform / "tests" / "workspace").symlink_to(Path(__file__).parent)
+        (platform / "sitecustomize.py").write_text(_EACH_PYTHON.format(workspace=str(workspace)))
+        known = {
+            "HOME": str(folder / "home"),
+            "JAVA_HOME": str(java_home()),
+            "LANG": "C.UTF-8",
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "PYSPARK_PYTHON": sys.executable,
+            "PYSPARK_SUBMIT_ARGS": f'--driver-java-options "{java_options}" pyspark-shell',
+            "PYTHONPATH": str(platform),
+            "SPARK_USER": USER,
+            "TMPDIR": str(folder / "tmp"),
+        }
+        loop = asyncio.new_event_loop()
+        with (
+            contextlib.closing(loop),
+            # A socket's path has about a hundred characters at most.
+            tempfile.TemporaryDirectory() as sockets,
+            (folder / "driver.log").open("wb") as log,
+            contextlib.ExitStack() as stack,
+        ):
+            client = NotebookClient(
+                nbformat.v4.new_notebook(),
+                timeout=300,
+                kernel_name="python3",
+                coalesce_streams=True,
+                # Databricks runs the cells that have the tag, too.
+                skip_cells_with_tag="",
+                config=kernel_sockets(Path(sockets)),
+            )
+            kernel = client.async_setup_kernel(env=known | environment, cwd=str(elsewhere), stdout=log, stderr=log)
+            loop.run_until_complete(kernel.__aenter__())
+            stack.callback(lambda: loop.run_until_complete(kernel.__aexit__(None, None, None)))
+            cluster = cls(client, loop, folder, secrets)
+            settings = {"folder": str(folder), "workspace": str(workspace), "workspace_url": WORKSPACE_URL}
+            cluster._execute(_START.format(settings=settings))
+            yield cluster
+
+    def run(
+        self,
+        path: Path,
+        given: dict[str, str] | None = None,
+        task: str | None = None,
+        task_values: dict[str, dict[str, Any]] | None = None,
+        until: str | None = None,
+    ) -> Executed:
+        """Run a notebook of the workspace.
+
+        Parameters
+        ----------
+        path : pathlib.Path
+        given, task, task_values
+            See `tests.stand_ins.databricks_workspace.strict_dbutils.NotebookRun`.
+        until : str, optional
+            The cell that has this text is the last one.
+
+        Raises
+        ------
+        nbclient.exceptions.CellExecutionError
+            If a cell fails.
+        """
+        known = {"given": given or {}, "task": task, "task_values": task_values or {}, "secrets": self._secrets}
+        self._execute(f"{_DRIVER}.attach({str(path)!r}, **{known!r})")
+        notebook = nbformat.read(path, as_version=4)
+        self._client.nb = notebook
+        self._client.reset_execution_trackers()
+        try:
+            for index, cell in enumerate(notebook.cells):
+                self._loop.run_until_complete(self._client.async_execute_cell(cell, index))
+                if until and until in cell.source:
+                    break
+        finally:
+            for cell in notebook.cells:
+                self._redact(cell)
+        return Executed(notebook, *json.loads(self._execute(f"print({_DRIVER}.report())")))
+
+    def _execute(self, code: str) -> str:
+        """Execute code in the kernel, and return what it printed."""
+        cell = nbformat.v4.new_code_cell(code)
+        self._client.nb = nbformat.v4.new_notebook(cells=[cell])
+        self._loop.run_until_complete(self._client.async_execute_cell(cell, 0, store_history=False))
+        return "".join(output.text for output in cell.outputs if output.output_type == "stream")
+
+    def _redact(self, cell: NotebookNode) -> None:
+        if cell.cell_type == "code":
+            cell.outputs = [nbformat.from_dict(self._redacted(output)) for output in cell.outputs]
+
+    def _redacted(self, shown: Any) -> Any:
+        if isinstance(shown, dict):
+            # Four letters may well be in a picture's base64.
+            return {key: shown[key] if key.startswith("image/") else self._redacted(shown[key]) for key in shown}
+        if isinstance(shown, list):
+            return [self._redacted(item) for item in shown]
+        for value in [value for values in self._secrets.values() for value in values.values()]:
+            shown = shown.replace(value, REDACTED) if isinstance(shown, str) else shown
+        return shown

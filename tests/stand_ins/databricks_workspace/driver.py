@@ -1,0 +1,106 @@
+"""The driver's side of a cluster: what Databricks does in the Python process of a notebook before its first cell.
+
+Databricks starts a process a notebook, beside one JVM. Here one process runs them all, to save the time of starting
+and importing; each gets a new namespace, the ``sys.path`` and environment of the start, and imports anew what it has
+from the workspace. What packages keep to themselves stays, such as MLflow's tracking URI.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import IPython.display
+from IPython import get_ipython
+from pyspark.sql import SparkSession
+
+from tests.stand_ins.databricks_workspace import delta_on_parquet
+from tests.stand_ins.databricks_workspace.strict_dbutils import NotebookRun, StrictDbutils
+
+MOST_ROWS_DISPLAYED = 10_000
+
+
+class Driver:
+    """The process, with the session that its notebooks share.
+
+    Parameters
+    ----------
+    folder : str
+        Of the cluster, for tables and temporary files.
+    workspace : str
+        Root of the workspace's files.
+    workspace_url : str
+        Host name of the workspace.
+    """
+
+    def __init__(self, folder: str, workspace: str, workspace_url: str) -> None:
+        self._workspace = workspace
+        self._spark = _session(Path(folder), workspace_url)
+        delta_on_parquet.install(self._spark, Path(folder, "copies"))
+        self._path, self._environment = list(sys.path), dict(os.environ)
+        self._run: NotebookRun | None = None
+        get_ipython().register_magic_function(self._pip, magic_name="pip")
+        self.pip_lines: list[str] = []
+
+    def attach(self, path: str, **known: Any) -> None:
+        """Make this process one in which a notebook has not begun yet; see `NotebookRun` for what is known of it."""
+        self._run, self.pip_lines = NotebookRun(path, **known), []
+        self._begin(StrictDbutils(self._run, self._restart))
+
+    def report(self) -> str:
+        """Return as JSON what the notebook handed over, installed, and imported from the workspace."""
+        files = [module.__file__ for module in self._imported().values()]
+        return json.dumps([self._run.task_values.get(self._run.task, {}), self.pip_lines, files])
+
+    def _restart(self) -> None:
+        self._begin(get_ipython().user_ns["dbutils"])
+
+    def _begin(self, dbutils: StrictDbutils) -> None:
+        shell = get_ipython()
+        shell.reset(new_session=False)
+        for name in self._imported():
+            del sys.modules[name]
+        # It would find ".." where the notebook before had it.
+        sys.path_importer_cache.clear()
+        sys.path[:] = self._path
+        os.environ.clear()
+        os.environ.update(self._environment)
+        os.chdir(Path(self._run.path).parent)
+        shell.user_ns.update(spark=self._spark, dbutils=dbutils, display=display)
+
+    def _imported(self) -> dict[str, ModuleType]:
+        files = {name: str(getattr(module, "__file__", None)) for name, module in sys.modules.items()}
+        return {name: sys.modules[name] for name, file in files.items() if file.startswith(self._workspace)}
+
+    def _pip(self, line: str) -> None:
+        # What the image has is what the notebooks' lines ask for; tests have no network.
+        self.pip_lines.append(line)
+
+
+def display(thing: Any) -> None:
+    """Show a DataFrame of Spark as a table, and anything else as IPython does."""
+    if hasattr(thing, "toPandas"):
+        thing = thing.limit(MOST_ROWS_DISPLAYED).toPandas()
+    IPython.display.display(thing)
+
+
+def _session(folder: Path, workspace_url: str) -> SparkSession:
+    return (
+        SparkSession.builder.appName("Databricks Shell")
+        .master("local[2]")
+        .config("spark.databricks.workspaceUrl", workspace_url)
+        .config("spark.sql.warehouse.dir", str(folder / "warehouse"))
+        .config("spark.local.dir", str(folder / "local_disk"))
+        .config("spark.sql.session.timeZone", "UTC")
+        .config("spark.sql.legacy.createHiveTableByDefault", "false")
+        .config("spark.sql.execution.arrow.pyspark.enabled", "true")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.sql.shuffle.partitions", "4")
+        .config("spark.ui.enabled", "false")
+        .getOrCreate()
+    )

@@ -1,0 +1,57 @@
+"""Runs of the jobs of ``databricks.yml``, by the notebooks of a deployed bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from helpers.jobs.bundle import Bundle
+from helpers.jobs.references import resolve
+from helpers.jobs.task_types import ConditionTask
+from tests.stand_ins.databricks_workspace.cluster import Cluster, Executed
+from tests.stand_ins.databricks_workspace.layouts import ROOT
+
+RUN_ID = "407"
+
+
+def run(cluster: Cluster, root: Path, key: str, **given: str) -> dict[str, Executed]:
+    """Run a job, one task after the other.
+
+    Parameters
+    ----------
+    cluster : tests.stand_ins.databricks_workspace.cluster.Cluster
+    root : pathlib.Path
+        Of the bundle's files in the workspace. What the job is was told to the Jobs service when it was deployed.
+    key : str
+        Of the job.
+    **given : str
+        Job parameters.
+
+    Returns
+    -------
+    dict of str to Executed
+        By task, those whose condition holds.
+    """
+    job = Bundle(ROOT).job(key)
+    unknown = given.keys() - job.parameters.keys()
+    if unknown:
+        raise ValueError(f"{key} has no parameters {unknown}")
+    known = {"job.run_id": RUN_ID}
+    parameters = {name: resolve(value, known) for name, value in (job.parameters | given).items()}
+    known |= {f"job.parameters.{name}": value for name, value in parameters.items()}
+    executed: dict[str, Executed] = {}
+    task_values: dict[str, dict[str, Any]] = {}
+    outcomes: dict[str, str] = {}
+    for task in job.tasks:
+        if any(outcome and outcomes.get(before) != outcome for before, outcome in task.depends_on.items()):
+            continue
+        if isinstance(task.action, ConditionTask):
+            outcomes[task.key] = str(task.action.holds(known)).lower()
+            continue
+        # Job parameters win over a task's own.
+        values = {name: resolve(value, known) for name, value in task.action.base_parameters.items()} | parameters
+        notebook = root / task.action.path.relative_to(ROOT)
+        executed[task.key] = cluster.run(notebook, values, task.key, task_values)
+        task_values[task.key] = executed[task.key].task_values
+        known |= {f"tasks.{task.key}.values.{name}": value for name, value in task_values[task.key].items()}
+    return executed
