@@ -17,7 +17,7 @@ _DELAY, _INTERVAL = 2.0, 0.5
 
 
 @contextlib.contextmanager
-def of_spark(spark: SparkSession, what: str) -> Iterator[None]:
+def of_spark(spark: SparkSession, label: str) -> Iterator[None]:
     """Show a bar of the tasks that run during the block, with the rows that they have read.
 
     The bar appears after two seconds. Spark reports the rows of a task when it ends, and every ten seconds before that:
@@ -27,14 +27,14 @@ def of_spark(spark: SparkSession, what: str) -> Iterator[None]:
     ----------
     spark : pyspark.sql.SparkSession
         A local session.
-    what : str
+    label : str
         The label before the bar.
     """
     from tqdm import tqdm
 
     ended = threading.Event()
     # mininterval and miniters are 0 so that tqdm shows every update.
-    with tqdm(total=0, desc=what, unit=" tasks", delay=_DELAY, mininterval=0, miniters=0, file=sys.stdout) as bar:
+    with tqdm(total=0, desc=label, unit=" tasks", delay=_DELAY, mininterval=0, miniters=0, file=sys.stdout) as bar:
         watcher = threading.Thread(target=_watch, args=(spark.sparkContext, bar, ended), daemon=True)
         watcher.start()
         try:
