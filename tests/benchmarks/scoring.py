@@ -1,13 +1,13 @@
-"""How fast a table is scored: by this bundle, by MLflow's documented snippet, and by what nothing can be faster than.
+"""How fast a table is scored: by this bundle, by MLflow's documented snippet, and by upper bounds for both.
 
     python -m tests.benchmarks.scoring [--rows 5000000] [--growth 100000 1000000 20000000] [--repeats 3]
 
-Each way reads the same table (an id and 13 numbers) and writes predictions to Parquet; all are run in turn, as often
-as ``--repeats`` says, and the table has medians. ``ours`` is the whole of ``Scorer.score_batch``: the model is
-downloaded, its translation checked, and the batch replaced. The snippet and ``struct(*)`` write id and prediction
-only, with Spark's default batches. The identity sends the same columns to Python and back as ours does, in batches of
-the same size. ``no model`` reads all columns and writes as many as ours. scikit-learn predicts from arrays in memory
-and writes nothing.
+Each way reads the same table (an id and 13 numbers) and writes predictions to Parquet. All ways run in turn,
+``--repeats`` times, and the result has medians. ``ours`` is the whole of ``Scorer.score_batch``: it downloads the model,
+compares the SQL translation with it, and replaces the batch. The snippet and ``struct(*)`` write only id and prediction,
+with Spark's default batches. The identity sends the same columns to Python and back as ours does, in batches of the same
+size. ``no model`` reads all columns and writes as many as ours. scikit-learn predicts from arrays in memory and writes
+nothing.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 class Bench:
-    """A Spark session, its tables and models."""
+    """A Spark session with the tables and models that are measured."""
 
     def __init__(self, folder: Path) -> None:
         import mlflow
@@ -82,7 +82,7 @@ class Bench:
         self.mlflow = mlflow
 
     def table(self, rows: int) -> str:
-        """Return a table with so many rows, in eight files."""
+        """Return a table with that many rows, in eight files."""
         from pyspark.sql import functions as F
 
         from helpers import runtime
@@ -159,7 +159,7 @@ class Bench:
         return ways
 
     def scorer(self, version: Any, rows: int, engine: str) -> Any:
-        """Return a new scorer, which has nothing cached."""
+        """Return a new scorer, which has not downloaded the model yet."""
         from helpers import scoring
 
         return scoring.Scorer(version, self.table(rows), f"bench.{version.name}_{engine}", "id", scoring_engine=engine)
@@ -172,7 +172,7 @@ class Bench:
     def compare(self, name: str, rows: int, repeats: int) -> dict[str, Any]:
         """Measure every way, in turn, and compare the predictions with the model's."""
         version, estimator = self.register(name)
-        # Imports, compiled code and pages in the cache.
+        # A first round, for imports, compiled code and the cache of files.
         for way in self.ways(version, estimator, min(rows, CHUNK)).values():
             way()
         times: dict[str, list[float]] = {}
@@ -183,50 +183,46 @@ class Bench:
                 times.setdefault(way, []).append(seconds)
                 memory[way] = {key: max(value, memory.get(way, {}).get(key, 0)) for key, value in used.items()}
         medians = {way: statistics.median(seconds) for way, seconds in times.items()}
+        engines = ["udf", "auto"] if name == "linear" else ["udf"]
         result = {"seconds": times, "median": medians, "memory_mb": memory}
-        result["stream"] = self.stream(version, rows, repeats, medians)
+        result["stream"] = self.stream(version, rows, repeats, engines[-1])
         result["ids_checked"] = statistics.median(self.ids_checked(rows) for _ in range(repeats))
         result["different_predictions"] = {
-            engine: self.different(version, estimator, rows, engine)
-            for engine in ("udf", "auto")[: 1 + (name == "linear")]
+            engine: self.different(version, estimator, rows, engine) for engine in engines
         }
         show(name, rows, result)
         return result
 
-    def stream(self, version: Any, rows: int, repeats: int, medians: dict[str, float]) -> dict[str, Any]:
+    def stream(self, version: Any, rows: int, repeats: int, engine: str) -> dict[str, Any]:
         """Score the table as a stream, and again with nothing new."""
         from helpers import scoring
 
-        engine = "auto" if "ours, auto (SQL)" in medians else "udf"
         batch, stream, again = [], [], []
         for _ in range(repeats):
             self.number += 1
             checkpoint = str(self.folder / "checkpoints" / str(self.number))
 
             def new(checkpoint: str = checkpoint) -> list[Any]:
-                given = scoring.new_rows(self.spark, self.table(rows), "", "id")
+                added = scoring.new_rows(self.spark, self.table(rows), "", "id")
                 return scoring.score_new_rows(
-                    self.scorer(version, rows, engine), given, checkpoint, on_batch=lambda _: None
+                    self.scorer(version, rows, engine), added, checkpoint, on_batch=lambda _: None
                 )
 
             batch.append(measured(lambda: self.ours(version, rows, engine))[0])
             stream.append(measured(lambda: [sum(batch.rows_scored for batch in new())].index(rows))[0])
             again.append(measured(lambda: [len(new())].index(0))[0])
-        found = {"batch": batch, "stream": stream, "nothing_new": again}
-        return {
-            "engine": engine,
-            "seconds": found,
-            "median": {name: statistics.median(all_) for name, all_ in found.items()},
-        }
+        seconds = {"batch": batch, "stream": stream, "nothing_new": again}
+        medians = {name: statistics.median(values) for name, values in seconds.items()}
+        return {"engine": engine, "seconds": seconds, "median": medians}
 
     def ids_checked(self, rows: int) -> float:
-        """Return how long it takes to see that the ids are unique."""
+        """Return how long it takes to check that the ids are unique."""
         from helpers import scoring
 
         return measured(lambda: scoring.rows_to_score(self.spark, self.table(rows), "", "id"))[0]
 
     def different(self, version: Any, estimator: Any, rows: int, engine: str) -> int:
-        """Count the rows whose prediction is not what ``predict`` gives."""
+        """Count the rows whose prediction differs from that of ``predict``."""
         import pyarrow.dataset as ds
         import pyarrow.parquet as pq
 
@@ -234,14 +230,14 @@ class Bench:
 
         warehouse = self.folder / "warehouse"
         folder = table_folder(warehouse, f"bench.{version.name}_{engine}") / f"batch_id=rows_{rows}"
-        found = ds.dataset(folder, format="parquet").to_table(columns=["id", "prediction"]).to_pandas()
+        written = ds.dataset(folder, format="parquet").to_table(columns=["id", "prediction"]).to_pandas()
         predicted = np.empty(rows, dtype=int)
-        predicted[found["id"]] = found["prediction"]
-        different = rows - len(found)
+        predicted[written["id"]] = written["prediction"]
+        different = rows - len(written)
         for file in sorted(table_folder(warehouse, self.table(rows)).glob("*.parquet")):
             for batch in pq.ParquetFile(file).iter_batches(CHUNK):
-                given = batch.to_pandas()
-                different += int((predicted[given["id"]] != estimator.predict(given[COLUMNS])).sum())
+                scored = batch.to_pandas()
+                different += int((predicted[scored["id"]] != estimator.predict(scored[COLUMNS])).sum())
         return different
 
     def grow(self, rows: int, repeats: int) -> dict[str, Any]:
@@ -255,14 +251,14 @@ class Bench:
                 "seconds": statistics.median(seconds for seconds, _ in runs),
                 **{name: max(used[name] for _, used in runs) for name in ("worker", "jvm", "driver")},
             }
-        texts = [f"{engine} {found['seconds']:6.1f} s, worker {found['worker']:4.0f} MB, JVM {found['jvm']:5.0f} MB"
-                 for engine, found in result.items() if engine != "rows"]  # fmt: skip
+        texts = [f"{engine} {run['seconds']:6.1f} s, worker {run['worker']:4.0f} MB, JVM {run['jvm']:5.0f} MB"
+                 for engine, run in result.items() if engine != "rows"]  # fmt: skip
         print(f"{rows:>12,} rows: " + "; ".join(texts), flush=True)
         return result
 
 
 def in_memory(estimator: Any, rows: int) -> None:
-    """Predict with as many processes as cores; the arrays are made before, and are not counted."""
+    """Predict with two processes; the time to make the arrays is not measured."""
     key = f"arrays of {rows}"
     if key not in _shared:
         _shared.clear()
@@ -302,13 +298,13 @@ def measured(work: Callable[[], Any]) -> tuple[float, dict[str, float]]:
         started = time.perf_counter()
         work()
         seconds = time.perf_counter() - started
-    # Of scikit-learn: without the start of its processes.
+    # in_memory measures itself, without the start of its processes.
     return _shared.pop("seconds", seconds), used
 
 
 @contextlib.contextmanager
 def peak_memory() -> Iterator[dict[str, float]]:
-    """Look at the memory of this process, its JVM and the greatest Python worker, twenty times a second."""
+    """Read the memory of this process, its JVM and the largest Python worker, twenty times a second."""
     used, done = {"driver": 0.0, "jvm": 0.0, "worker": 0.0}, threading.Event()
 
     def look() -> None:
@@ -326,7 +322,7 @@ def peak_memory() -> Iterator[dict[str, float]]:
 
 
 def processes() -> Iterator[tuple[str, float]]:
-    """Yield what each process below this one is, and its resident megabytes."""
+    """Yield the kind and the resident megabytes of this process and of each of its descendants."""
     parents, sizes, names = {}, {}, {}
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
@@ -364,25 +360,25 @@ def show(name: str, rows: int, result: dict[str, Any]) -> None:
     ratio = stream["median"]["stream"] / stream["median"]["batch"]
     print(f"stream ({stream['engine']}): {ratio:.2f} × the batch; nothing new: {stream['median']['nothing_new']:.2f} s")
     print(
-        f"ids checked: {result['ids_checked']:.2f} s; other predictions than predict's: {result['different_predictions']}",
+        f"ids checked: {result['ids_checked']:.2f} s; predictions that differ: {result['different_predictions']}",
         flush=True,
     )
 
 
 def draw(result: dict[str, Any], file: Path) -> None:
-    """Draw rows a second by way and model, and seconds by rows."""
+    """Draw rows per second by way and model, and seconds by rows."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, len(result["models"]) + 1, figsize=(4.6 * (len(result["models"]) + 1), 3.6))
-    for axis, (name, found) in zip(axes, result["models"].items(), strict=False):
-        rates = sorted(((result["rows"] / seconds / 1e6, way) for way, seconds in found["median"].items()))
+    for axis, (name, measurements) in zip(axes, result["models"].items(), strict=False):
+        rates = sorted(((result["rows"] / seconds / 1e6, way) for way, seconds in measurements["median"].items()))
         bars = axis.barh([way for _, way in rates], [rate for rate, _ in rates],
                          color=["tab:orange" if way.startswith("ours") else "tab:gray" for _, way in rates])  # fmt: skip
         axis.bar_label(bars, fmt="%.2f", padding=3)
-        axis.set(title=f"{name}, {result['rows'] / 1e6:g} million rows", xlabel="million rows a second", xscale="log")
+        axis.set(title=f"{name}, {result['rows'] / 1e6:g} million rows", xlabel="million rows per second", xscale="log")
         axis.margins(x=0.25)
     for engine, label in (("udf", "ours, in Python"), ("auto", "ours, auto (SQL)")):
         sizes = [grown["rows"] for grown in result["growth"]]
