@@ -24,37 +24,7 @@ from tests.conftest import LITTLE_COMPILATION
 
 ROOT = Path(__file__).parents[2]
 ROWS = 3000
-SCORE = """
-import contextlib, importlib.util, io, json, os, sys
-from pathlib import Path
-
-bundle, source, schema, checkpoint, elsewhere, models = sys.argv[1:]
-sys.path += [bundle, elsewhere]
-from mlflow.entities.model_registry import ModelVersion
-from helpers import runtime, scoring
-from helpers.laptop import spark as local_spark
-from helpers.parameters import ParameterError
-
-spark = local_spark.start(runtime.local_dir(), "local-cluster[2,1,1024]")
-told = {}
-
-def look(_):
-    yield os.getcwd(), os.getpid(), importlib.util.find_spec("helpers") is not None
-
-told["workers"] = spark.sparkContext.parallelize(range(4), 4).mapPartitions(look).collect()
-for kind, name in json.loads(models).items():
-    version = ModelVersion(name, "1", 0)
-    scorer = scoring.Scorer(version, source, f"{schema}.{kind}", "id", max_records_per_batch=500)
-    try:
-        if kind == "stream":
-            (batch,) = scoring.score_new_rows(scorer, scoring.new_rows(spark, source, "", "id"), checkpoint)
-        else:
-            batch = scorer.score_batch(scoring.rows_to_score(spark, source, "", "id"), "b1")
-        told[kind] = [batch.engine.name, batch.rows_scored, batch.rows_quarantined]
-    except ParameterError as error:
-        told[kind] = str(error)
-Path(checkpoint).with_suffix(".json").write_text(json.dumps(told))
-"""
+SCORE = ROOT / "tests" / "scenarios" / "spark" / "score_on_executors.py"
 
 
 def python_models(died: str):
@@ -126,26 +96,21 @@ def scored(spark, local_dir, tracking_parameters, tmp_path_factory, data):
         (folder / "spark" / part.name).symlink_to(part)
     models = {kind: f"on_executors_{kind}" for kind in (*logged, "dies", "needs")}
     models["stream"] = models["forest"]
-    arguments = [
-        ROOT,
-        "on_executors.scoring",
-        "on_executors",
-        folder / "checkpoint",
-        folder / "elsewhere",
-        json.dumps(models),
-    ]
+    results = folder / "results.json"
+    tables = ["on_executors.scoring", "on_executors"]
+    arguments = [ROOT, folder / "elsewhere", *tables, json.dumps(models), folder / "checkpoint", results]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"SPARK_HOME": str(folder / "spark"), "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
     # For speed: as on the driver of these tests, and two attempts of a task in place of four.
     quick = f"--conf spark.executor.extraJavaOptions={LITTLE_COMPILATION} --conf spark.task.maxFailures=2"
     environment["PYSPARK_SUBMIT_ARGS"] = f"{quick} {environment['PYSPARK_SUBMIT_ARGS']}"
     done = subprocess.run(
-        [sys.executable, "-c", SCORE, *map(str, arguments)],
+        [sys.executable, SCORE, *map(str, arguments)],
         cwd=folder / "elsewhere", env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     local_catalog.register_tables(spark)
-    return json.loads((folder / "checkpoint.json").read_text()) | {"estimators": estimators, "spark_ml_model": spark_ml}
+    return json.loads(results.read_text()) | {"estimators": estimators, "spark_ml_model": spark_ml}
 
 
 def predictions(spark, table, data):

@@ -162,26 +162,6 @@ def test_a_stream_that_ends_at_any_step_neither_loses_nor_doubles_a_row(spark, s
     assert stream() == []
 
 
-# Ends itself and its JVM without any goodbye, after a micro-batch is written, before it is committed.
-KILLED = """
-import os, signal, sys
-from helpers import runtime, scoring
-from mlflow.entities.model_registry import ModelVersion
-
-name, version, source, table, checkpoint = sys.argv[1:]
-spark = runtime.spark()
-jvm = spark.sparkContext._gateway.proc.pid
-
-def kill(batch):
-    os.kill(jvm, signal.SIGKILL)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-scorer = scoring.Scorer(ModelVersion(name, version, 0), source, table, "id")
-rows = scoring.new_rows(spark, source, "", "id")
-scoring.score_new_rows(scorer, rows, checkpoint, on_batch=kill)
-"""
-
-
 def test_a_process_that_is_killed_with_its_spark_is_made_good_by_the_next(
     spark, schema, source, stream, version, local_dir, tmp_path
 ):
@@ -191,9 +171,8 @@ def test_a_process_that_is_killed_with_its_spark_is_made_good_by_the_next(
     add(spark, source, 0, 6)
     names = [version.name, version.version, source, f"{schema}.predictions", str(tmp_path / "checkpoint")]
     environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{local_dir}/mlflow.db"}
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, *map(str, names)], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "tests.scenarios.spark.die_while_streaming", *map(str, names)]
+    killed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
     assert not list((tmp_path / "checkpoint" / "commits").glob("0"))
     # Made by another session.
