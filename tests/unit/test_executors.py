@@ -1,4 +1,4 @@
-"""Scoring on executors that have neither the bundle nor the driver's folder."""
+"""Scoring on executors of their own, which have neither the bundle nor the driver's folder."""
 
 import json
 import os
@@ -24,41 +24,11 @@ from tests.conftest import LITTLE_COMPILATION
 
 ROOT = Path(__file__).parents[2]
 ROWS = 3000
-SCORE = """
-import contextlib, importlib.util, io, json, os, sys
-from pathlib import Path
-
-bundle, source, schema, checkpoint, elsewhere, models = sys.argv[1:]
-sys.path += [bundle, elsewhere]
-from mlflow.entities.model_registry import ModelVersion
-from helpers import runtime, scoring
-from helpers.laptop import spark as local_spark
-from helpers.parameters import ParameterError
-
-spark = local_spark.start(runtime.local_dir(), "local-cluster[2,1,1024]")
-report = {}
-
-def look(_):
-    yield os.getcwd(), os.getpid(), importlib.util.find_spec("helpers") is not None
-
-report["workers"] = spark.sparkContext.parallelize(range(4), 4).mapPartitions(look).collect()
-for kind, name in json.loads(models).items():
-    version = ModelVersion(name, "1", 0)
-    scorer = scoring.Scorer(version, source, f"{schema}.{kind}", "id", max_records_per_batch=500)
-    try:
-        if kind == "stream":
-            (batch,) = scoring.score_new_rows(scorer, scoring.new_rows(spark, source, "", "id"), checkpoint)
-        else:
-            batch = scorer.score_batch(scoring.rows_to_score(spark, source, "", "id"), "b1")
-        report[kind] = [batch.engine.engine.name, batch.rows_scored, batch.rows_quarantined]
-    except ParameterError as error:
-        report[kind] = str(error)
-Path(checkpoint).with_suffix(".json").write_text(json.dumps(report))
-"""
+SCORE = ROOT / "tests" / "scenarios" / "spark" / "score_on_executors.py"
 
 
 def python_models(died: str):
-    """Return two models with code of their own. Classes that a function defines are pickled by value."""
+    """Two models of somebody's own. Classes of a function are pickled whole."""
 
     class DiesOnce(mlflow.pyfunc.PythonModel):
         def predict(self, context, model_input, params=None):
@@ -91,7 +61,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def scored(spark, local_dir, tracking_parameters, tmp_path_factory, data):
-    """Score everything in one session with two executors; return its report, and the models."""
+    """Everything scored by one session of two executors: what was told, the tables' schema, the models."""
     folder = tmp_path_factory.mktemp("executors")
     tracking.configure(tracking_parameters(experiment_name="executors"))
     spark.sql("CREATE SCHEMA on_executors")
@@ -120,38 +90,33 @@ def scored(spark, local_dir, tracking_parameters, tmp_path_factory, data):
             mlflow.register_model(logged_model.model_uri, f"on_executors_{kind}")
     (folder / "elsewhere").mkdir()
     (folder / "elsewhere" / "only_on_the_driver.py").touch()
-    # Executors make their folders in Spark's own folder.
+    # Executors keep their folders in Spark's own.
     (folder / "spark").mkdir()
     for part in Path(pyspark.__file__).parent.iterdir():
         (folder / "spark" / part.name).symlink_to(part)
     models = {kind: f"on_executors_{kind}" for kind in (*logged, "dies", "needs")}
     models["stream"] = models["forest"]
-    arguments = [
-        ROOT,
-        "on_executors.scoring",
-        "on_executors",
-        folder / "checkpoint",
-        folder / "elsewhere",
-        json.dumps(models),
-    ]
+    results = folder / "results.json"
+    tables = ["on_executors.scoring", "on_executors"]
+    arguments = [ROOT, folder / "elsewhere", *tables, json.dumps(models), folder / "checkpoint", results]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"SPARK_HOME": str(folder / "spark"), "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
-    # For speed: little compilation, as on the driver of these tests, and two attempts per task instead of four.
+    # For speed: as on the driver of these tests, and two attempts of a task in place of four.
     quick = f"--conf spark.executor.extraJavaOptions={LITTLE_COMPILATION} --conf spark.task.maxFailures=2"
     environment["PYSPARK_SUBMIT_ARGS"] = f"{quick} {environment['PYSPARK_SUBMIT_ARGS']}"
     done = subprocess.run(
-        [sys.executable, "-c", SCORE, *map(str, arguments)],
+        [sys.executable, SCORE, *map(str, arguments)],
         cwd=folder / "elsewhere", env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     local_catalog.register_tables(spark)
-    return json.loads((folder / "checkpoint.json").read_text()) | {"estimators": estimators, "spark_ml_model": spark_ml}
+    return json.loads(results.read_text()) | {"estimators": estimators, "spark_ml_model": spark_ml}
 
 
 def predictions(spark, table, data):
-    rows = spark.table(f"on_executors.{table}").toPandas().set_index("id").sort_index()
-    assert rows.index.tolist() == list(range(len(data)))
-    return rows
+    found = spark.table(f"on_executors.{table}").toPandas().set_index("id").sort_index()
+    assert found.index.tolist() == list(range(len(data)))
+    return found
 
 
 def test_executors_have_neither_the_bundle_nor_the_drivers_folder(scored):
@@ -164,14 +129,14 @@ def test_executors_have_neither_the_bundle_nor_the_drivers_folder(scored):
     ("kind", "model", "engine"),
     [("forest", "forest", "udf"), ("linear", "linear", "sql"), ("stream", "forest", "udf")],
 )
-def test_batches_of_both_engines_and_a_stream_have_the_models_predictions(spark, scored, data, kind, model, engine):
+def test_each_engine_and_a_stream_give_the_models_answers_on_executors(spark, scored, data, kind, model, engine):
     assert scored[kind] == [engine, ROWS, 0]
-    written, estimator = predictions(spark, kind, data), scored["estimators"][model]
-    assert written["prediction"].tolist() == estimator.predict(data).tolist()
-    np.testing.assert_allclose(written["probability"], estimator.predict_proba(data).max(axis=1), rtol=1e-12)
+    found, estimator = predictions(spark, kind, data), scored["estimators"][model]
+    assert found["prediction"].tolist() == estimator.predict(data).tolist()
+    np.testing.assert_allclose(found["probability"], estimator.predict_proba(data).max(axis=1), rtol=1e-12)
 
 
-def test_a_batch_of_a_spark_ml_pipeline_has_its_predictions(spark, scored, data):
+def test_a_spark_ml_pipeline_gives_its_answers_on_executors(spark, scored, data):
     assert scored["spark_ml"] == ["spark ml", ROWS, 0]
     expected = scored["spark_ml_model"].transform(spark.createDataFrame(data.assign(id=range(ROWS)))).toPandas()
     assert (
@@ -179,7 +144,7 @@ def test_a_batch_of_a_spark_ml_pipeline_has_its_predictions(spark, scored, data)
     )
 
 
-def test_a_job_whose_python_worker_is_killed_gives_each_row_its_prediction_once(spark, scored, data):
+def test_a_job_whose_python_worker_is_killed_gives_each_row_its_answer_once(spark, scored, data):
     assert scored["dies"] == ["udf", ROWS, 0]
     np.testing.assert_allclose(predictions(spark, "dies", data)["prediction"], data["c0"] * 2)
 

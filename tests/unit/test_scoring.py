@@ -2,7 +2,9 @@
 
 import importlib
 import json
+import shutil
 import sys
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -20,6 +22,7 @@ from sklearn.tree import DecisionTreeClassifier
 from helpers import scoring, tracking, training
 from helpers.parameters import ParameterError
 
+GONE_PACKAGE = Path(__file__).parents[1] / "scenarios" / "spark" / "gone_package.py"
 FEATURES = pd.DataFrame({"Size in cm": [1.0, 2.0, 3.0, 4.0], "weight.kg": [4, 3, 2, 1]})
 
 
@@ -289,10 +292,7 @@ def test_a_model_with_a_timestamp_input_gets_each_row_also_one_without_a_time(
 def test_a_package_that_the_driver_lacks_is_named_with_what_to_do(
     score, tracking_servers, model_name, tmp_path, monkeypatch
 ):
-    module = tmp_path / "gone_package.py"
-    module.write_text(
-        "from sklearn.linear_model import LinearRegression\n\n\nclass Gone(LinearRegression):\n    pass\n"
-    )
+    module = Path(shutil.copy(GONE_PACKAGE, tmp_path))
     monkeypatch.syspath_prepend(tmp_path)
     estimator = importlib.import_module("gone_package").Gone().fit(FEATURES, [1.0, 2.0, 3.0, 4.0])
     signature = infer_signature(FEATURES, pd.Series([1.0], name="prediction"))

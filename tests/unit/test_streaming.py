@@ -1,4 +1,4 @@
-"""Streams: each row is scored once, at whatever step the job ends."""
+"""Streams: each row is scored once, whatever ends the job and wherever."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ def source(spark, schema):
 
 @pytest.fixture
 def stream(spark, schema, source, version, tmp_path):
-    """Score the new rows."""
+    """Score what is new."""
 
     def score_new(scoring_filter="", on_batch=lambda batch: None, **changed):
         scorer = scoring.Scorer(version, source, f"{schema}.predictions", "id", **changed)
@@ -78,19 +78,19 @@ def test_only_new_rows_are_scored_and_nothing_is_written_when_there_are_none(spa
     assert spark.table(f"{schema}.predictions").inputFiles() == before
 
 
-def test_a_stream_obeys_the_filter_and_puts_refused_rows_into_quarantine(spark, schema, source, stream):
+def test_a_filter_and_the_quarantine_are_those_of_batches(spark, schema, source, stream):
     add(spark, source, 0, 10)
     spark.sql(f"INSERT INTO {source} VALUES (100, NULL), (101, CAST('Infinity' AS DOUBLE))")
     assert stream("id < 0") == []
     spark.sql(f"INSERT INTO {source} VALUES (102, CAST('Infinity' AS DOUBLE)), (7, 1)")
     (batch,) = stream("id <> 101")
-    # A tree accepts a missing value, but not an infinite one.
+    # A tree takes what is missing, but nothing infinite.
     assert (batch.rows_scored, batch.rows_quarantined) == (1, 1)
     (refused,) = spark.table(f"{schema}.predictions_quarantine").collect()
     assert refused["id"] == 102 and "'size' missing or infinite: ValueError" in refused["problem"]
 
 
-def test_with_on_bad_rows_fail_a_bad_row_ends_the_stream_and_is_named(spark, schema, source, stream):
+def test_a_bad_row_stops_a_stream_if_asked_to_and_is_told_as_in_a_batch(spark, schema, source, stream):
     add(spark, source, 0, 4)
     stream(on_bad_rows="fail")
     spark.sql(f"INSERT INTO {source} VALUES (9, CAST('Infinity' AS DOUBLE))")
@@ -99,11 +99,11 @@ def test_with_on_bad_rows_fail_a_bad_row_ends_the_stream_and_is_named(spark, sch
     ):
         stream(on_bad_rows="fail")
     assert predicted(spark, schema) == expected(4)
-    (repeated,) = stream()
-    assert (repeated.rows_scored, repeated.rows_quarantined) == (0, 1)
+    (mended,) = stream()
+    assert (mended.rows_scored, mended.rows_quarantined) == (0, 1)
 
 
-def test_a_table_that_does_not_fit_the_model_ends_the_stream_and_the_column_is_named(spark, schema, version, tmp_path):
+def test_a_table_that_does_not_fit_the_model_is_refused_by_column(spark, schema, version, tmp_path):
     spark.sql(f"CREATE TABLE {schema}.odd AS SELECT 1L AS id, 'big' AS size")
     scorer = scoring.Scorer(version, f"{schema}.odd", f"{schema}.predictions", "id")
     rows = scoring.new_rows(spark, f"{schema}.odd", "", "id")
@@ -125,7 +125,7 @@ def _stop(event, _):
 
 
 def test_a_stream_that_ends_at_any_step_neither_loses_nor_doubles_a_row(spark, schema, source, stream):
-    """The end comes before each file operation of a micro-batch in turn, and between the last one and the commit."""
+    """Ended before each file operation of the second micro-batch in turn, and after the last, before it is committed."""
     global _stop_at
     sys.addaudithook(_stop)
     last, steps = 4, 0
@@ -140,7 +140,8 @@ def test_a_stream_that_ends_at_any_step_neither_loses_nor_doubles_a_row(spark, s
         except StreamingQueryException:
             assert _stop_at is None
         stopped, _stop_at = _stop_at is None, None
-        assert predicted(spark, schema) in (expected(last - 3), expected(last))
+        found = predicted(spark, schema)
+        assert found in (expected(last - 3), expected(last))
         if not stopped:
             break
         steps += 1
@@ -161,41 +162,20 @@ def test_a_stream_that_ends_at_any_step_neither_loses_nor_doubles_a_row(spark, s
     assert stream() == []
 
 
-# Kills itself and its JVM after a micro-batch is written, before it is committed.
-KILLED = """
-import os, signal, sys
-from helpers import runtime, scoring
-from mlflow.entities.model_registry import ModelVersion
-
-name, version, source, table, checkpoint = sys.argv[1:]
-spark = runtime.spark()
-jvm = spark.sparkContext._gateway.proc.pid
-
-def kill(batch):
-    os.kill(jvm, signal.SIGKILL)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-scorer = scoring.Scorer(ModelVersion(name, version, 0), source, table, "id")
-rows = scoring.new_rows(spark, source, "", "id")
-scoring.score_new_rows(scorer, rows, checkpoint, on_batch=kill)
-"""
-
-
-def test_a_stream_killed_with_its_spark_before_the_commit_is_repeated_and_replaced_by_the_next_one(
+def test_a_process_that_is_killed_with_its_spark_is_made_good_by_the_next(
     spark, schema, source, stream, version, local_dir, tmp_path
 ):
     spark.sql(f"DROP TABLE {source}")
-    # A table that another process sees, too.
+    # One that another process sees, too.
     runtime.replace_table(spark.range(0).selectExpr("id", "CAST(id AS DOUBLE) AS size"), source)
     add(spark, source, 0, 6)
     names = [version.name, version.version, source, f"{schema}.predictions", str(tmp_path / "checkpoint")]
     environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{local_dir}/mlflow.db"}
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, *map(str, names)], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "tests.scenarios.spark.die_while_streaming", *map(str, names)]
+    killed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
     assert not list((tmp_path / "checkpoint" / "commits").glob("0"))
-    # The table was made by another session.
+    # Made by another session.
     local_catalog.register_tables(spark)
     assert predicted(spark, schema) == expected(6)
     (again,) = stream()

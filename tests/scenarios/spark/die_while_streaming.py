@@ -1,0 +1,33 @@
+"""Kill this process and its JVM after a micro-batch is written and before it is committed.
+
+python -m tests.scenarios.spark.die_while_streaming MODEL VERSION SOURCE TABLE CHECKPOINT
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from mlflow.entities.model_registry import ModelVersion
+
+from helpers import runtime, scoring
+
+
+def main() -> None:
+    """Score what is new in a table."""
+    name, version, source, table, checkpoint = sys.argv[1:]
+    spark = runtime.spark()
+    jvm = spark.sparkContext._gateway.proc.pid
+
+    def kill(_: scoring.Batch) -> None:
+        os.kill(jvm, signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    scorer = scoring.Scorer(ModelVersion(name, version, 0), source, table, "id")
+    rows = scoring.new_rows(spark, source, "", "id")
+    scoring.score_new_rows(scorer, rows, checkpoint, on_batch=kill)
+
+
+if __name__ == "__main__":
+    main()
