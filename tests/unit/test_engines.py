@@ -6,8 +6,7 @@ from mlflow.models import infer_signature
 from pyspark.sql import functions as F
 from sklearn.linear_model import LinearRegression
 
-from helpers import parameters, scoring
-from helpers.scoring import engines
+from helpers import kinds, parameters, scoring
 from helpers.scoring.engines.base import Engine, NotSupported
 
 FEATURES = pd.DataFrame({"size": [1.0, 2.0, 3.0]})
@@ -41,11 +40,11 @@ def version(register_estimator):
     return register_estimator(fitted, infer_signature(FEATURES, pd.Series([1.0], name="prediction")))
 
 
-def test_an_engine_is_added_by_one_class_and_one_line_in_the_table(spark, schema, version, monkeypatch):
+def test_an_engine_is_added_by_one_class_and_one_line_in_the_table(session, spark, schema, version, monkeypatch):
     # … and one line.
-    monkeypatch.setitem(engines.ENGINES, "constant", ConstantEngine)
+    monkeypatch.setitem(kinds.ENGINES, "constant", f"{__name__}:ConstantEngine")
     rows = spark.createDataFrame(FEATURES.assign(id=[7, 8, 9]))
-    scorer = scoring.Scorer(version, "rows", f"{schema}.predictions", "id", scoring_engine="constant")
+    scorer = scoring.Scorer(session, version, "rows", f"{schema}.predictions", "id", scoring_engine="constant")
     batch = scorer.score_batch(rows, "b1")
     assert str(batch.engine) == "constant (as scoring_engine says)"
     assert (batch.rows_scored, batch.rows_quarantined) == (2, 1)
@@ -55,9 +54,10 @@ def test_an_engine_is_added_by_one_class_and_one_line_in_the_table(spark, schema
     assert (refused["id"], refused["problem"]) == (9, "too large")
 
 
-def test_auto_takes_the_first_engine_of_the_table_that_supports_the_model(spark, version, monkeypatch):
-    monkeypatch.setattr(engines, "ENGINES", {"picky": PickyEngine, "constant": ConstantEngine} | engines.ENGINES)
-    predictor = scoring.load(f"models:/{version.name}/{version.version}")
+def test_auto_takes_the_first_engine_of_the_table_that_supports_the_model(session, spark, version, monkeypatch):
+    own = {"picky": f"{__name__}:PickyEngine", "constant": f"{__name__}:ConstantEngine"}
+    monkeypatch.setattr(kinds, "ENGINES", own | kinds.ENGINES)
+    predictor = scoring.load(session, f"models:/{version.name}/{version.version}")
     rows = spark.createDataFrame(FEATURES.head(2))
     scored = predictor.transform(rows, ["size"], each_class=True)
     assert scored.columns == ["size", "prediction", "probability", "probabilities"]
@@ -71,11 +71,7 @@ def test_auto_takes_the_first_engine_of_the_table_that_supports_the_model(spark,
     )
 
 
-def test_an_environment_of_the_models_own_is_for_python(spark, version):
-    predictor = scoring.load(f"models:/{version.name}/{version.version}")
+def test_an_environment_of_the_models_own_is_for_python(session, spark, version):
+    predictor = scoring.load(session, f"models:/{version.name}/{version.version}")
     choice = predictor.choose_engine(spark.createDataFrame(FEATURES), env_manager="uv")
     assert str(choice) == "udf (not sql: env_manager='uv' is for Python)" and choice.engine.env_manager == "uv"
-
-
-def test_the_parameter_offers_every_engine():
-    assert sorted(parameters.choices("scoring_engine")) == sorted(["auto", *engines.ENGINES])

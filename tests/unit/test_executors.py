@@ -18,8 +18,8 @@ from pyspark.ml.feature import VectorAssembler
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
-from helpers import runtime, tracking, training
-from helpers.laptop import catalog as local_catalog
+from helpers import storage, tracking
+from helpers.laptop import catalog
 from tests.conftest import LITTLE_COMPILATION
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,7 @@ def scored(spark, local_dir, tracking_parameters, tmp_path_factory, data):
     tracking.configure(tracking_parameters(experiment_name="executors"))
     spark.sql("CREATE SCHEMA on_executors")
     rows = data.assign(id=range(ROWS))
-    runtime.replace_table(spark.createDataFrame(rows).repartition(4), "on_executors.scoring")
+    storage.replace_table(spark.createDataFrame(rows).repartition(4), "on_executors.scoring")
     labels = (data["c0"] + data["c1"] > 0).astype(int)
     answers = pd.Series([0], name="prediction")
     estimators = {
@@ -78,9 +78,9 @@ def scored(spark, local_dir, tracking_parameters, tmp_path_factory, data):
     logged = {kind: (estimator, "sklearn", answers) for kind, estimator in estimators.items()}
     logged["spark_ml"] = (spark_ml, "spark", pd.Series([0.0], name="prediction"))
     for kind, (model, flavor, output) in logged.items():
-        trained = training.TrainedModel(model, flavor, [], infer_signature(data, output), None, {}, {})
         with mlflow.start_run():
-            mlflow.register_model(tracking.log_model(trained), f"on_executors_{kind}")
+            uri = tracking.log_model(model, flavor=flavor, signature=infer_signature(data, output))
+            mlflow.register_model(uri, f"on_executors_{kind}")
     dies, needs = python_models(str(folder / "died"))
     for kind, model, requirements in (("dies", dies, []), ("needs", needs, ["only-on-the-driver==1.2.3"])):
         with mlflow.start_run():
@@ -109,7 +109,7 @@ def scored(spark, local_dir, tracking_parameters, tmp_path_factory, data):
         cwd=folder / "elsewhere", env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    local_catalog.register_tables(spark)
+    catalog.register_tables(spark)
     return json.loads(results.read_text()) | {"estimators": estimators, "spark_ml_model": spark_ml}
 
 

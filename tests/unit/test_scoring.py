@@ -19,7 +19,7 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.svm import LinearSVR
 from sklearn.tree import DecisionTreeClassifier
 
-from helpers import scoring, tracking, training
+from helpers import scoring, tracking
 from helpers.parameters import ParameterError
 
 GONE_PACKAGE = Path(__file__).parents[1] / "scenarios" / "spark" / "gone_package.py"
@@ -54,10 +54,10 @@ def to_score(spark, schema):
 
 
 @pytest.fixture
-def score(spark, schema, to_score):
+def score(session, spark, schema, to_score):
     def score_rows(version, scoring_filter="", table=to_score, batch_id="b1", **changed):
         rows = scoring.rows_to_score(spark, table, scoring_filter, "Row Key")
-        scorer = scoring.Scorer(version, table, f"{schema}.predictions", "Row Key", **changed)
+        scorer = scoring.Scorer(session, version, table, f"{schema}.predictions", "Row Key", **changed)
         return scorer.score_batch(rows, batch_id)
 
     return score_rows
@@ -229,7 +229,7 @@ def test_with_on_bad_rows_fail_a_bad_row_is_named_and_nothing_is_written(
 
 
 def test_rows_that_a_spark_ml_pipeline_refuses_go_to_quarantine_or_fail_the_batch(
-    spark, schema, tracking_servers, model_name, with_bad_rows
+    spark, schema, session, model_name, with_bad_rows
 ):
     features = spark.createDataFrame(
         FEATURES.rename(columns={"Size in cm": "size", "weight.kg": "weight"}).assign(label=1.0)
@@ -237,16 +237,15 @@ def test_rows_that_a_spark_ml_pipeline_refuses_go_to_quarantine_or_fail_the_batc
     stages = [VectorAssembler(inputCols=["size", "weight"], outputCol="x"), SparkRegression(featuresCol="x")]
     pipeline = Pipeline(stages=stages).fit(features)
     signature = infer_signature(FEATURES.set_axis(["size", "weight"], axis=1), pd.Series([1.0], name="prediction"))
-    trained = training.TrainedModel(pipeline, "spark", [], signature, None, {}, {})
     with mlflow.start_run():
-        version = mlflow.register_model(tracking.log_model(trained), model_name)
+        version = mlflow.register_model(tracking.log_model(pipeline, flavor="spark", signature=signature), model_name)
     renamed = "`Size in cm` AS size, CAST(`weight.kg` AS DOUBLE) AS weight, `Row Key`"
     spark.sql(f"CREATE TABLE {schema}.renamed AS SELECT {renamed} FROM {with_bad_rows} WHERE `Row Key` <> 'g'")
     spark.sql(
         f"CREATE TABLE {schema}.spark_rows AS SELECT size, CAST(weight AS BIGINT) AS weight, `Row Key` FROM {schema}.renamed"
     )
     rows = scoring.rows_to_score(spark, f"{schema}.spark_rows", "", "Row Key")
-    names = (version, f"{schema}.spark_rows", f"{schema}.predictions", "Row Key")
+    names = (session, version, f"{schema}.spark_rows", f"{schema}.predictions", "Row Key")
     with pytest.raises(ParameterError, match="Row Key='[ef]': the Spark ML pipeline skips it: a value is missing"):
         scoring.Scorer(*names, on_bad_rows="fail").score_batch(rows, "b1")
     assert spark.table(f"{schema}.predictions").count() == 0
@@ -272,7 +271,7 @@ def test_named_outputs_become_a_struct_and_a_vector_becomes_an_array(spark, sche
 
 
 def test_a_model_with_a_timestamp_input_gets_each_row_also_one_without_a_time(
-    spark, schema, score, to_score, tracking_servers, model_name
+    spark, schema, score, to_score, session, model_name
 ):
     class Month(mlflow.pyfunc.PythonModel):
         def predict(self, context, model_input, params=None):
@@ -289,9 +288,7 @@ def test_a_model_with_a_timestamp_input_gets_each_row_also_one_without_a_time(
     assert predictions(spark, schema).loc["b1"]["prediction"].fillna(0).to_dict() == {"a": 0, "b": 3, "c": 2, "d": 1}
 
 
-def test_a_package_that_the_driver_lacks_is_named_with_what_to_do(
-    score, tracking_servers, model_name, tmp_path, monkeypatch
-):
+def test_a_package_that_the_driver_lacks_is_named_with_what_to_do(score, session, model_name, tmp_path, monkeypatch):
     module = Path(shutil.copy(GONE_PACKAGE, tmp_path))
     monkeypatch.syspath_prepend(tmp_path)
     estimator = importlib.import_module("gone_package").Gone().fit(FEATURES, [1.0, 2.0, 3.0, 4.0])

@@ -52,14 +52,14 @@ def labels(data, names):
 
 
 @pytest.fixture
-def load(register_estimator, data):
+def load(session, register_estimator, data):
     """Register a fitted estimator and load it for scoring."""
 
     def fit_and_load(estimator, answers):
         fitted = estimator.fit(data, answers)
         outputs = pd.Series(fitted.predict(data), name="prediction")
         version = register_estimator(fitted, infer_signature(data, outputs))
-        return scoring.load(f"models:/{version.name}/{version.version}")
+        return scoring.load(session, f"models:/{version.name}/{version.version}")
 
     return fit_and_load
 
@@ -115,12 +115,12 @@ def test_a_regression_predicts_the_same_numbers_and_has_no_probability(load, tab
     ids=["trees", "another transformer"],
 )
 def test_a_model_without_a_translation_gets_python_with_the_reason_and_sql_is_refused(
-    register_estimator, table, data, estimator, reason
+    session, register_estimator, table, data, estimator, reason
 ):
     fitted = estimator.fit(data[["weight.kg"]], labels(data, LABELS["two"]))
     signature = infer_signature(data[["weight.kg"]], pd.Series(fitted.predict(data[["weight.kg"]]), name="prediction"))
     version = register_estimator(fitted, signature)
-    predictor = scoring.load(f"models:/{version.name}/{version.version}")
+    predictor = scoring.load(session, f"models:/{version.name}/{version.version}")
     assert str(predictor.choose_engine(table)).startswith(f"udf (not sql: {reason}")
     with pytest.raises(ParameterError, match="scoring_engine='sql': cannot score .*is not one of.*auto or udf"):
         predictor.choose_engine(table, "sql")
@@ -136,13 +136,13 @@ def test_a_translation_that_differs_from_the_model_is_refused(load, table, data)
         engine.check(table)
 
 
-def test_an_optional_column_may_be_missing_from_the_rows(register_estimator, spark, data):
+def test_an_optional_column_may_be_missing_from_the_rows(session, register_estimator, spark, data):
     numbers = data[["weight.kg", "size"]]
     fitted = make_pipeline(SimpleImputer(), Ridge()).fit(numbers, data["weight.kg"] + 1)
     columns = [ColSpec("double", "weight.kg"), ColSpec("double", "size", required=False)]
     signature = ModelSignature(Schema(columns), Schema([ColSpec("double", "prediction")]))
     version = register_estimator(fitted, signature)
-    predictor = scoring.load(f"models:/{version.name}/{version.version}")
+    predictor = scoring.load(session, f"models:/{version.name}/{version.version}")
     rows = spark.createDataFrame(numbers[["weight.kg"]])
     predictor.check_columns(rows, "scoring_table", "rows")
     expected = fitted.predict(numbers.assign(size=np.nan))
@@ -152,11 +152,13 @@ def test_an_optional_column_may_be_missing_from_the_rows(register_estimator, spa
         np.testing.assert_allclose(scored.loc[numbers["weight.kg"], "prediction"], expected, rtol=1e-12)
 
 
-def test_a_row_that_the_model_refuses_is_refused_with_the_column_that_lacks_a_value(register_estimator, table, data):
+def test_a_row_that_the_model_refuses_is_refused_with_the_column_that_lacks_a_value(
+    session, register_estimator, table, data
+):
     bare = ColumnTransformer([("numeric", StandardScaler(), NUMBERS)])
     fitted = make_pipeline(bare, LogisticRegression()).fit(data.fillna({"size": 0.0}), labels(data, LABELS["two"]))
     version = register_estimator(fitted, infer_signature(data, pd.Series(["mal"], name="prediction")))
-    predictor = scoring.load(f"models:/{version.name}/{version.version}")
+    predictor = scoring.load(session, f"models:/{version.name}/{version.version}")
     engine = predictor.choose_engine(table, "sql").engine
     complete = table.where("size IS NOT NULL").count()
     assert predictor.accepted(table, ["count"], engine).count() == complete < table.count()

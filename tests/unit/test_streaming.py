@@ -12,8 +12,8 @@ from mlflow.models import infer_signature
 from pyspark.errors import StreamingQueryException
 from sklearn.tree import DecisionTreeClassifier
 
-from helpers import runtime, scoring
-from helpers.laptop import catalog as local_catalog
+from helpers import scoring, storage
+from helpers.laptop import catalog
 from helpers.parameters import ParameterError
 
 ROOT = Path(__file__).parents[2]
@@ -39,11 +39,11 @@ def source(spark, schema):
 
 
 @pytest.fixture
-def stream(spark, schema, source, version, tmp_path):
+def stream(spark, session, schema, source, version, tmp_path):
     """Score what is new."""
 
     def score_new(scoring_filter="", on_batch=lambda batch: None, **changed):
-        scorer = scoring.Scorer(version, source, f"{schema}.predictions", "id", **changed)
+        scorer = scoring.Scorer(session, version, source, f"{schema}.predictions", "id", **changed)
         rows = scoring.new_rows(spark, source, scoring_filter, "id")
         return scoring.score_new_rows(scorer, rows, str(tmp_path / "checkpoint"), on_batch=on_batch)
 
@@ -103,9 +103,9 @@ def test_a_bad_row_stops_a_stream_if_asked_to_and_is_told_as_in_a_batch(spark, s
     assert (mended.rows_scored, mended.rows_quarantined) == (0, 1)
 
 
-def test_a_table_that_does_not_fit_the_model_is_refused_by_column(spark, schema, version, tmp_path):
+def test_a_table_that_does_not_fit_the_model_is_refused_by_column(spark, session, schema, version, tmp_path):
     spark.sql(f"CREATE TABLE {schema}.odd AS SELECT 1L AS id, 'big' AS size")
-    scorer = scoring.Scorer(version, f"{schema}.odd", f"{schema}.predictions", "id")
+    scorer = scoring.Scorer(session, version, f"{schema}.odd", f"{schema}.predictions", "id")
     rows = scoring.new_rows(spark, f"{schema}.odd", "", "id")
     with pytest.raises(ParameterError, match="scoring_table=.*'size' has type string where the model takes double"):
         scoring.score_new_rows(scorer, rows, str(tmp_path / "checkpoint"))
@@ -167,7 +167,7 @@ def test_a_process_that_is_killed_with_its_spark_is_made_good_by_the_next(
 ):
     spark.sql(f"DROP TABLE {source}")
     # One that another process sees, too.
-    runtime.replace_table(spark.range(0).selectExpr("id", "CAST(id AS DOUBLE) AS size"), source)
+    storage.replace_table(spark.range(0).selectExpr("id", "CAST(id AS DOUBLE) AS size"), source)
     add(spark, source, 0, 6)
     names = [version.name, version.version, source, f"{schema}.predictions", str(tmp_path / "checkpoint")]
     environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{local_dir}/mlflow.db"}
@@ -176,7 +176,7 @@ def test_a_process_that_is_killed_with_its_spark_is_made_good_by_the_next(
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
     assert not list((tmp_path / "checkpoint" / "commits").glob("0"))
     # Made by another session.
-    local_catalog.register_tables(spark)
+    catalog.register_tables(spark)
     assert predicted(spark, schema) == expected(6)
     (again,) = stream()
     assert (again.rows_scored, again.rows_replaced) == (6, 6) and again.batch_id.endswith("-000000")

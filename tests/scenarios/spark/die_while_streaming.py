@@ -11,20 +11,21 @@ import sys
 
 from mlflow.entities.model_registry import ModelVersion
 
-from helpers import runtime, scoring
+from helpers import parameters, runtime, scoring, tracking
 
 
 def main() -> None:
     """Score what is new in a table."""
     name, version, source, table, checkpoint = sys.argv[1:]
+    session = tracking.configure(parameters.Tracking(experiment_name="killed"))
     spark = runtime.spark()
     jvm = spark.sparkContext._gateway.proc.pid
 
-    def kill(_: scoring.Batch) -> None:
+    def kill(_: scoring.ScoredBatch) -> None:
         os.kill(jvm, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    scorer = scoring.Scorer(ModelVersion(name, version, 0), source, table, "id")
+    scorer = scoring.Scorer(session, ModelVersion(name, version, 0), source, table, "id")
     rows = scoring.new_rows(spark, source, "", "id")
     scoring.score_new_rows(scorer, rows, checkpoint, on_batch=kill)
 

@@ -22,21 +22,22 @@ def main() -> None:
     sys.path += [bundle, elsewhere]
     from mlflow.entities.model_registry import ModelVersion
 
-    from helpers import runtime, scoring
+    from helpers import parameters, runtime, scoring, tracking
     from helpers.laptop import spark as local_spark
     from helpers.parameters import ParameterError
 
+    session = tracking.configure(parameters.Tracking(experiment_name="executors"))
     spark = local_spark.start(runtime.local_dir(), "local-cluster[2,1,1024]")
     outcomes = {"workers": spark.sparkContext.parallelize(range(4), 4).mapPartitions(_look_around).collect()}
     for kind, name in json.loads(models).items():
         version = ModelVersion(name, "1", 0)
-        scorer = scoring.Scorer(version, source, f"{schema}.{kind}", "id", max_records_per_batch=500)
+        scorer = scoring.Scorer(session, version, source, f"{schema}.{kind}", "id", max_records_per_batch=500)
         try:
             if kind == "stream":
                 (batch,) = scoring.score_new_rows(scorer, scoring.new_rows(spark, source, "", "id"), checkpoint)
             else:
                 batch = scorer.score_batch(scoring.rows_to_score(spark, source, "", "id"), "b1")
-            outcomes[kind] = [batch.engine.name, batch.rows_scored, batch.rows_quarantined]
+            outcomes[kind] = [batch.engine.engine.name, batch.rows_scored, batch.rows_quarantined]
         except ParameterError as error:
             outcomes[kind] = str(error)
     Path(results).write_text(json.dumps(outcomes))
