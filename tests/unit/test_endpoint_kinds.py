@@ -169,3 +169,7 @@ def test_auto_is_this_machine_without_a_workspace_and_azure_with_one(set_paramet
     assert kinds.requested_kind(p) == "local"
     p.azureml_workspace = "ml-workspace"
     assert kinds.requested_kind(p) == "managed"
+
+
+def test_the_parameter_offers_each_kind_of_the_table():
+    assert set(parameters.choices("endpoint_target")) == {"auto", *kinds.KINDS}
