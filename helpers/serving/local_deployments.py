@@ -120,7 +120,7 @@ class ModelServer:
         try:
             status, content = self._request("POST", "/invocations", body)
         except (OSError, http.client.HTTPException) as error:
-            return 502, error_body(f"the model server does not answer ({error or type(error).__name__})")
+            return 502, error_body(f"the model server does not answer ({str(error) or type(error).__name__})")
         if status == 200:
             content = json.dumps(json.loads(content)["predictions"]).encode()
         # If the rows are wrong, MLflow 2 answers 400. Newer ones answer 400 for errors of the model, too.

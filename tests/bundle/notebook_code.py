@@ -13,13 +13,12 @@ from helpers import parameters
 
 
 def asked_parameters(notebook: Path) -> set[str]:
-    """Return the names in its call of ``runtime.parameters``; ``*parameters.TRACKING`` stands for several."""
-    names: set[str] = set()
-    for call in _calls(notebook, "runtime.parameters"):
-        for argument in call.args:
-            starred = isinstance(argument, ast.Starred)
-            names |= set(getattr(parameters, argument.value.attr)) if starred else {argument.value}
-    return names
+    """Return the parameters of the group in its call of ``runtime.read_parameters``."""
+    return {
+        name
+        for call in _calls(notebook, "runtime.read_parameters")
+        for name in parameters.fields_of(getattr(parameters, call.args[0].attr))
+    }
 
 
 def task_values(notebook: Path) -> set[str]:

@@ -476,7 +476,7 @@ def _refused(where: str, values: dict[str, Any]) -> list[str]:
         if name not in parameters.FIELDS or "{{" in str(value) or "${" in str(value):
             continue
         try:
-            parameters.parse({name: value})
+            parameters.check({name: value})
         except parameters.ParameterError as error:
             found.append(f"{where}: {error}")
     return found
