@@ -206,12 +206,12 @@ BROKEN = {
             "job 'train_and_register', task 'train': 02_train.ipynb asks for 'seed', which nobody gives",
         ),
         (
-            CLEAN_UP, '\\"force\\",', '\\"force\\", \\"seed\\",', "dev",
-            "job 'clean_up', task 'clean_up': 06_clean_up.ipynb asks for 'seed', which nobody gives",
+            CLEAN_UP, "parameters.CleanUp", "parameters.Register", "dev",
+            "job 'clean_up', task 'clean_up': 06_clean_up.ipynb asks for 'deploy', which nobody gives",
         ),
         (
-            FILE, "{{job.parameters.deploy}}", "{{job.parameters.deploy_it}}", "dev",
-            "job 'train_and_register': no notebook of the job asks for 'deploy'; did you mean deploy_it?",
+            FILE, '- { name: deploy, default: "false" }', '- { name: deploy_it, default: "false" }', "dev",
+            "job 'train_and_register', task 'register': 03_register.ipynb asks for 'deploy', which nobody gives",
         ),
         (
             FILE, "        { name: env_manager,", "        *id_column, { name: env_manager,", "dev",
@@ -222,7 +222,7 @@ BROKEN = {
             "job 'train_and_register', task 'deploy_endpoint': 05_deploy_endpoint.ipynb does not ask for 'seed'",
         ),
         (
-            FILE, '{ run_id: "', '{ model_name: other, run_id: "', "dev",
+            FILE, '              run_id: "', '              model_name: other\n              run_id: "', "dev",
             "job 'train_and_register', task 'register': the job's parameter 'model_name' wins over the task's",
         ),
         (
@@ -232,9 +232,8 @@ BROKEN = {
         ),
         (
             FILE, "model_registry: azureml\n", "model_registry: azure\n", "dual",
-            "job 'train_and_register': model_registry='azure': not accepted: input should be 'auto', 'local', "
-            "'databricks', 'databricks-uc' or 'azureml'. Where models are registered. auto: the registry that goes "
-            "with tracking_mode (default: 'auto').",
+            "job 'train_and_register': model_registry='azure': not accepted: one of auto, local, databricks, databricks-uc, "
+            "azureml. Where models are registered. auto: the registry that goes with tracking_mode (default: auto).",
         ),
     ],
     rules.packages_are_pinned_as_in_the_requirements: [
@@ -271,14 +270,14 @@ BROKEN = {
         ),
         (
             ".gitignore", ".venv\n", ".venv\nplots.py\n", "dev",
-            "notebooks/05_deploy_endpoint.ipynb imports helpers/training/plots.py, which is not synced",
+            "helpers/serving/__init__.py imports helpers/serving/plots.py, which is not synced",
         ),
         (
             "helpers/data/tables.py", None, None, "dev",
             "helpers/data/__init__.py imports helpers.data.tables, which is not there",
         ),
         (
-            TRAIN, "from helpers import parameters", "from helpers import parametres", "dev",
+            TRAIN, "output, parameters, runtime", "output, parametres, runtime", "dev",
             "notebooks/02_train.ipynb imports helpers.parametres, which is not there",
         ),
     ],

@@ -36,7 +36,7 @@ def test_the_endpoint_is_deployed_after_registering_if_that_is_asked_for():
     tasks = {task.key: task for task in Bundle(ROOT).job("train_and_register").tasks}
     assert tasks["deploy_endpoint"].depends_on == {"asked_to_deploy": "true"}
     assert tasks["asked_to_deploy"].depends_on == {"register": None}
-    assert tasks["asked_to_deploy"].action == ConditionTask("EQUAL_TO", "{{job.parameters.deploy}}", "true")
+    assert tasks["asked_to_deploy"].action == ConditionTask("EQUAL_TO", "{{tasks.register.values.deploy}}", "true")
 
 
 def test_the_targets_are_a_development_default_and_production():
