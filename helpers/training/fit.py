@@ -99,6 +99,14 @@ def fit(split: Split, *, model_flavor: str, epochs: int, learning_rate: float, s
     # list for every row. MLflow warns about integers in the output, where they do not matter.
     with output.quiet():
         signature = infer_signature(sample, pd.Series(predictions, name="prediction"))
+    fitted = plots.Fit(
+        history=pd.DataFrame.from_dict(history, orient="index"),
+        labels=labels,
+        predictions=predictions,
+        probabilities=probabilities,
+        classes=split.classes,
+        importance=flavor.importance(model, split, seed),
+    )
     return TrainedModel(
         model=model,
         flavor=flavor.mlflow_flavor,
@@ -106,11 +114,5 @@ def fit(split: Split, *, model_flavor: str, epochs: int, learning_rate: float, s
         signature=signature,
         input_example=sample.head(5),
         metrics=metrics,
-        # To add a picture, write a function in plots.py and add a line here. The notebook logs all of them.
-        figures={
-            "loss_curve": plots.loss_curve(pd.DataFrame.from_dict(history, orient="index")),
-            "roc_curve": plots.roc_curve(labels, probabilities, split.classes),
-            "confusion_matrix": plots.confusion_matrix(labels, predictions, split.classes),
-            "feature_importance": plots.feature_importance(flavor.importance(model, split, seed)),
-        },
+        figures={name: draw(fitted) for name, draw in plots.FIGURES.items()},
     )

@@ -6,7 +6,8 @@ registered with ``matplotlib.pyplot``, so nobody has to close them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -111,3 +112,36 @@ def feature_importance(importance: pd.Series, max_features: int = 20) -> Figure:
     axes.set(xlabel=importance.name)
     axes.grid(axis="x", alpha=0.3)
     return figure
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What is known of a trained model, for its pictures.
+
+    Attributes
+    ----------
+    history : pandas.DataFrame
+        Metrics by epoch.
+    labels, predictions : numpy.ndarray, shape (n_rows,)
+        Of the held-out rows.
+    probabilities : numpy.ndarray of float, shape (n_rows, n_classes)
+    classes : sequence, shape (n_classes,)
+    importance : pandas.Series
+        Importance by feature.
+    """
+
+    history: pd.DataFrame
+    labels: np.ndarray
+    predictions: np.ndarray
+    probabilities: np.ndarray
+    classes: Sequence[Any]
+    importance: pd.Series
+
+
+FIGURES: dict[str, Callable[[Fit], Figure]] = {
+    "loss_curve": lambda fit: loss_curve(fit.history),
+    "roc_curve": lambda fit: roc_curve(fit.labels, fit.probabilities, fit.classes),
+    "confusion_matrix": lambda fit: confusion_matrix(fit.labels, fit.predictions, fit.classes),
+    "feature_importance": lambda fit: feature_importance(fit.importance),
+}
+"""The pictures of a fit, by the name of the file that a run gets. To add one, write a function and add a line."""

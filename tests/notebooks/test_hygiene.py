@@ -30,18 +30,21 @@ def skipped(cell):
     return "skip-execution" in cell.metadata.get("tags", [])
 
 
-def asked_parameters(path):
+# What a helper that is handed the parameters as a whole reads of them.
+READ_BY_HELPERS = {
+    "tracking.configure(p": parameters.Tracking,
+    "serving.open_endpoint(session, p": parameters.Endpoint,
+    "scoring.Scorer.of(session, version, p": parameters.Score,
+    "cleanup.find(spark, session, p": parameters.CleanUp,
+    "parameters.as_dict(p": parameters.Train,
+}
+
+
+def group(path):
+    """The group of parameters that the notebook asks for."""
     calls = [node for node in ast.walk(code(path)) if isinstance(node, ast.Call)]
-    (call,) = [call for call in calls if ast.unparse(call.func) == "runtime.parameters"]
-    return parameter_names(call)
-
-
-def parameter_names(call):
-    """The names in a call of `runtime.parameters`; ``*parameters.TRACKING`` and the like stand for several."""
-    names = []
-    for argument in call.args:
-        names += getattr(parameters, argument.value.attr) if isinstance(argument, ast.Starred) else [argument.value]
-    return names
+    (call,) = [call for call in calls if ast.unparse(call.func) == "runtime.read_parameters"]
+    return getattr(parameters, call.args[0].attr)
 
 
 def test_a_notebook_is_valid(path):
@@ -80,22 +83,18 @@ def test_a_notebook_finds_the_helpers_from_its_own_folder(path):
     assert 'sys.path.append("..")' in first.source
 
 
-def test_a_notebook_asks_for_declared_parameters_and_uses_each_of_them(path):
-    asked = asked_parameters(path)
-    assert len(asked) == len(set(asked))
-    assert set(asked) <= parameters.FIELDS.keys()
-    attributes = {
+def test_a_notebook_uses_each_parameter_of_its_group_and_no_other(path):
+    asked = parameters.fields_of(group(path)).keys()
+    used = {
         node.attr
         for node in ast.walk(code(path))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "p"
     }
+    assert used <= asked
     program = ast.unparse(code(path))
-    assert attributes <= set(asked)
-    if "tracking.configure(p" in program:
-        attributes |= set(parameters.TRACKING)
-    if "serving.open_endpoint(p" in program:
-        attributes |= set(parameters.ENDPOINT)
-    assert "vars(p)" in program or attributes == set(asked)
+    for call, read in READ_BY_HELPERS.items():
+        used |= parameters.fields_of(read).keys() & asked if call in program else set()
+    assert used == asked
 
 
 def test_packages_are_installed_in_a_skipped_cell_with_the_pins_of_the_requirements(path):
