@@ -22,6 +22,8 @@ from helpers import storage, tracking
 from helpers.laptop import catalog
 from tests.conftest import LITTLE_COMPILATION
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 ROWS = 3000
 SCORE = ROOT / "tests" / "scenarios" / "spark" / "score_on_executors.py"

@@ -12,6 +12,8 @@ import pytest
 
 from tests.unit.small_bundle import SmallBundle, condition, states
 
+pytestmark = pytest.mark.slow
+
 HANG = "open('pid', 'w').write(str(os.getpid()))\nimport signal, threading\n{}\nthreading.Event().wait()"
 
 

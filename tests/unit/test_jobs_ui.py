@@ -8,9 +8,12 @@ import time
 import urllib.error
 import urllib.request
 
+import pytest
 from mlflow import MlflowClient
 
 from tests.stand_ins.azureml_workspace import plain_environment
+
+pytestmark = pytest.mark.slow
 
 SECONDS_TO_START = 60
 

@@ -18,6 +18,8 @@ from helpers import tracking
 from helpers.serving import ServingError, payload
 from helpers.serving.local_endpoint import LocalEndpoint
 
+pytestmark = pytest.mark.slow
+
 ROWS = pd.DataFrame({"x": [1.0, 2.0, 3.0]})
 MODELS = {
     "doubling": """

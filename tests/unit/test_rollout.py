@@ -22,6 +22,8 @@ from helpers.serving.endpoint_names import deployment_name, endpoint_name
 from helpers.serving.local_endpoint import LocalEndpoint
 from tests.callers import Callers
 
+pytestmark = pytest.mark.slow
+
 ROWS = pd.DataFrame(np.random.default_rng(0).normal(size=(120, 3)), columns=list("abc"))
 NAME = "rolled out"
 OLD, NEW = "rolled-out-1", "rolled-out-2"

@@ -162,6 +162,7 @@ def test_a_stream_that_ends_at_any_step_neither_loses_nor_doubles_a_row(spark, s
     assert stream() == []
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_with_its_spark_is_made_good_by_the_next(
     spark, schema, source, stream, version, local_dir, tmp_path
 ):
