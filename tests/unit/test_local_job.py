@@ -11,7 +11,6 @@ import yaml
 from helpers.jobs import run as local_job
 
 ROOT = Path(__file__).parents[2]
-TASKS = ROOT / "tests" / "scenarios" / "tasks"
 PRELUDE = f"import os, sys\nsys.path.append({str(ROOT)!r})\nfrom helpers import runtime\n"
 
 
@@ -142,7 +141,7 @@ def test_a_condition_chooses_the_branch(bundle):
 
 
 def test_a_task_is_tried_again_as_often_as_it_says(bundle):
-    once = (TASKS / "fail_the_first_time.py").read_text()
+    once = "if not os.path.exists('mark'):\n    open('mark', 'w')\n    raise RuntimeError('the first time')"
     bundle.job(
         "j",
         bundle.task("flaky", once, max_retries=2),
@@ -158,7 +157,7 @@ def test_a_task_is_tried_again_as_often_as_it_says(bundle):
 
 
 def test_a_task_that_takes_too_long_is_ended_with_its_kernel(bundle):
-    hang = (TASKS / "hang.py").read_text()
+    hang = "open('pid', 'w').write(str(os.getpid()))\nimport threading\nthreading.Event().wait()"
     bundle.job("j", bundle.task("slow", hang, timeout_seconds=4, max_retries=1))
     status, summary = bundle.run("j")
     slow = summary["jobs"]["j"]["tasks"]["slow"]
@@ -170,10 +169,10 @@ def test_a_task_that_takes_too_long_is_ended_with_its_kernel(bundle):
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_an_interrupted_job_ends_its_kernel_and_says_so(bundle, capsys, monkeypatch, name):
+def test_an_interrupted_job_ends_its_kernel_and_says_so(bundle, capsys, name):
     # The kernel's parent is the runner, here this very process.
-    interrupt = (TASKS / "interrupt_the_runner.py").read_text()
-    monkeypatch.setenv("SIGNAL", name)
+    interrupt = "open('pid', 'w').write(str(os.getpid()))\n"
+    interrupt += f"import signal, threading\nos.kill(os.getppid(), signal.{name})\nthreading.Event().wait()"
     bundle.job("j", bundle.task("a", interrupt, max_retries=1), bundle.task("b", "pass", "a", run_if="ALL_DONE"))
     bundle.job("next", bundle.task("never", "pass"))
     status, summary = bundle.run("j", "next")
