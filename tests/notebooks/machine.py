@@ -1,4 +1,4 @@
-"""A laptop on which notebooks and jobs are run, in a folder of its own, and what they left there."""
+"""A laptop on which notebooks and jobs run, in a folder of its own, and what they leave there."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ from helpers.serving.local_endpoint import LocalEndpoint
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ("01_setup", "02_train", "03_register", "04_batch_score")
+# No check of a rollout is to fail because this machine is slow.
+NO_LIMIT_MS = 600_000
+# Guards against a cell that hangs.
+SECONDS_PER_CELL = 1800
 PLOTS = ["confusion_matrix", "feature_importance", "loss_curve", "roc_curve"]
 
 
@@ -28,9 +32,9 @@ class Machine:
     folder : pathlib.Path
         Its local state.
     java_options : str
-        For Spark's JVM.
+        Options of Spark's JVM.
     variables : dict of str to str
-        Environment beside this process's.
+        Environment variables in addition to this process's.
     """
 
     def __init__(self, folder: Path, java_options: str, variables: dict[str, str] | None = None) -> None:
@@ -41,25 +45,25 @@ class Machine:
         } | (variables or {})
 
     def environment(self, **values: object) -> dict[str, str]:
-        """Return the environment of a process here, with parameters."""
+        """Return the environment of a process on the laptop, with parameters."""
         parameters = {f"BUNDLE_PARAM_{name.upper()}": str(value) for name, value in values.items()}
         return os.environ | self._variables | parameters
 
     def process(self, *arguments: str, **values: object) -> subprocess.CompletedProcess[str]:
-        """Run Python here, with parameters."""
+        """Run Python on the laptop, with parameters."""
         command = [sys.executable, *arguments]
         return subprocess.run(command, env=self.environment(**values), cwd=ROOT, capture_output=True, text=True)
 
     def run(self, *arguments: str, **values: object) -> str:
-        """Run Python here and return what it printed; it has to succeed."""
+        """Run Python on the laptop, and return what it printed. It has to succeed."""
         done = self.process(*arguments, **values)
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
         return done.stdout + done.stderr
 
     def nbmake(self, *names: str, **values: object) -> None:
-        """Run notebooks through nbmake, as `pytest --nbmake` on a command line does."""
+        """Run notebooks with nbmake, as ``pytest --nbmake`` on a command line does."""
         paths = [str(ROOT / "notebooks" / f"{name}.ipynb") for name in names]
-        options = ["--nbmake", "--nbmake-timeout=300", "-p", "no:cacheprovider"]
+        options = ["--nbmake", f"--nbmake-timeout={SECONDS_PER_CELL}", "-p", "no:cacheprovider"]
         options += ["-p", "tests.notebooks.kernels_without_ports"]
         printed = self.run("-m", "pytest", *options, *paths, **values)
         assert f"{len(names)} passed" in printed
@@ -72,7 +76,7 @@ class Machine:
         return ds.dataset(folder, format="parquet", partitioning=partitions).to_table().to_pandas()
 
     def end_endpoints(self) -> None:
-        """End the local endpoints, which outlive the notebooks that made them."""
+        """Delete the local endpoints, which outlive the notebooks that made them."""
         for endpoint in LocalEndpoint.all(self.folder / "endpoints"):
             endpoint.delete()
 
@@ -80,7 +84,7 @@ class Machine:
     def client(self) -> mlflow.MlflowClient:
         """A plain client of the local store."""
         store = f"sqlite:///{self.folder / 'mlflow.db'}"
-        # Both, since another test may have set a registry for this process.
+        # Both, because another test may have set a registry for this process.
         return mlflow.MlflowClient(store, store)
 
     def newest_run(self, experiment_name: str) -> mlflow.entities.Run:
@@ -92,7 +96,7 @@ class Machine:
 def artifacts(run: mlflow.entities.Run, folder: str) -> set[str]:
     """Return the paths below a folder of a run's artifacts.
 
-    By their address, since MLflow 3.0's client looks for a run's artifacts on the server that is
-    set for the process, not on its own.
+    They are listed by their address, because MLflow 3.0's client looks for the artifacts of a run on the server that
+    is set for the process, not on its own.
     """
     return {item.path for item in mlflow.artifacts.list_artifacts(f"{run.info.artifact_uri}/{folder}")}

@@ -1,43 +1,13 @@
 """06_clean_up on a laptop, after a short training: a dry run, then in earnest, read back with other tools."""
 
 import sqlite3
+from types import SimpleNamespace
 
 import mlflow
 import pytest
 
 from tests.notebooks.machine import ROOT, Machine
 
-# What the notebooks 01 to 04 do, with less data and a stream; a run of somebody else's is in the same experiment.
-TRAIN = """
-import mlflow
-import pandas as pd
-from sklearn.linear_model import LogisticRegression
-from helpers import parameters, registration, runtime, scoring, tracking
-from helpers.data import tables
-from helpers.training import TrainedModel
-
-p = runtime.parameters(*parameters.TRACKING)
-spark = runtime.spark()
-tables.make_tables(
-    spark, training_table="training", scoring_table="scoring", catalog="", schema="azureml_mlflow",
-    source_path=SOURCE, label_column="kind", id_column="id",
-)
-servers = tracking.configure(p)
-rows = pd.read_csv(SOURCE)
-model = LogisticRegression().fit(rows[["size"]], rows["kind"])
-signature = mlflow.models.infer_signature(rows[["size"]], pd.Series(rows["kind"], name="prediction"))
-with mlflow.start_run(run_name="small", tags={tracking.MODEL_NAME_TAG: "small"}) as run:
-    uri = tracking.log_model(TrainedModel(model, "sklearn", ["large", "small"], signature, rows[["size"]], {}, {}))
-with mlflow.start_run(run_name="somebody's"):
-    mlflow.log_param("x", 1)
-version, _ = registration.register(mlflow.get_run(run.info.run_id), uri, "small", {})
-tracking.promote("small", version.version)
-spark.sql("INSERT INTO azureml_mlflow.scoring VALUES (99, CAST('Infinity' AS DOUBLE))")
-scorer = scoring.Scorer(version, "azureml_mlflow.scoring", "azureml_mlflow.small_predictions", "id")
-rows = scoring.new_rows(spark, "azureml_mlflow.scoring", "", "id")
-scoring.score_new_rows(scorer, rows, runtime.checkpoint_folder(spark, "azureml_mlflow.small_predictions"))
-spark.range(3).write.saveAsTable("azureml_mlflow.somebodys_own")
-"""
 TABLES = {"training", "scoring", "small_predictions", "small_predictions_quarantine"}
 
 
@@ -48,33 +18,46 @@ def machine(tmp_path_factory, quick_jvm):
     source = machine.folder.parent / "source.csv"
     lines = [f"{i},{i % 4}.5,{'large' if i % 4 > 1 else 'small'}" for i in range(20)]
     source.write_text("\n".join(["id,size,kind", *lines, ""]))
-    machine.run("-c", f"SOURCE = {str(source)!r}\n{TRAIN}")
+    machine.run("-m", "tests.scenarios.notebooks.score_and_leave_everything", str(source))
     return machine
 
 
-def tables(machine):
-    return {folder.name for folder in (machine.folder / "warehouse" / "azureml_mlflow.db").iterdir()}
-
-
-def database(machine):
-    with sqlite3.connect(machine.folder / "mlflow.db") as store:
-        return list(store.iterdump())
-
-
-def files(machine):
+def state(machine):
+    """All that is on disk: tables, checkpoints, artifacts and the rows of the database."""
     folders = [machine.folder / name for name in ("warehouse", "checkpoints", "mlartifacts")]
-    return sorted(path for folder in folders for path in folder.rglob("*"))
+    with sqlite3.connect(machine.folder / "mlflow.db") as store:
+        rows = list(store.iterdump())
+    return SimpleNamespace(
+        tables={folder.name for folder in (machine.folder / "warehouse" / "azureml_mlflow.db").glob("*")},
+        checkpoints={folder.name for folder in (machine.folder / "checkpoints").glob("*")},
+        files=sorted(path for folder in folders for path in folder.rglob("*")),
+        database=rows,
+    )
 
 
-def test_a_dry_run_changes_nothing_and_then_all_goes_that_the_bundle_made_and_nothing_else(machine):
-    checkpoint = machine.folder / "checkpoints" / "azureml_mlflow.small_predictions"
-    assert tables(machine) == TABLES | {"somebodys_own"} and checkpoint.is_dir()
-    before = database(machine), files(machine)
+@pytest.fixture(scope="module")
+def dry_run(machine):
+    """The state before and after a dry run."""
+    before = state(machine)
     machine.nbmake("06_clean_up", model_name="small")
-    assert (database(machine), files(machine)) == before
+    return SimpleNamespace(before=before, after=state(machine))
 
+
+@pytest.fixture(scope="module")
+def cleaned(dry_run, machine):
+    """The state after a clean-up in earnest."""
     machine.nbmake("06_clean_up", model_name="small", dry_run="false", force="true")
-    assert tables(machine) == {"somebodys_own"} and not checkpoint.exists()
+    return state(machine)
+
+
+def test_a_dry_run_changes_nothing(dry_run):
+    assert dry_run.before.tables == TABLES | {"somebodys_own"}
+    assert dry_run.before.checkpoints == {"azureml_mlflow.small_predictions"}
+    assert dry_run.after == dry_run.before
+
+
+def test_clean_up_deletes_all_that_the_bundle_made_and_nothing_else(cleaned, machine):
+    assert cleaned.tables == {"somebodys_own"} and cleaned.checkpoints == set()
     experiment = machine.client.get_experiment_by_name("azureml_mlflow")
     assert [run.info.run_name for run in machine.client.search_runs([experiment.experiment_id])] == ["somebody's"]
     assert experiment.lifecycle_stage == "active" and not machine.client.search_registered_models()

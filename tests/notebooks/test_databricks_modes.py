@@ -1,74 +1,61 @@
-"""The notebooks with their runs in a Databricks stand-in, alone and with Azure Machine Learning, read back plainly."""
+"""The notebooks with their runs in a Databricks stand-in, alone and with Azure Machine Learning, read back plainly.
+
+That the notebooks register in Azure ML what Databricks tracks, without a mirror, is in tests/workspace.
+"""
 
 import mlflow
 import pytest
 
 from tests.notebooks.machine import NOTEBOOKS, PLOTS, artifacts
+from tests.stand_ins.azureml_workspace import AzureMLStandIn
 
 
 @pytest.fixture(scope="module")
-def run_in_databricks(machine, databricks):
-    """The run of all notebooks, with its model in the local registry.
+def with_tables(machine):
+    """The laptop after 01_setup, which does the same in every mode."""
+    machine.nbmake("01_setup", tracking_mode="databricks", model_registry="local", experiment_name="/Shared/plain")
+    return machine
 
-    The stand-in's own registry has no aliases and loads no registered model.
-    """
+
+def test_runs_in_databricks_have_parameters_histories_plots_and_a_model_that_is_registered(with_tables, databricks):
+    # The stand-in's own registry has no aliases and loads no registered model.
     mode = {"tracking_mode": "databricks", "model_registry": "local", "experiment_name": "/Shared/plain"}
-    machine.nbmake(*NOTEBOOKS, **mode, model_name="plain")
-    return databricks_run(databricks, "/Shared/plain")
-
-
-def test_runs_in_databricks_have_parameters_histories_plots_and_a_model_that_is_registered_and_scores(
-    run_in_databricks, machine, databricks
-):
-    client, run_id = mlflow.MlflowClient(tracking_uri=databricks.url), run_in_databricks.info.run_id
-    assert [point.step for point in client.get_metric_history(run_id, "epoch_loss")] == list(range(1, 21))
-    assert artifacts(run_in_databricks, "plots") == {f"plots/{plot}.png" for plot in PLOTS}
-    version = machine.client.get_model_version_by_alias("plain", "champion")
-    assert version.tags["run_id"] == run_id and version.tags["tracking_server"] == databricks.url
-    assert len(machine.table("plain_predictions")) == 569
-
-
-def test_with_the_registry_in_azure_ml_a_run_in_databricks_is_named_by_its_version(
-    run_in_databricks, machine, workspace, databricks, read_aml
-):
-    mode = {"tracking_mode": "databricks", "model_registry": "azureml", "experiment_name": "/Shared/plain"} | workspace
-    machine.nbmake("03_register", "04_batch_score", **mode, model_name="both", run_id=run_in_databricks.info.run_id)
-    found = read_aml("plain", "both")
-    assert found["runs"] == []
-    version = found["versions"]["1"]
-    assert version["tags"]["run_id"] == run_in_databricks.info.run_id
-    assert version["tags"]["tracking_server"] == databricks.url
-    assert version["tags"]["check_threshold"].startswith("passed") and "champion" in version["tags"]
-    predictions = machine.table("both_predictions")
-    assert sorted(predictions["id"]) == list(range(569)) and set(predictions["model_version"]) == {1}
+    with_tables.nbmake("02_train", "03_register", **mode, model_name="plain")
+    run = only_run(databricks, "/Shared/plain")
+    client = mlflow.MlflowClient(tracking_uri=databricks.url)
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "epoch_loss")] == list(range(1, 21))
+    assert artifacts(run, "plots") == {f"plots/{plot}.png" for plot in PLOTS}
+    version = with_tables.client.get_model_version_by_alias("plain", "champion")
+    assert version.tags["run_id"] == run.info.run_id and version.tags["tracking_server"] == databricks.url
 
 
 def test_in_dual_mode_the_run_in_databricks_has_a_copy_in_azure_ml_of_which_the_version_is_made(
-    run_in_databricks, machine, workspace, databricks, read_aml
+    with_tables, databricks, read_aml
 ):
-    mode = {"tracking_mode": "dual", "model_registry": "azureml", "experiment_name": "/Shared/mirrored"} | workspace
-    # The tables are there.
-    machine.nbmake(*NOTEBOOKS[1:], **mode, model_name="mirrored")
-    run = databricks_run(databricks, "/Shared/mirrored")
-    found = read_aml("mirrored", "mirrored")
-    (copy,) = found["runs"]
+    mode = {"tracking_mode": "dual", "model_registry": "azureml", "experiment_name": "/Shared/mirrored"}
+    with_tables.nbmake(*NOTEBOOKS[1:], **mode, **AzureMLStandIn.workspace_parameters, model_name="mirrored")
+    run = only_run(databricks, "/Shared/mirrored")
+    workspace = read_aml("mirrored", "mirrored")
+    (copy,) = workspace["runs"]
     assert run.data.tags["mirrored_to_run_id"] == copy["run_id"]
     assert copy["tags"]["mirrored_from_run_id"] == copy["model_run_id"] == run.info.run_id
     assert copy["status"] == "FINISHED" and copy["params"] == run.data.params
     assert [step for step, _ in copy["history"]["epoch_loss"]] == list(range(1, 21))
     assert copy["files"].keys() > {"model/MLmodel", *(f"plots/{name}.png" for name in PLOTS)}
-    version = found["versions"]["1"]
+    version = workspace["versions"]["1"]
     assert version["run_id"] == copy["run_id"] and version["tags"]["run_id"] == run.info.run_id
     assert version["tags"]["tracking_server"] == databricks.url and "champion" in version["tags"]
-    assert set(machine.table("mirrored_predictions")["model_version"]) == {1}
+    predictions = with_tables.table("mirrored_predictions")
+    assert len(predictions) == 569 and set(predictions["model_version"]) == {1}
 
 
-def databricks_run(databricks, experiment_name):
+def only_run(databricks, experiment_name):
+    """Return the run of an experiment, which has to be complete and to have a model."""
     client = mlflow.MlflowClient(tracking_uri=databricks.url)
     experiment = client.get_experiment_by_name(experiment_name)
-    (found,) = client.search_runs([experiment.experiment_id])
-    # MLflow 3.0 does not find a run's models with it.
-    run = client.get_run(found.info.run_id)
+    (listed,) = client.search_runs([experiment.experiment_id])
+    # MLflow 3.0 does not return a run's models with a list of runs.
+    run = client.get_run(listed.info.run_id)
     assert run.info.status == "FINISHED" and run.data.params["training_table"] == "azureml_mlflow.training"
     if mlflow.__version__.startswith("2."):
         # Models are artifacts of their run, not entities of their own.

@@ -1,7 +1,8 @@
-"""The notebooks, run from start to end, and what they leave behind, read with other tools."""
+"""The notebooks on a laptop, from start to end: what they leave behind, read with other tools."""
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -10,7 +11,7 @@ from sklearn.datasets import load_wine
 
 from helpers.jobs.__main__ import main as run_jobs
 from helpers.serving.local_endpoint import LocalEndpoint
-from tests.notebooks.machine import NOTEBOOKS, ROOT, Machine, artifacts
+from tests.notebooks.machine import NO_LIMIT_MS, NOTEBOOKS, PLOTS, ROOT, Machine, artifacts
 
 
 @pytest.fixture(scope="module")
@@ -23,76 +24,105 @@ def machine(tmp_path_factory, quick_jvm):
 
 @pytest.fixture(scope="module")
 def first_round(machine):
-    """The notebooks with their defaults."""
-    machine.nbmake(*NOTEBOOKS, "05_deploy_endpoint", batch_id="monday", health_requests=5)
-    return machine
+    """What the notebooks leave with their defaults, as it is before anything else is run."""
+    endpoint = {"health_requests": 5, "latency_limit_ms": NO_LIMIT_MS}
+    machine.nbmake(*NOTEBOOKS, "05_deploy_endpoint", batch_id="monday", **endpoint)
+    state, answers = ask_endpoint(machine)
+    return SimpleNamespace(
+        training=machine.table("training"),
+        scoring=machine.table("scoring"),
+        run=machine.newest_run("azureml_mlflow"),
+        champion=machine.client.get_model_version_by_alias("breast_cancer", "champion"),
+        predictions=machine.table("breast_cancer_predictions"),
+        endpoint=state,
+        answers=answers,
+    )
+
+
+@pytest.fixture(scope="module")
+def second_round(first_round, machine):
+    """What a worse model leaves, after the same batch was scored again."""
+    worse = {"epochs": 1, "learning_rate": 1e-9}
+    machine.nbmake("02_train", "03_register", "04_batch_score", **worse, batch_id="monday")
+    return SimpleNamespace(
+        versions=machine.client.search_model_versions("name = 'breast_cancer'"),
+        champion=machine.client.get_model_version_by_alias("breast_cancer", "champion"),
+        predictions=machine.table("breast_cancer_predictions"),
+    )
+
+
+@pytest.fixture(scope="module")
+def taken_over(second_round, machine):
+    """The states of the endpoint after version 2 was deployed, and after it was deployed again."""
+    endpoint = {"health_requests": 5, "latency_limit_ms": NO_LIMIT_MS, "rollout_steps": "50, 100"}
+    states = []
+    for _ in range(2):
+        machine.nbmake("05_deploy_endpoint", model_version=2, **endpoint)
+        states.append(ask_endpoint(machine)[0])
+    return states
 
 
 def test_set_up_makes_the_two_tables(first_round):
-    training, scoring = first_round.table("training"), first_round.table("scoring")
-    assert training.shape == (569, 32)
-    assert scoring.shape == (569, 31)
-    assert set(training["diagnosis"]) == {"malignant", "benign"}
-    assert "diagnosis" not in scoring
-    assert training["id"].is_unique
+    assert first_round.training.shape == (569, 32)
+    assert first_round.scoring.shape == (569, 31)
+    assert set(first_round.training["diagnosis"]) == {"malignant", "benign"}
+    assert "diagnosis" not in first_round.scoring
+    assert first_round.training["id"].is_unique
 
 
-def test_a_run_can_be_understood_without_its_author(first_round):
-    run = first_round.newest_run("azureml_mlflow")
+def test_a_run_has_parameters_histories_its_dataset_and_plots(first_round, machine):
+    run = first_round.run
     assert run.info.status == "FINISHED"
     assert run.data.params["training_table"] == "azureml_mlflow.training"
     assert run.data.params["epochs"] == "20"
-    history = first_round.client.get_metric_history(run.info.run_id, "epoch_loss")
+    history = machine.client.get_metric_history(run.info.run_id, "epoch_loss")
     assert [point.step for point in history] == list(range(1, 21))
     assert history[-1].value < history[0].value
-    assert len(first_round.client.get_metric_history(run.info.run_id, "val_roc_auc")) == 20
+    assert len(machine.client.get_metric_history(run.info.run_id, "val_roc_auc")) == 20
     (dataset,) = run.inputs.dataset_inputs
     assert dataset.dataset.name == "azureml_mlflow.training"
     assert len(json.loads(dataset.dataset.schema)["mlflow_colspec"]) == 32
-    plots = ("loss_curve", "roc_curve", "confusion_matrix", "feature_importance")
-    assert artifacts(run, "plots") == {f"plots/{name}.png" for name in plots}
+    assert artifacts(run, "plots") == {f"plots/{name}.png" for name in PLOTS}
 
 
 def test_the_first_model_becomes_version_1_and_champion(first_round):
-    version = first_round.client.get_model_version_by_alias("breast_cancer", "champion")
+    version = first_round.champion
     assert str(version.version) == "1"
     assert version.tags["check_threshold"].startswith("passed: accuracy_score")
-    assert version.run_id == version.tags["run_id"] == first_round.newest_run("azureml_mlflow").info.run_id
+    assert version.run_id == version.tags["run_id"] == first_round.run.info.run_id
 
 
 def test_each_row_is_scored_once_with_the_version_beside_it(first_round):
-    predictions, training = first_round.table("breast_cancer_predictions"), first_round.table("training")
-    assert sorted(predictions["id"]) == sorted(training["id"])
+    predictions = first_round.predictions
+    assert sorted(predictions["id"]) == sorted(first_round.training["id"])
     assert set(predictions["batch_id"]) == {"monday"}
     assert set(predictions["model_version"]) == {1}
     assert predictions["probability"].between(0.5, 1).all()
-    right = predictions.merge(training, on="id").eval("prediction == diagnosis")
+    right = predictions.merge(first_round.training, on="id").eval("prediction == diagnosis")
     assert right.mean() > 0.95
 
 
 def test_the_endpoint_answers_anybody_who_has_its_key_as_the_batch_was_scored(first_round):
-    state, answers = ask_endpoint(first_round)
-    assert state.traffic == {"breast-cancer-1": 100}
-    predictions = first_round.table("breast_cancer_predictions").sort_values("id")
-    assert answers == predictions["prediction"].tolist()
-    run = first_round.newest_run("azureml_mlflow")
+    assert first_round.endpoint.traffic == {"breast-cancer-1": 100}
+    assert first_round.answers == first_round.predictions.sort_values("id")["prediction"].tolist()
+
+
+def test_the_checks_of_a_rollout_are_with_the_run_of_its_model(first_round, machine):
     for name, step in (("deployment_p95_ms", 0), ("endpoint_p50_ms", 100), ("endpoint_errors", 100)):
-        (point,) = first_round.client.get_metric_history(run.info.run_id, name)
+        (point,) = machine.client.get_metric_history(first_round.run.info.run_id, name)
         assert point.step == step and (point.value == 0) == (name == "endpoint_errors")
-    assert len(artifacts(run, "rollouts")) == 1
+    assert len(artifacts(first_round.run, "rollouts")) == 1
 
 
-def test_a_worse_model_is_registered_but_not_promoted_and_a_batch_scored_again_is_replaced(first_round):
-    before = first_round.table("breast_cancer_predictions")
-    first_round.nbmake("02_train", "03_register", "04_batch_score", epochs=1, learning_rate=1e-9, batch_id="monday")
+def test_a_worse_model_is_registered_but_not_promoted(second_round):
+    versions = {int(version.version): version for version in second_round.versions}
+    assert sorted(versions) == [1, 2]
+    assert versions[2].tags["check_champion"].startswith("failed: accuracy_score")
+    assert str(second_round.champion.version) == "1"
 
-    versions = first_round.client.search_model_versions("name = 'breast_cancer'")
-    assert sorted(int(version.version) for version in versions) == [1, 2]
-    second = first_round.client.get_model_version("breast_cancer", "2")
-    assert second.tags["check_champion"].startswith("failed: accuracy_score")
-    assert str(first_round.client.get_model_version_by_alias("breast_cancer", "champion").version) == "1"
 
-    after = first_round.table("breast_cancer_predictions")
+def test_a_batch_scored_again_is_replaced(first_round, second_round):
+    before, after = first_round.predictions, second_round.predictions
     columns = ["id", "prediction", "probability", "model_version"]
     pd.testing.assert_frame_equal(
         after[columns].sort_values("id", ignore_index=True), before[columns].sort_values("id", ignore_index=True)
@@ -100,29 +130,31 @@ def test_a_worse_model_is_registered_but_not_promoted_and_a_batch_scored_again_i
     assert (after["scored_at"] > before["scored_at"].max()).all()
 
 
-def test_a_version_takes_over_the_endpoint_once_and_clean_up_ends_it(first_round):
-    for _ in range(2):
-        first_round.nbmake("05_deploy_endpoint", model_version=2, health_requests=5, rollout_steps="50, 100")
-        state, _ = ask_endpoint(first_round)
+def test_a_version_takes_over_the_endpoint_and_deploying_it_again_changes_nothing(taken_over, machine):
+    for state in taken_over:
         assert state.traffic == {"breast-cancer-2": 100} and state.deployments.keys() == {"breast-cancer-2"}
-    run_id = first_round.client.get_model_version("breast_cancer", "2").run_id
-    points = first_round.client.get_metric_history(run_id, "endpoint_p95_ms")
-    # Not those of the second time, which has changed nothing.
+    run_id = machine.client.get_model_version("breast_cancer", "2").run_id
+    points = machine.client.get_metric_history(run_id, "endpoint_p95_ms")
+    # Those of the first time only.
     assert sorted(point.step for point in points) == [50, 100]
-    first_round.nbmake("06_clean_up", clean_up="endpoints", dry_run="false", force="true")
-    assert LocalEndpoint.all(first_round.folder / "endpoints") == []
+
+
+def test_clean_up_ends_the_endpoint(taken_over, machine):
+    machine.nbmake("06_clean_up", clean_up="endpoints", dry_run="false", force="true")
+    assert LocalEndpoint.all(machine.folder / "endpoints") == []
     with pytest.raises(requests.ConnectionError):
-        requests.get(state.url)
+        requests.get(taken_over[-1].url)
 
 
-def test_a_stream_scores_each_row_once_and_a_second_one_finds_none_new(first_round):
-    seen = []
+def test_a_stream_scores_each_row_once_and_a_second_one_finds_none_new(first_round, machine):
+    tables = []
     for _ in range(2):
-        first_round.nbmake("04_batch_score", mode="stream", prediction_table="streamed", model_version=1)
-        seen.append(first_round.table("streamed").sort_values("id", ignore_index=True))
-    assert seen[0]["id"].tolist() == sorted(first_round.table("training")["id"])
-    assert seen[0]["batch_id"].str.startswith("stream-").all() and seen[0]["batch_id"].nunique() == 1
-    pd.testing.assert_frame_equal(seen[1], seen[0])
+        machine.nbmake("04_batch_score", mode="stream", prediction_table="streamed", model_version=1)
+        tables.append(machine.table("streamed").sort_values("id", ignore_index=True))
+    first, second = tables
+    assert first["id"].tolist() == sorted(first_round.training["id"])
+    assert first["batch_id"].str.startswith("stream-").all() and first["batch_id"].nunique() == 1
+    pd.testing.assert_frame_equal(second, first)
 
 
 def ask_endpoint(machine):

@@ -1,4 +1,4 @@
-"""A job whose sign-in is refused: what it says, and that it wrote nothing."""
+"""A job whose sign-in is refused: its error, and that it wrote nothing."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from tests.notebooks.machine import Machine
 def test_a_job_with_a_wrong_secret_ends_before_any_table_with_one_line_that_says_why(tmp_path, quick_jvm, aml):
     wrong = "wrong~Secret.in-a-job"
     machine = Machine(tmp_path / "local", quick_jvm, aml.environment() | {"AZURE_CLIENT_SECRET": wrong})
-    workspace = {f"azureml_{name}": getattr(aml, name) for name in ("subscription_id", "resource_group", "workspace")}
     command = ["-m", "helpers.jobs", "train_and_register", "--output", str(tmp_path / "output")]
-    asked_before = len(aml.requests("/mlflow/"))
-    job = machine.process(*command, tracking_mode="azureml", **workspace)
-    assert len(aml.requests("/mlflow/")) == asked_before
+    earlier = len(aml.requests("/mlflow/"))
+    job = machine.process(*command, tracking_mode="azureml", **aml.workspace_parameters)
+    assert len(aml.requests("/mlflow/")) == earlier
     assert job.returncode == 1
-    told = [line for line in job.stdout.splitlines() if "AADSTS7000215" in line]
+    lines = [line for line in job.stdout.splitlines() if "AADSTS7000215" in line]
     # The first attempt, and the one that databricks.yml asks for.
-    assert len(told) == 2 and all("AzureError: Azure: sign-in with" in line for line in told)
-    assert "Point MLflow there" in told[0]
+    assert len(lines) == 2 and all("AzureError: Azure: sign-in with" in line for line in lines)
+    assert "Point MLflow there" in lines[0]
     executed = json.loads((tmp_path / "output" / "train_and_register" / "setup.ipynb").read_text())
     outputs = [output for cell in executed["cells"] for output in cell.get("outputs", [])]
     errors = [output for output in outputs if output["output_type"] == "error"]

@@ -1,6 +1,6 @@
-"""A plain MLflow server in the role of Databricks tracking.
+"""A plain MLflow server in the role of Databricks' tracking server.
 
-It plays runs, artifacts, ``log_model`` and the registry ``databricks``; not aliases, loading of
+It plays runs, artifacts, ``log_model`` and the registry ``databricks``. It does not play aliases, loading of
 ``models:/<name>/<version>``, or ``databricks-uc``.
 """
 
@@ -23,7 +23,8 @@ from tests.stand_ins.azureml_workspace import plain_environment
 
 _STORE = "mlflow.db"
 _ATTEMPTS = 3
-_SECONDS_TO_START = 60
+# Guards against a server that hangs; one that ends is noticed at once.
+_SECONDS_TO_START = 600
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class DatabricksStandIn:
     Attributes
     ----------
     folder : pathlib.Path
-        Store, artifacts and ``server.log``.
+        Has the store, the artifacts and ``server.log``.
     url : str
     """
 
@@ -51,7 +52,7 @@ class DatabricksStandIn:
         ----------
         folder : pathlib.Path
         python : str
-            The interpreter whose MLflow is to answer.
+            The interpreter that runs the server, with its MLflow.
 
         Raises
         ------
@@ -60,7 +61,7 @@ class DatabricksStandIn:
         """
         folder.mkdir(parents=True, exist_ok=True)
         for _ in range(_ATTEMPTS):
-            # `mlflow server` takes no port 0, so that another process may take the port first.
+            # `mlflow server` does not accept port 0, so another process may take the chosen port first.
             port = _free_port()
             url = f"http://127.0.0.1:{port}"
             process = _start(folder, port, python)
@@ -69,7 +70,7 @@ class DatabricksStandIn:
                     yield cls(folder, url)
                     return
             finally:
-                # The server's own workers, too: MLflow 2's command leaves them behind.
+                # With the server's workers, which MLflow 2's command leaves behind.
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGTERM)
                 process.wait()
@@ -97,7 +98,7 @@ def _start(folder: Path, port: int, python: str) -> subprocess.Popen[bytes]:
     command += ["--default-artifact-root", (folder / "artifacts").as_uri()]
     # Experiments with their artifacts below ``<url>/api/2.0/mlflow-artifacts/artifacts`` get them over HTTP.
     command += ["--serve-artifacts", "--artifacts-destination", str(folder / "served")]
-    # The queue of background jobs is not played, and would take ten seconds to end.
+    # The queue of background jobs is not needed, and would take ten seconds to end.
     environment = plain_environment() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (folder / "server.log").open("ab") as log:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)

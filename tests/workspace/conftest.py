@@ -1,4 +1,4 @@
-"""One cluster for all, in a workspace whose runs are tracked by Databricks, and whose models are in Azure ML."""
+"""One cluster for all tests, in a workspace with runs in Databricks and models in Azure ML."""
 
 from __future__ import annotations
 
@@ -14,19 +14,13 @@ SCOPE = "azureml"
 
 @pytest.fixture(scope="module")
 def azureml_parameters(aml) -> dict[str, str]:
-    """What somebody says whose models go to Azure ML, with the secrets of a scope."""
-    return {
-        "model_registry": "azureml",
-        "azureml_subscription_id": aml.subscription_id,
-        "azureml_resource_group": aml.resource_group,
-        "azureml_workspace": aml.workspace,
-        "azureml_secret_scope": SCOPE,
-    }
+    """Parameters with which models go to Azure ML, and the credentials come from a secret scope."""
+    return {"model_registry": "azureml", "azureml_secret_scope": SCOPE} | aml.workspace_parameters
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory, quick_jvm, aml, databricks) -> Iterator[Cluster]:
-    """A cluster that has nobody signed in to Azure; which cloud that is, is set, as it is not one that clients know."""
+    """A cluster that is not signed in to Azure. The addresses of that Azure are set, because no client knows them."""
     signed_in = aml.environment()
     secrets = {
         name.lower().replace("_", "-"): signed_in.pop(name)
@@ -35,6 +29,6 @@ def cluster(tmp_path_factory, quick_jvm, aml, databricks) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
     with Cluster.start(folder, databricks.environment() | signed_in, quick_jvm, {SCOPE: secrets}) as started:
         yield started
-        # They outlive the notebooks that made them.
+        # Local endpoints outlive the notebooks that made them.
         for endpoint in LocalEndpoint.all(folder / "tmp" / "azureml_mlflow" / "endpoints"):
             endpoint.delete()

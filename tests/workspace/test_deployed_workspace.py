@@ -1,6 +1,7 @@
-"""The bundle in a workspace, in each way to get there; run on the branch of `helpers.runtime` that is Databricks'."""
+"""The bundle in an imitated Databricks workspace, in each way to get there."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import nbformat
@@ -9,6 +10,8 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 
 from helpers.jobs.bundle import Bundle
+from tests.scenarios.azureml import read_workspace
+from tests.stand_ins.databricks_workspace import jobs_service
 from tests.stand_ins.databricks_workspace.cluster import REDACTED, USER, WORKSPACE_URL
 from tests.stand_ins.databricks_workspace.layouts import (
     ROOT,
@@ -18,9 +21,11 @@ from tests.stand_ins.databricks_workspace.layouts import (
     git_folder,
     imported_folder,
 )
-from tests.workspace import deployed_job
 
-EPOCHS = {"epochs": "3", "validation_threshold": "0.5"}
+QUICK_TRAINING = {"epochs": "3", "validation_threshold": "0.5"}
+# No check of the rollout is to fail because this machine is slow.
+ENDPOINT = {"endpoint_target": "local", "health_requests": "3", "rollout_steps": "100", "latency_limit_ms": "600000"}
+WRITE_TABLES = ROOT / "tests" / "scenarios" / "workspace" / "write_tables.py"
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +36,15 @@ def deployed(cluster):
 
 @pytest.fixture(scope="module")
 def jobs(cluster, deployed, azureml_parameters):
-    """All jobs of the bundle, one after the other; what their tasks did."""
+    """What the tasks of all jobs of the bundle did, one after the other."""
     root, _ = deployed
     # Other tests register breast_cancer in the same stand-in.
     azureml_parameters = azureml_parameters | {"model_name": "tumour"}
-    endpoint = {"endpoint_target": "local", "health_requests": "3", "rollout_steps": "100"}
-    executed = deployed_job.run(cluster, root, "train_and_register", **azureml_parameters, **EPOCHS)
-    executed |= deployed_job.run(cluster, root, "batch_score", **azureml_parameters)
-    executed |= deployed_job.run(cluster, root, "deploy_endpoint", **azureml_parameters, **endpoint)
+    executed = jobs_service.run(cluster, root, "train_and_register", **azureml_parameters, **QUICK_TRAINING)
+    executed |= jobs_service.run(cluster, root, "batch_score", **azureml_parameters)
+    executed |= jobs_service.run(cluster, root, "deploy_endpoint", **azureml_parameters, **ENDPOINT)
     delete = {"dry_run": "false", "force": "true"}
-    return executed | deployed_job.run(cluster, root, "clean_up", **azureml_parameters, **delete)
+    return executed | jobs_service.run(cluster, root, "clean_up", **azureml_parameters, **delete)
 
 
 def test_the_jobs_of_a_deployed_bundle_hand_over_what_one_task_found_to_the_next(jobs, databricks):
@@ -49,7 +53,7 @@ def test_the_jobs_of_a_deployed_bundle_hand_over_what_one_task_found_to_the_next
     assert f"run {run_id}" in jobs["register"].shown
     assert jobs["register"].task_values == {"model_name": "tumour", "model_version": "1", "promoted": True}
     scored = jobs["score"].task_values
-    assert (scored["batch_id"], scored["rows_scored"], scored["model_version"]) == (deployed_job.RUN_ID, 569, "1")
+    assert (scored["batch_id"], scored["rows_scored"], scored["model_version"]) == (jobs_service.RUN_ID, 569, "1")
     assert jobs["deploy_endpoint"].task_values["deployment"] == "tumour-1"
     assert jobs["clean_up"].task_values == {"deleted": 8}
     run = mlflow.MlflowClient(tracking_uri=databricks.url).get_run(run_id)
@@ -87,27 +91,51 @@ def test_deployed_files_are_as_they_were(jobs, deployed):
     assert "notebooks/01_setup.ipynb" in deployed[1] and "databricks.yml" not in deployed[1]
 
 
-def test_somebody_runs_the_notebooks_of_a_git_folder_by_hand(cluster, azureml_parameters, databricks):
+@pytest.fixture(scope="module")
+def by_hand(cluster, azureml_parameters):
+    """The notebooks of a Git folder, run by hand: the folder, what it held before, and what the notebooks did."""
     root = git_folder(cluster.workspace, USER)
     before = contents(root)
-    assert before.keys() > {"databricks.yml", "README.md"}
-    typed = azureml_parameters | EPOCHS | {"catalog": "spark_catalog", "schema": "ada", "model_name": "by_hand"}
-    for name in ("01_setup", "02_train", "03_register", "04_batch_score"):
-        executed = cluster.run(root / "notebooks" / f"{name}.ipynb", typed | {"batch_id": "monday"})
-        assert are_below(root, executed.imported)
-        # They are a job's.
+    typed = {"catalog": "spark_catalog", "schema": "ada", "model_name": "by_hand"}
+    typed |= {"experiment_name": "by_hand", "batch_id": "monday"}
+    executed = [
+        cluster.run(root / "notebooks" / f"{name}.ipynb", azureml_parameters | QUICK_TRAINING | typed)
+        for name in ("01_setup", "02_train", "03_register", "04_batch_score")
+    ]
+    return SimpleNamespace(root=root, before=before, executed=executed)
+
+
+def test_somebody_runs_the_notebooks_of_a_git_folder_by_hand(cluster, by_hand):
+    assert by_hand.before.keys() > {"databricks.yml", "README.md"}
+    for executed in by_hand.executed:
+        assert are_below(by_hand.root, executed.imported)
+        # Only a job has them.
         assert executed.task_values == {}
     predictions = ds.dataset(cluster.folder / "warehouse" / "ada.db" / "by_hand_predictions", partitioning="hive")
     rows = predictions.to_table().to_pandas()
-    assert len(rows) == 569 and set(rows["batch_id"]) == {"monday"} and set(rows["model_version"]) == {1}
-    assert changes(root, before) == []
+    assert sorted(rows["id"]) == list(range(569))
+    assert set(rows["batch_id"]) == {"monday"} and set(rows["model_version"]) == {1}
+    assert changes(by_hand.root, by_hand.before) == []
+
+
+def test_with_the_registry_in_azure_ml_a_run_in_databricks_is_named_by_its_version(
+    by_hand, databricks, azureml_process
+):
+    client = mlflow.MlflowClient(tracking_uri=databricks.url)
+    experiment = client.get_experiment_by_name(f"/Users/{USER}/by_hand")
+    (run,) = client.search_runs([experiment.experiment_id])
+    workspace = azureml_process.run(read_workspace.read, "by_hand", "by_hand")
+    assert workspace["runs"] == []
+    tags = workspace["versions"]["1"]["tags"]
+    assert (tags["run_id"], tags["tracking_server"]) == (run.info.run_id, f"https://{WORKSPACE_URL}")
+    assert tags["check_threshold"].startswith("passed") and "champion" in tags
 
 
 def test_somebody_imports_the_two_folders_and_tracks_on_the_driver_for_a_try(cluster):
     root = imported_folder(cluster.workspace, USER)
     before = contents(root)
     assert {name.split("/")[0] for name in before} == {"notebooks", "helpers"}
-    typed = EPOCHS | {"schema": "imported", "tracking_mode": "local"}
+    typed = QUICK_TRAINING | {"schema": "imported", "tracking_mode": "local"}
     for name in ("01_setup", "02_train"):
         cluster.run(root / "notebooks" / f"{name}.ipynb", typed)
     client = mlflow.MlflowClient(f"sqlite:///{cluster.folder / 'tmp' / 'azureml_mlflow' / 'mlflow.db'}")
@@ -120,47 +148,32 @@ def test_somebody_imports_the_two_folders_and_tracks_on_the_driver_for_a_try(clu
     assert changes(root, before) == []
 
 
-def test_tables_are_written_as_in_delta_and_the_rest_of_the_platform_is_asked(cluster, deployed):
+def test_tables_are_written_as_in_delta_and_the_helpers_know_the_platform(cluster, deployed):
     root, _ = deployed
-    code = f"""
-import sys
-sys.path.append({str(root)!r})
-from helpers import runtime
-from helpers.data import tables
-print(runtime.BUNDLE_ROOT, runtime.default_tracking_mode(), runtime.in_job(), runtime.workspace_user())
-empty = spark.range(0).selectExpr("id", "CAST(NULL AS string) AS batch")
-runtime.replace_table(empty, "default.scored", {{"mark": "x"}}, partitioned_by="batch")
-for batch, first, end in (("a", 1, 3), ("b", 3, 4), ("a", 4, 5)):
-    runtime.replace_partition(spark.range(first, end), "default.scored", "batch", batch)
-print(sorted(map(tuple, spark.table("default.scored").collect())), tables.properties(spark, "default.scored")["mark"])
-runtime.replace_table(spark.table("default.scored").where("id > 3"), "default.scored")
-runtime.display(spark.table("default.scored"))
-runtime.drop_table(spark, "default.scored")
-print(tables.exists(spark, "default.scored"))
-"""
-    shown = cluster.run(write(cluster, code)).notebook.cells[0].outputs
-    assert printed(shown) == [f"{root} databricks False {USER}", "[(3, 'b'), (4, 'a')] x", "False"]
-    (table,) = [output for output in shown if output.output_type == "display_data"]
+    notebook = write(cluster, f"import sys\n\nsys.path.append({str(root)!r})", WRITE_TABLES.read_text())
+    outputs = cluster.run(notebook).notebook.cells[1].outputs
+    assert printed(outputs) == [f"{root} databricks False {USER}", "[(3, 'b'), (4, 'a')] x", "False"]
+    (table,) = [output for output in outputs if output.output_type == "display_data"]
     assert "<td>4</td>" in table.data["text/html"] and "<td>3</td>" not in table.data["text/html"]
 
 
 def test_a_job_is_known_by_its_context(cluster, deployed):
     code = f"import sys; sys.path.append({str(deployed[0])!r}); from helpers import runtime; print(runtime.in_job())"
     for task in (None, "train"):
-        shown = cluster.run(write(cluster, code), task=task).notebook.cells[0].outputs
-        assert printed(shown) == [str(task is not None)]
+        outputs = cluster.run(write(cluster, code), task=task).notebook.cells[0].outputs
+        assert printed(outputs) == [str(task is not None)]
 
 
-def test_rows_of_another_partition_are_refused(cluster):
-    code = """
-from pyspark.sql import functions as F
-rows = spark.range(1, 3).selectExpr("id", "IF(id = 1, 'a', 'b') AS batch")
-rows.writeTo("default.strict").createOrReplace()
-"""
-    for change, refused in (("", "REPLACE_WHERE_MISMATCH.* 1 rows"), (".drop('id')", "METADATA_MISMATCH")):
-        write_again = f"rows{change}.writeTo('default.strict').overwrite(F.col('batch') == 'a')"
-        with pytest.raises(CellExecutionError, match=refused):
-            cluster.run(write(cluster, code + write_again))
+@pytest.mark.parametrize(
+    ("change", "refusal"), [("", "REPLACE_WHERE_MISMATCH.* 1 rows"), (".drop('id')", "METADATA_MISMATCH")]
+)
+def test_rows_of_another_partition_or_with_other_columns_are_refused(cluster, change, refusal):
+    rows = """rows = spark.range(1, 3).selectExpr("id", "IF(id = 1, 'a', 'b') AS batch")"""
+    create = "rows.writeTo('default.strict').createOrReplace()"
+    overwrite = f"rows{change}.writeTo('default.strict').overwrite(F.col('batch') == 'a')"
+    notebook = write(cluster, "from pyspark.sql import functions as F", rows, create, overwrite)
+    with pytest.raises(CellExecutionError, match=refusal):
+        cluster.run(notebook)
 
 
 def test_a_notebook_that_asks_for_a_widget_that_it_did_not_declare_fails(cluster):
@@ -183,17 +196,19 @@ def test_the_helpers_are_found_from_the_notebook_only(cluster):
         cluster.run(write(cluster, "import helpers"))
 
 
-def write(cluster, code):
-    """Write a notebook of one cell into the workspace, from outside."""
+def write(cluster, *cells):
+    """Write a notebook of code cells into the workspace, from outside."""
     path = cluster.workspace / "Users" / USER / "scratch.ipynb"
     path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), path)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    nbformat.write(notebook, path)
     return path
 
 
 def printed(outputs):
-    """Return the lines that a cell printed."""
-    return "".join(output.text for output in outputs if output.output_type == "stream").splitlines()
+    """Return the lines that a cell wrote to standard output."""
+    texts = [output.text for output in outputs if output.output_type == "stream" and output.name == "stdout"]
+    return "".join(texts).splitlines()
 
 
 def are_below(root, files):

@@ -1,4 +1,4 @@
-"""A cluster of a workspace: a kernel that runs notebooks as Databricks does, and what it returns of each."""
+"""A cluster of a Databricks workspace: a kernel that runs notebooks as Databricks does, and the result of each."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ from helpers.laptop.java import java_home
 USER = "ada@example.com"
 WORKSPACE_URL = "adb-1234567890123456.7.azuredatabricks.net"
 REDACTED = "[REDACTED]"
-# In no namespace that a notebook sees.
+# Not in a namespace that notebooks see.
+# Guards against a cell that hangs.
+_SECONDS_PER_CELL = 1800
 _DRIVER = "__import__('sys').modules['tests.stand_ins.databricks_workspace.driver'].the_driver"
-# Run by each Python that has the platform on its path: notebooks', Spark's workers and what notebooks start.
+# Runs in each Python that has the platform on its path: the notebooks', Spark's workers, and those that notebooks start.
 _EACH_PYTHON = "from tests.stand_ins.databricks_workspace import read_only\n\nread_only.protect({workspace!r})\n"
 _START = (
     "import tests.stand_ins.databricks_workspace.driver as driver; driver.the_driver = driver.Driver(**{settings!r})"
@@ -39,12 +41,12 @@ class Executed:
     Attributes
     ----------
     notebook : nbformat.NotebookNode
-        With outputs, redacted as Databricks does.
+        With its outputs, in which secrets are redacted as Databricks does.
     task_values : dict of str to object
     pip_lines : list of str
-        What it had installed.
+        The arguments of its ``%pip`` lines.
     imported : list of str
-        Files of the workspace that it imported.
+        The files of the workspace that it imported.
     """
 
     notebook: NotebookNode
@@ -54,7 +56,7 @@ class Executed:
 
     @property
     def shown(self) -> str:
-        """All that is shown below the cells, as JSON."""
+        """The outputs of all cells, as JSON."""
         return json.dumps([cell.outputs for cell in self.notebook.cells if cell.cell_type == "code"])
 
 
@@ -64,11 +66,11 @@ class Cluster:
     Parameters
     ----------
     client : nbclient.NotebookClient
-        With a kernel.
+        A client with a kernel.
     loop : asyncio.AbstractEventLoop
-        The kernel's.
+        The event loop of the kernel.
     folder : pathlib.Path
-        ``Workspace`` has the workspace's files, ``warehouse`` the tables.
+        Its subfolder ``Workspace`` has the workspace's files, ``warehouse`` the tables.
     secrets : dict of str to dict
         Keys and their values by scope.
     """
@@ -89,21 +91,21 @@ class Cluster:
         Parameters
         ----------
         folder : pathlib.Path
-            An empty one: of the workspace, the tables, the home of the user and all temporary files.
+            An empty folder, for the workspace, the tables, the user's home and all temporary files.
         environment : dict of str to str
-            What the platform and the cluster's configuration set; nothing of this process's is there.
+            The variables that the platform and the cluster's configuration set. Those of this process are not passed on.
         java_options : str
-            For Spark's JVM.
+            Options of Spark's JVM.
         secrets : dict of str to dict
             Keys and their values by scope.
         """
         workspace, elsewhere, platform = folder / "Workspace", folder / "databricks" / "driver", folder / "platform"
-        for made in (workspace, elsewhere, folder / "home", folder / "tmp", platform / "tests"):
-            made.mkdir(parents=True)
-        # The driver's side can be imported there, and nothing else of this repository.
-        (platform / "tests" / "workspace").symlink_to(Path(__file__).parent)
+        for new in (workspace, elsewhere, folder / "home", folder / "tmp", platform / "tests" / "stand_ins"):
+            new.mkdir(parents=True)
+        # Python can import the driver's side there, and nothing else of this repository.
+        (platform / "tests" / "stand_ins" / Path(__file__).parent.name).symlink_to(Path(__file__).parent)
         (platform / "sitecustomize.py").write_text(_EACH_PYTHON.format(workspace=str(workspace)))
-        known = {
+        variables = {
             "HOME": str(folder / "home"),
             "JAVA_HOME": str(java_home()),
             "LANG": "C.UTF-8",
@@ -117,21 +119,21 @@ class Cluster:
         loop = asyncio.new_event_loop()
         with (
             contextlib.closing(loop),
-            # A socket's path has about a hundred characters at most.
+            # The path of a socket can have about a hundred characters.
             tempfile.TemporaryDirectory() as sockets,
             (folder / "driver.log").open("wb") as log,
             contextlib.ExitStack() as stack,
         ):
             client = NotebookClient(
                 nbformat.v4.new_notebook(),
-                timeout=300,
+                timeout=_SECONDS_PER_CELL,
                 kernel_name="python3",
                 coalesce_streams=True,
-                # Databricks runs the cells that have the tag, too.
+                # Databricks runs cells with the tag `skip-execution`, too.
                 skip_cells_with_tag="",
                 config=kernel_sockets(Path(sockets)),
             )
-            kernel = client.async_setup_kernel(env=known | environment, cwd=str(elsewhere), stdout=log, stderr=log)
+            kernel = client.async_setup_kernel(env=variables | environment, cwd=str(elsewhere), stdout=log, stderr=log)
             loop.run_until_complete(kernel.__aenter__())
             stack.callback(lambda: loop.run_until_complete(kernel.__aexit__(None, None, None)))
             cluster = cls(client, loop, folder, secrets)
@@ -155,15 +157,15 @@ class Cluster:
         given, task, task_values
             See `tests.stand_ins.databricks_workspace.strict_dbutils.NotebookRun`.
         until : str, optional
-            The cell that has this text is the last one.
+            The last cell to run is the one that contains this text.
 
         Raises
         ------
         nbclient.exceptions.CellExecutionError
             If a cell fails.
         """
-        known = {"given": given or {}, "task": task, "task_values": task_values or {}, "secrets": self._secrets}
-        self._execute(f"{_DRIVER}.attach({str(path)!r}, **{known!r})")
+        run = {"given": given or {}, "task": task, "task_values": task_values or {}, "secrets": self._secrets}
+        self._execute(f"{_DRIVER}.attach({str(path)!r}, **{run!r})")
         notebook = nbformat.read(path, as_version=4)
         self._client.nb = notebook
         self._client.reset_execution_trackers()
@@ -190,7 +192,7 @@ class Cluster:
 
     def _redacted(self, shown: Any) -> Any:
         if isinstance(shown, dict):
-            # Four letters may well be in a picture's base64.
+            # A short secret may occur in the base64 of a picture.
             return {key: shown[key] if key.startswith("image/") else self._redacted(shown[key]) for key in shown}
         if isinstance(shown, list):
             return [self._redacted(item) for item in shown]

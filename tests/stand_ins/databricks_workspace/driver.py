@@ -1,8 +1,8 @@
 """The driver's side of a cluster: what Databricks does in the Python process of a notebook before its first cell.
 
-Databricks starts a process a notebook, beside one JVM. Here one process runs them all, to save the time of starting
-and importing; each gets a new namespace, the ``sys.path`` and environment of the start, and imports anew what it has
-from the workspace. What packages keep to themselves stays, such as MLflow's tracking URI.
+Databricks starts one process per notebook, beside one JVM. Here one process runs them all, which saves the time of
+starting and importing. Each notebook gets a new namespace and the ``sys.path`` and environment of the start, and
+imports the files of the workspace again. The state of installed packages stays, such as MLflow's tracking URI.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class Driver:
         self.pip_lines: list[str] = []
 
     def attach(self, path: str, **known: Any) -> None:
-        """Make this process one in which a notebook has not begun yet; see `NotebookRun` for what is known of it."""
+        """Prepare this process for a notebook; see `NotebookRun` for the parameters."""
         self._run, self.pip_lines = NotebookRun(path, **known), []
         self._begin(StrictDbutils(self._run, self._restart))
 
     def report(self) -> str:
-        """Return as JSON what the notebook handed over, installed, and imported from the workspace."""
+        """Return as JSON the notebook's task values, its ``%pip`` lines, and the files that it imported."""
         files = [module.__file__ for module in self._imported().values()]
         return json.dumps([self._run.task_values.get(self._run.task, {}), self.pip_lines, files])
 
@@ -64,7 +64,7 @@ class Driver:
         shell.reset(new_session=False)
         for name in self._imported():
             del sys.modules[name]
-        # It would find ".." where the notebook before had it.
+        # It would find ".." where the previous notebook had it.
         sys.path_importer_cache.clear()
         sys.path[:] = self._path
         os.environ.clear()
@@ -77,7 +77,7 @@ class Driver:
         return {name: sys.modules[name] for name, file in files.items() if file.startswith(self._workspace)}
 
     def _pip(self, line: str) -> None:
-        # What the image has is what the notebooks' lines ask for; tests have no network.
+        # Nothing is installed: the environment of the tests has these packages, and tests have no network.
         self.pip_lines.append(line)
 
 
@@ -102,5 +102,7 @@ def _session(folder: Path, workspace_url: str) -> SparkSession:
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.sql.shuffle.partitions", "4")
         .config("spark.ui.enabled", "false")
+        # Databricks shows no progress in the output of a cell; Spark does while a query takes half a second or more.
+        .config("spark.ui.showConsoleProgress", "false")
         .getOrCreate()
     )

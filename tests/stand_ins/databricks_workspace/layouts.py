@@ -10,7 +10,7 @@ from pathlib import Path
 from helpers.jobs.bundle import Bundle
 from tests.bundle.synced_files import synced
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def deployed_bundle(workspace: Path, user: str) -> Path:
