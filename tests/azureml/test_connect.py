@@ -33,7 +33,7 @@ def process(aml: AzureMLStandIn, azureml_process: ScenarioProcess) -> Iterator[S
 
 @pytest.fixture
 def statuses(aml: AzureMLStandIn):
-    """Return the answers of this test to requests whose path holds a text."""
+    """Return the statuses of this test's requests whose path contains a text."""
     before = len(aml.requests())
     return lambda path: [request.status for request in aml.requests()[before:] if path in request.path]
 
@@ -44,10 +44,10 @@ def proxy(aml: AzureMLStandIn) -> Iterator[str]:
 
     class Tunnel(BaseHTTPRequestHandler):
         def do_CONNECT(self) -> None:
-            with socket.create_connection(("127.0.0.1", urlsplit(aml.url).port)) as there:
+            with socket.create_connection(("127.0.0.1", urlsplit(aml.url).port)) as server:
                 self.send_response(200)
                 self.end_headers()
-                ends = {self.connection: there, there: self.connection}
+                ends = {self.connection: server, server: self.connection}
                 with contextlib.suppress(ConnectionError):
                     while True:
                         for end in select.select(list(ends), [], [])[0]:

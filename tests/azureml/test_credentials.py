@@ -1,4 +1,4 @@
-"""Who signs in to Azure, with the unpatched azure-identity: what works, what is refused, and what is never shown."""
+"""Signing in to Azure with the unpatched azure-identity: what works, what is refused, and what is never shown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def aml(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureMLStandIn]:
 
 
 def environment(aml: AzureMLStandIn) -> dict[str, str]:
-    """That of a notebook on a machine without any tool of Azure, whose metadata service is the stand-in."""
+    """Return that of a notebook, on a machine without any tool of Azure, whose metadata service is the stand-in."""
     own = {name: value for name, value in os.environ.items() if name in ("HOME", "LANG", "TMPDIR")}
     return own | aml.environment() | {"AZURE_POD_IDENTITY_AUTHORITY_HOST": aml.url, "PATH": "/nowhere"}
 
@@ -42,32 +42,32 @@ def notebook(aml: AzureMLStandIn, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture
 def new_requests(aml: AzureMLStandIn):
-    """Return the requests of this test whose path holds a text."""
+    """Return the requests of this test whose path contains a text."""
     before = len(aml.requests())
     yield lambda path: [request for request in aml.requests()[before:] if path in request.path]
     aml.faults.clear()
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "parts"),
     [
         ({"AZURE_CLIENT_SECRET": "wrong~secret"}, ["AADSTS7000215", "the client secret is wrong", "not its id"]),
         ({"AZURE_CLIENT_SECRET": names.EXPIRED_SECRET}, ["AADSTS7000222", "has expired", "make a new one"]),
         ({"AZURE_CLIENT_ID": "11111111-aaaa-4aaa-8aaa-00000000000f"}, ["AADSTS700016", "no application"]),
     ],
 )
-def test_a_refused_service_principal_is_told_in_one_line_after_one_try(aml, notebook, new_requests, changes, told):
+def test_a_refused_service_principal_gives_one_line_after_one_attempt(notebook, new_requests, changes, parts):
     error = notebook.run(refusal, environment=changes)
     assert error.startswith("AzureError: Azure: sign-in with the service principal of AZURE_TENANT_ID, AZURE_CLIENT_ID")
     assert "\n" not in error
-    assert all(part in error for part in told)
+    assert all(part in error for part in parts)
     assert [request.status for request in new_requests("/oauth2/token")] in ([400], [401])
     output = notebook.output_file.read_text()
     assert all(secret not in output for secret in ("wrong~secret", names.EXPIRED_SECRET, names.CLIENT_SECRET))
     assert "Attempted credentials" not in output
 
 
-def test_a_tenant_that_does_not_exist_is_told_in_one_line(aml, notebook, new_requests):
+def test_a_tenant_that_does_not_exist_gives_one_line(aml, notebook, new_requests):
     aml.faults.add("openid-configuration", 400)
     error = notebook.run(refusal)
     assert "AADSTS90002" in error and "there is no such tenant" in error and "\n" not in error
@@ -81,7 +81,7 @@ def test_a_sign_in_that_is_down_is_tried_four_times(aml, notebook, new_requests)
     assert len(new_requests("/oauth2/token")) == 4
 
 
-def test_a_job_without_credentials_is_told_what_is_missing_and_asks_nobody(aml, notebook, new_requests, tmp_path):
+def test_a_job_without_credentials_names_what_is_missing_and_does_not_sign_in(aml, notebook, new_requests, tmp_path):
     aml.faults.add("GET /metadata/identity", "drop")
     job = {"BUNDLE_TASK_VALUES": str(tmp_path / "values.json")}
     error = notebook.run(refusal, environment=NO_SERVICE_PRINCIPAL | job)
@@ -111,17 +111,17 @@ def test_the_machines_managed_identity_signs_in(aml, notebook, new_requests):
 
 def test_the_azure_cli_signs_in_where_there_is_no_managed_identity(aml, notebook, new_requests, tmp_path):
     aml.faults.add("GET /metadata/identity", 400)
-    # What it prints: https://learn.microsoft.com/cli/azure/account#az-account-get-access-token
-    said = {"accessToken": token(aml), "expiresOn": "2999-01-01 00:00:00.000000", "tokenType": "Bearer"}
+    # Its output: https://learn.microsoft.com/cli/azure/account#az-account-get-access-token
+    printed = {"accessToken": token(aml), "expiresOn": "2999-01-01 00:00:00.000000", "tokenType": "Bearer"}
     cli = tmp_path / "az"
-    cli.write_text(f"#!/bin/sh\n[ \"$1 $2\" = 'account get-access-token' ] && echo '{json.dumps(said)}'\n")
+    cli.write_text(f"#!/bin/sh\n[ \"$1 $2\" = 'account get-access-token' ] && echo '{json.dumps(printed)}'\n")
     cli.chmod(0o755)
     only_cli = NO_SERVICE_PRINCIPAL | {"PATH": str(tmp_path)}
     assert notebook.run(connect, environment=only_cli)["name"] == aml.workspace
     cli.write_text("#!/bin/sh\necho \"ERROR: Please run 'az login' to setup account.\" >&2\nexit 1\n")
     error = notebook.run(refusal, environment=only_cli)
     assert "AzureCliCredential: Please run 'az login' to set up an account" in error
-    # The test's own, for the token that the CLI prints.
+    # The test's own sign-in, for the token that the CLI prints.
     assert len(new_requests("/adfs/")) == 1
 
 
@@ -153,7 +153,7 @@ def test_a_secret_scope_alone_serves_a_whole_run_and_its_secret_is_left_nowhere(
     assert "Secret does not exist" in missing and "\n" not in missing
     assert "with the service principal of secret scope 'azureml' refused (AADSTS7000215)" in wrong
     assert run == {"in_job": True, "metric": 0.5, "artifact": "flavors: {}", "version": ["1", True]}
-    # Renewed on the way, and asked of nobody else.
+    # The token was renewed meanwhile, and nothing else was asked for one.
     assert [request.status for request in new_requests("/oauth2/token")].count(200) > 2
     assert new_requests("/metadata/identity") == [] and new_requests("/devicecode") == []
     left = [file for folder in (aml.folder, tmp_path) for file in folder.rglob("*") if file.is_file()]

@@ -77,20 +77,19 @@ class Bench:
         self.spark = runtime.spark()
         self.spark.sparkContext.setLogLevel("OFF")
         self.spark.sql("CREATE SCHEMA bench")
-        defaults = {name: parameters.FIELDS[name].default for name in parameters.TRACKING}
-        tracking.configure(parameters.parse(defaults | {"experiment_name": "benchmark"}))
+        self.session = tracking.configure(parameters.Tracking(experiment_name="benchmark"))
         self.mlflow = mlflow
 
     def table(self, rows: int) -> str:
         """Return a table with that many rows, in eight files."""
         from pyspark.sql import functions as F
 
-        from helpers import runtime
+        from helpers import storage
 
         if rows not in self.tables:
             numbers = [F.randn(seed).alias(name) for seed, name in enumerate(COLUMNS)]
             self.tables[rows] = f"bench.rows_{rows}"
-            runtime.replace_table(self.spark.range(rows, numPartitions=8).select("id", *numbers), self.tables[rows])
+            storage.replace_table(self.spark.range(rows, numPartitions=8).select("id", *numbers), self.tables[rows])
         return self.tables[rows]
 
     def register(self, name: str) -> tuple[Any, Any]:
@@ -100,7 +99,7 @@ class Bench:
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        from helpers import tracking, training
+        from helpers import tracking
 
         chance = np.random.default_rng(0)
         rows = pd.DataFrame(chance.normal(size=(TRAINING_ROWS, len(COLUMNS))), columns=COLUMNS)
@@ -111,9 +110,9 @@ class Bench:
             "forest": RandomForestClassifier(100, max_depth=10, random_state=0),
         }[name].fit(rows, labels)
         signature = self.mlflow.models.infer_signature(rows, estimator.predict(rows))
-        trained = training.TrainedModel(estimator, "sklearn", [], signature, None, {}, {})
         with self.mlflow.start_run():
-            return self.mlflow.register_model(tracking.log_model(trained), f"bench_{name}"), estimator
+            uri = tracking.log_model(estimator, flavor="sklearn", signature=signature)
+            return self.mlflow.register_model(uri, f"bench_{name}"), estimator
 
     def ways(self, version: Any, estimator: Any, rows: int) -> dict[str, Callable[[], Any]]:
         """Return each way to score a table, by name."""
@@ -162,7 +161,8 @@ class Bench:
         """Return a new scorer, which has not downloaded the model yet."""
         from helpers import scoring
 
-        return scoring.Scorer(version, self.table(rows), f"bench.{version.name}_{engine}", "id", scoring_engine=engine)
+        table = f"bench.{version.name}_{engine}"
+        return scoring.Scorer(self.session, version, self.table(rows), table, "id", scoring_engine=engine)
 
     def ours(self, version: Any, rows: int, engine: str) -> None:
         """Score a batch."""

@@ -1,4 +1,4 @@
-"""What a notebook's cells ask for, set and install, read from their source; nothing is run."""
+"""The parameters, task values and packages of a notebook, read from the source of its cells without running it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What ``databricks bundle deploy``, or the first run of a job, would complain about.
+"""The errors that ``databricks bundle deploy``, or the first run of a job, would end with.
 
-A rule takes the bundle as one target deploys it and returns findings: sentences that say where, what
-is wrong, and what is there instead.
+A rule takes the bundle as one target deploys it, and returns findings: sentences that say where the problem is, what
+is wrong, and what would be right.
 """
 
 from __future__ import annotations
@@ -64,27 +64,27 @@ JOB_LEVELS = {"CAN_VIEW": "CAN_VIEW", "CAN_RUN": "CAN_MANAGE_RUN", "CAN_MANAGE":
 
 
 def findings(root: Path, target: str) -> list[str]:
-    """Return what the rules find in a bundle as a target deploys it, each finding once."""
+    """Return the findings of all rules in a bundle as a target deploys it, each once."""
     try:
         bundle = deployed(root, target)
     except BundleError as error:
         return [str(error)]
-    found: list[str] = []
+    problems: list[str] = []
     for rule in RULES:
         of_rule = rule(bundle)
-        found += of_rule
+        problems += of_rule
         if of_rule and rule is jobs_are_accepted_by_databricks_bundles:
             break  # The rules after it rely on the shape of jobs.
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(problems))
 
 
 def deployed(root: Path, target: str) -> Bundle:
-    """Return the bundle as a target deploys it, with a stand-in for each id that only a workspace knows."""
+    """Return the bundle as a target deploys it, with a placeholder for each id that only a workspace knows."""
     return Bundle(root, target, {name: f"id-of-{name}" for name in Bundle(root, target).lookups})
 
 
 def yaml_is_what_the_cli_reads(bundle: Bundle) -> list[str]:
-    """The CLI's reader takes only an alias after ``<<``, once a map; a key that is there twice loses a value."""
+    """The CLI's reader accepts only an alias after ``<<``, and one per map; of a repeated key it keeps one value."""
 
     def visit(node: yaml.Node) -> Iterator[str]:
         if id(node) in seen:
@@ -98,11 +98,11 @@ def yaml_is_what_the_cli_reads(bundle: Bundle) -> list[str]:
             for key, value in node.value:
                 where = f"{FILE}, line {key.start_mark.line + 1}"
                 if keys.count(key.value) > 1:
-                    yield f"{where}: {key.value!r} is there {keys.count(key.value)} times in one map"
-                # An alias stands for a node that was written before.
+                    yield f"{where}: {key.value!r} occurs {keys.count(key.value)} times in one map"
+                # An alias refers to a node that was written earlier.
                 written_here = value.start_mark.index > key.start_mark.index
                 if key.value == "<<" and written_here and not isinstance(value, yaml.SequenceNode):
-                    yield f"{where}: `<<` takes an alias such as *name, not a map that is written there"
+                    yield f"{where}: `<<` accepts an alias such as *name, not a map that is written in its place"
                 yield from visit(value)
 
     seen: set[int] = set()
@@ -110,7 +110,7 @@ def yaml_is_what_the_cli_reads(bundle: Bundle) -> list[str]:
 
 
 def sections_have_known_fields(bundle: Bundle) -> list[str]:
-    """The CLI warns of a field that it does not know, and deploys without it."""
+    """The CLI only warns about a field that it does not know, and deploys without it."""
     content = _content(bundle)
     parts = [("the top level", content, TOP_FIELDS)]
     parts.append((f"target {bundle.target!r}", content["targets"][bundle.target], TARGET_FIELDS))
@@ -125,58 +125,60 @@ def sections_have_known_fields(bundle: Bundle) -> list[str]:
 
 
 def variables_have_a_description_and_a_value(bundle: Bundle) -> list[str]:
-    """A variable without a value stops each target's deployment, whether the target uses it or not."""
+    """A variable without a value stops the deployment of each target, even if the target does not use it."""
     declared = _content(bundle).get("variables") or {}
-    found = []
+    problems = []
     for name, declaration in declared.items():
         if not declaration.get("description"):
-            found.append(f"variable {name!r} has no description")
+            problems.append(f"variable {name!r} has no description")
         if name not in bundle.variables:
-            found.append(f"variable {name!r} has no value in target {bundle.target!r}: give it a default")
-    return found
+            problems.append(f"variable {name!r} has no value in target {bundle.target!r}: give it a default")
+    return problems
 
 
 def references_resolve(bundle: Bundle) -> list[str]:
-    """Each ``${…}`` names a variable, a setting or a resource that is there."""
+    """Each ``${…}`` names a variable, a setting or a resource that exists."""
     resources = bundle.settings.get("resources") or {}
     known = [f"var.{name}" for name in bundle.variables]
     known += [f"bundle.{name}" for name in BUNDLE_FIELDS] + [f"workspace.{name}" for name in WORKSPACE_FIELDS]
     known += [f"resources.{kind}.{key}" for kind, of_kind in resources.items() for key in of_kind]
-    found = []
+    problems = []
     for where, text in _texts(bundle):
         for reference in re.findall(r"\$\{[^}]*\}?", text):
             name = reference.removeprefix("${").removesuffix("}")
             if reference.endswith("}") and any(name == key or name.startswith(f"{key}.") for key in known):
                 continue
-            found.append(f"{where}: {reference} refers to nothing{_nearest(name, known)}")
-    return found
+            problems.append(f"{where}: {reference} refers to nothing{_nearest(name, known)}")
+    return problems
 
 
 def targets_have_what_their_mode_asks_for(bundle: Bundle) -> list[str]:
-    """Production has one copy, in a folder of its own, run by a named identity; development one a user."""
+    """Production has one copy, in a folder of its own, run by a named identity; development has one per user."""
     settings, where = bundle.settings, f"target {bundle.target!r}"
     root_path = (settings.get("workspace") or {}).get("root_path", "")
     run_as = {kind: name for kind, name in _resolved(bundle, settings.get("run_as") or {}).items() if name}
-    found = []
+    problems = []
     if settings.get("mode") == "production":
         if not root_path:
-            found.append(f"{where}: mode production without workspace.root_path; each who deploys would get a copy")
+            problems.append(
+                f"{where}: mode production without workspace.root_path; each user who deploys would get a copy"
+            )
         if len(run_as) != 1:
-            there = ", ".join(run_as) or "neither"
-            found.append(f"{where}: run_as takes one of service_principal_name and user_name; it has {there}")
+            names = " and ".join(run_as) or "neither"
+            problems.append(f"{where}: run_as needs one of service_principal_name and user_name; it has {names}")
     elif settings.get("mode") == "development":
         if root_path and "${workspace.current_user." not in root_path:
-            found.append(f"{where}: mode development, but root_path {root_path} is the same for all users")
+            problems.append(f"{where}: mode development, but root_path {root_path} is the same for all users")
         if (settings.get("presets") or {}).get("trigger_pause_status") == "UNPAUSED":
-            found.append(f"{where}: mode development cannot have trigger_pause_status UNPAUSED")
+            problems.append(f"{where}: mode development cannot have trigger_pause_status UNPAUSED")
     else:
-        found.append(f"{where}: mode {settings.get('mode')!r} is neither development nor production")
-    return found
+        problems.append(f"{where}: mode {settings.get('mode')!r} is neither development nor production")
+    return problems
 
 
 def jobs_are_accepted_by_databricks_bundles(bundle: Bundle) -> list[str]:
     """Fields, types and choices are those of the models in the package ``databricks-bundles``."""
-    found = []
+    problems = []
     for key, job in _jobs(bundle).items():
         permissions = [
             {**entry, "level": JOB_LEVELS.get(entry.get("level"), entry.get("level"))}
@@ -189,90 +191,94 @@ def jobs_are_accepted_by_databricks_bundles(bundle: Bundle) -> list[str]:
             try:
                 model.from_dict(part)
             except (TypeError, ValueError) as error:
-                found.append(f"{where}: {error}")
-    return found
+                problems.append(f"{where}: {error}")
+    return problems
 
 
 def notebooks_exist(bundle: Bundle) -> list[str]:
     """Each path of a notebook task leads to a notebook that is deployed with the bundle."""
     files = _synced(bundle)
-    found = []
+    problems = []
     for where, _, task in _tasks(bundle):
         path = Path((task.get("notebook_task") or {}).get("notebook_path", ""))
         if "notebook_task" not in task:
             continue
         if not (bundle.root / path).is_file():
             near = _nearest(str(path), [str(file) for file in files if file.suffix == ".ipynb"])
-            found.append(f"{where}: there is no file {path}{near}")
+            problems.append(f"{where}: there is no file {path}{near}")
         elif path not in files:
-            found.append(f"{where}: {path} is not synced")
+            problems.append(f"{where}: {path} is not synced")
         elif not notebook_code.is_notebook(bundle.root / path):
-            found.append(f"{where}: {path} is no notebook")
-    return found
+            problems.append(f"{where}: {path} is not a notebook")
+    return problems
 
 
 def tasks_run_on_one_compute_that_is_there(bundle: Bundle) -> list[str]:
-    """Each notebook task has one kind of compute, defined in its job; only clusters install libraries."""
-    found = []
+    """Each notebook task has one kind of compute, which its job defines; only clusters install libraries."""
+    problems = []
     for where, job, task in _tasks(bundle):
         named = [kind for kind in COMPUTE if task.get(kind)]
         if "notebook_task" in task and len(named) != 1:
-            found.append(f"{where}: needs one of {', '.join(COMPUTE)}; it has {' and '.join(named) or 'none'}")
+            problems.append(f"{where}: needs one of {', '.join(COMPUTE)}; it has {' and '.join(named) or 'none'}")
         for kind, defined_in in (("job_cluster_key", "job_clusters"), ("environment_key", "environments")):
             keys = [entry.get(kind) for entry in job.get(defined_in) or []]
             if kind in task and task[kind] not in keys:
-                there = ", ".join(map(str, keys)) or "none"
-                found.append(f"{where}: {kind} {task[kind]!r} is not defined; {defined_in} of the job: {there}")
+                defined = ", ".join(map(str, keys)) or "none"
+                problems.append(f"{where}: {kind} {task[kind]!r} is not defined; {defined_in} of the job: {defined}")
         if "environment_key" in task and task.get("libraries"):
-            found.append(f"{where}: serverless compute takes no `libraries`; dependencies of the environment do that")
-    return found
+            problems.append(
+                f"{where}: serverless compute does not accept `libraries`; use the dependencies of its environment"
+            )
+    return problems
 
 
 def tasks_depend_on_tasks(bundle: Bundle) -> list[str]:
-    """Each ``depends_on`` names another task of the job, an outcome only of a condition, and never in a circle."""
-    found = []
+    """Each ``depends_on`` names another task of the job, with an outcome only for a condition; there is no circle."""
+    problems = []
     for key, job in _jobs(bundle).items():
         tasks = {task.get("task_key"): task for task in job.get("tasks") or []}
         for task in job.get("tasks") or []:
             for before in task.get("depends_on") or []:
                 where, other = _where(key, task), tasks.get(before["task_key"])
                 if other is None:
-                    found.append(f"{where}: depends_on {before['task_key']!r}, which is no task of the job")
+                    problems.append(f"{where}: depends_on {before['task_key']!r}, which is not a task of the job")
                 elif "outcome" in before and "condition_task" not in other:
-                    found.append(f"{where}: depends_on an outcome of {before['task_key']!r}, which is no condition")
+                    problems.append(
+                        f"{where}: depends_on an outcome of {before['task_key']!r}, which is not a condition"
+                    )
         try:
             graphlib.TopologicalSorter(_edges(job)).prepare()
         except graphlib.CycleError as error:
-            found.append(f"job {key!r}: tasks depend on each other in a circle: {' → '.join(error.args[1])}")
-    return found
+            problems.append(f"job {key!r}: tasks depend on each other in a circle: {' → '.join(error.args[1])}")
+    return problems
 
 
 def values_are_known_when_a_job_runs(bundle: Bundle) -> list[str]:
-    """Each ``{{…}}`` is a job parameter, a reference of Databricks, or a value set by a task that ran before."""
-    found = []
+    """Each ``{{…}}`` is a job parameter, a reference of Databricks, or a value that an earlier task has set."""
+    problems = []
     for key, job in _jobs(bundle).items():
         for entry in job.get("parameters") or []:
-            found += _unknown(f"job {key!r}, parameter {entry['name']!r}", entry.get("default"), JOB_REFERENCES)
+            problems += _unknown(f"job {key!r}, parameter {entry['name']!r}", entry.get("default"), JOB_REFERENCES)
         for cluster in job.get("job_clusters") or []:
             for name, text in (cluster["new_cluster"].get("spark_env_vars") or {}).items():
                 if "{{" in str(text) and not SECRET.fullmatch(text):
-                    found.append(f"job {key!r}, spark_env_vars {name}: {text} is not {{{{secrets/<scope>/<key>}}}}")
+                    problems.append(f"job {key!r}, spark_env_vars {name}: {text} is not {{{{secrets/<scope>/<key>}}}}")
         of_job = [*JOB_REFERENCES, *(f"job.parameters.{entry['name']}" for entry in job.get("parameters") or [])]
         for task in job.get("tasks") or []:
             known = [*of_job, *TASK_REFERENCES, *_results_before(bundle, job, task)]
             texts = (task.get("notebook_task") or {}).get("base_parameters") or task.get("condition_task") or {}
             for name, text in texts.items():
-                found += _unknown(f"{_where(key, task)}, {name}", text, known)
-    return found
+                problems += _unknown(f"{_where(key, task)}, {name}", text, known)
+    return problems
 
 
 def parameters_are_those_of_the_notebooks(bundle: Bundle) -> list[str]:
-    """Each parameter of a job is one that its notebooks declare, with an accepted value, and none is left out."""
-    found = []
+    """The parameters of a job are those that its notebooks ask for, each with an accepted value."""
+    problems = []
     for key, job in _jobs(bundle).items():
         entries = job.get("parameters") or []
         given = [entry["name"] for entry in entries]
-        found += [f"job {key!r}: parameter {name!r} is there twice" for name in set(given) if given.count(name) > 1]
+        problems += [f"job {key!r}: parameter {name!r} is listed twice" for name in set(given) if given.count(name) > 1]
         asked: set[str] = set()
         for task in job.get("tasks") or []:
             where, own = _where(key, task), (task.get("notebook_task") or {}).get("base_parameters") or {}
@@ -283,25 +289,28 @@ def parameters_are_those_of_the_notebooks(bundle: Bundle) -> list[str]:
             names = notebook_code.asked_parameters(notebook)
             asked |= names
             missing = sorted(names - {*given, *own})
-            found += [f"{where}: {notebook.name} asks for {name!r}, which nobody gives" for name in missing]
-            found += [f"{where}: {notebook.name} does not ask for {name!r}" for name in own if name not in names]
-            found += [f"{where}: the job's parameter {name!r} wins over the task's" for name in own if name in given]
-            found += _refused(where, own)
+            problems += [
+                f"{where}: {notebook.name} asks for {name!r}, which neither the job nor the task sets"
+                for name in missing
+            ]
+            problems += [f"{where}: {notebook.name} does not ask for {name!r}" for name in own if name not in names]
+            problems += [f"{where}: the job's parameter {name!r} wins over the task's" for name in own if name in given]
+            problems += _refused(where, own)
         not_given = [name for name in asked if name not in given]
-        found += [
+        problems += [
             f"job {key!r}: no notebook of the job asks for {name!r}{_nearest(name, not_given)}"
             for name in given
             if name not in asked
         ]
-        found += _refused(f"job {key!r}", {entry["name"]: entry["default"] for entry in entries})
-    return found
+        problems += _refused(f"job {key!r}", {entry["name"]: entry["default"] for entry in entries})
+    return problems
 
 
 def packages_are_pinned_as_in_the_requirements(bundle: Bundle) -> list[str]:
-    """A task gets what its notebook's ``%pip`` cell installs, and all is pinned as in ``requirements.txt``."""
+    """A task gets the packages of its notebook's ``%pip`` cell, with the pins of ``requirements.txt``."""
     lines = (bundle.root / "requirements.txt").read_text(encoding="utf-8").splitlines()
     pins = dict(line.split(" ")[0].split("==") for line in lines if re.match(r"[\w.-]+==", line))
-    found = []
+    problems = []
     for where, job, task in _tasks(bundle):
         notebook = _notebook(bundle, task)
         if not notebook:
@@ -314,27 +323,27 @@ def packages_are_pinned_as_in_the_requirements(bundle: Bundle) -> list[str]:
         for source, package in [(where, it) for it in packages] + [(notebook.name, it) for it in installed]:
             name, _, version = package.partition("==")
             if version != pins.get(name):
-                there = f"{name}=={pins[name]}" if name in pins else f"no pin of {name}"
-                found.append(f"{source}: {package} is installed, but requirements.txt has {there}")
-        names, there = [package.partition("==")[0] for package in packages], ", ".join(packages) or "none"
-        found += [
-            f"{where}: {package} is installed by {notebook.name}, but not for this task; it gets {there}"
+                pin = f"{name}=={pins[name]}" if name in pins else f"no pin of {name}"
+                problems.append(f"{source}: {package} is installed, but requirements.txt has {pin}")
+        names, listed = [package.partition("==")[0] for package in packages], ", ".join(packages) or "none"
+        problems += [
+            f"{where}: {package} is installed by {notebook.name}, but not for this task; it gets {listed}"
             for package in installed
             if package.partition("==")[0] not in names
         ]
-    return found
+    return problems
 
 
 def imported_files_are_synced(bundle: Bundle) -> list[str]:
-    """What notebooks import from the bundle, directly or not, is among the files that are deployed."""
+    """The files that notebooks import from the bundle, directly or not, are deployed."""
     files = _synced(bundle)
     notebooks = {notebook for _, _, task in _tasks(bundle) if (notebook := _notebook(bundle, task))}
     return synced_files.missing_imports(bundle.root, sorted(it.relative_to(bundle.root) for it in notebooks), files)
 
 
 def schedules_can_be_read(bundle: Bundle) -> list[str]:
-    """A schedule is a Quartz expression, which has seconds and one ``?``, in a time zone that exists."""
-    found = []
+    """A schedule is a Quartz expression, which has seconds and one ``?``, in an existing time zone."""
+    problems = []
     for key, job in _jobs(bundle).items():
         schedule = job.get("schedule")
         if not schedule:
@@ -342,10 +351,12 @@ def schedules_can_be_read(bundle: Bundle) -> list[str]:
         fields = schedule["quartz_cron_expression"].split()
         if len(fields) not in (6, 7) or [fields[3], fields[5]].count("?") != 1:
             text = schedule["quartz_cron_expression"]
-            found.append(f"job {key!r}: schedule {text!r} is not: second minute hour day month weekday, one day a `?`")
+            problems.append(
+                f"job {key!r}: schedule {text!r} does not have the form second minute hour day month weekday, with `?` for one day"
+            )
         if schedule["timezone_id"] not in zoneinfo.available_timezones():
-            found.append(f"job {key!r}: there is no time zone {schedule['timezone_id']!r}")
-    return found
+            problems.append(f"job {key!r}: there is no time zone {schedule['timezone_id']!r}")
+    return problems
 
 
 RULES = (
@@ -384,7 +395,7 @@ def _where(job: str, task: dict) -> str:
 
 
 def _resolved(bundle: Bundle, value: Any) -> Any:
-    """Resolve what can be; the rest stays as it is, for the rule that looks for it."""
+    """Resolve the references that have a value; the others stay, for the rule that looks for them."""
     if isinstance(value, dict):
         return {key: _resolved(bundle, item) for key, item in value.items()}
     if isinstance(value, list):
@@ -396,7 +407,7 @@ def _resolved(bundle: Bundle, value: Any) -> Any:
 
 
 def _texts(bundle: Bundle) -> list[tuple[str, str]]:
-    """Return all texts of a target's settings and of its variables, each with where it is."""
+    """Return all texts of a target's settings and of its variables, each with its place."""
 
     def visit(where: str, value: Any) -> Iterator[tuple[str, str]]:
         if isinstance(value, dict):
@@ -408,16 +419,16 @@ def _texts(bundle: Bundle) -> list[tuple[str, str]]:
         elif isinstance(value, str):
             yield where, value
 
-    found = [text for name, value in bundle.variables.items() for text in visit(f"variable {name!r}", value)]
+    problems = [text for name, value in bundle.variables.items() for text in visit(f"variable {name!r}", value)]
     for section, value in bundle.settings.items():
         if section != "resources":
-            found += visit(f"target {bundle.target!r}, {section}", value)
+            problems += visit(f"target {bundle.target!r}, {section}", value)
     for kind, of_kind in (bundle.settings.get("resources") or {}).items():
         for key, resource in of_kind.items():
             where = f"{kind.removesuffix('s')} {key!r}"
-            found += visit(where, {name: value for name, value in resource.items() if name != "tasks"})
-            found += [text for task in resource.get("tasks") or [] for text in visit(_where(key, task), task)]
-    return found
+            problems += visit(where, {name: value for name, value in resource.items() if name != "tasks"})
+            problems += [text for task in resource.get("tasks") or [] for text in visit(_where(key, task), task)]
+    return problems
 
 
 def _nearest(name: str, known: Collection[str]) -> str:
@@ -426,7 +437,7 @@ def _nearest(name: str, known: Collection[str]) -> str:
 
 
 def _notebook(bundle: Bundle, task: dict) -> Path | None:
-    """Return a task's notebook if it can be read, which is a rule of its own."""
+    """Return a task's notebook if it can be read, which another rule checks."""
     path = bundle.root / (task.get("notebook_task") or {}).get("notebook_path", "")
     return path if path.is_file() and notebook_code.is_notebook(path) else None
 
@@ -441,7 +452,7 @@ def _edges(job: dict) -> dict[str, list[str]]:
 
 
 def _results_before(bundle: Bundle, job: dict, task: dict) -> list[str]:
-    """Return the references that tasks which certainly ran before a task have set."""
+    """Return the references that are set by the tasks which certainly run before a task."""
     edges, by_key = _edges(job), {it["task_key"]: it for it in job["tasks"]}
     before: set[str] = set()
     todo = list(edges[task["task_key"]])
@@ -450,15 +461,15 @@ def _results_before(bundle: Bundle, job: dict, task: dict) -> list[str]:
         if key in by_key and key not in before:
             before.add(key)
             todo += edges[key]
-    found = []
+    problems = []
     for key in sorted(before):
-        found += [f"tasks.{key}.{name}" for name in TASK_RESULTS]
+        problems += [f"tasks.{key}.{name}" for name in TASK_RESULTS]
         notebook = _notebook(bundle, by_key[key])
         if notebook:
-            found += [f"tasks.{key}.values.{name}" for name in sorted(notebook_code.task_values(notebook))]
+            problems += [f"tasks.{key}.values.{name}" for name in sorted(notebook_code.task_values(notebook))]
         if "condition_task" in by_key[key]:
-            found.append(f"tasks.{key}.outcome")
-    return found
+            problems.append(f"tasks.{key}.outcome")
+    return problems
 
 
 def _unknown(where: str, text: Any, known: Collection[str]) -> list[str]:
@@ -466,17 +477,17 @@ def _unknown(where: str, text: Any, known: Collection[str]) -> list[str]:
         left = resolve(str(text), dict.fromkeys(known, ""))
     except UnknownReference as error:
         return [f"{where}: {error}"]
-    return [f"{where}: {text} is no reference that Databricks knows"] if "{{" in left else []
+    return [f"{where}: {text} is not a reference that Databricks knows"] if "{{" in left else []
 
 
 def _refused(where: str, values: dict[str, Any]) -> list[str]:
-    """Return why values are not accepted, leaving out those that are known only when the job runs."""
-    found = []
+    """Return why values are not accepted, except for those that are known only when the job runs."""
+    problems = []
     for name, value in values.items():
         if name not in parameters.FIELDS or "{{" in str(value) or "${" in str(value):
             continue
         try:
             parameters.check({name: value})
         except parameters.ParameterError as error:
-            found.append(f"{where}: {error}")
-    return found
+            problems.append(f"{where}: {error}")
+    return problems

@@ -12,9 +12,9 @@ from tests.bundle import notebook_code
 
 
 def synced(root: Path, sync: dict) -> set[Path]:
-    """Return the files that `sync` takes, relative to the root of the bundle.
+    """Return the files that `sync` selects, relative to the root of the bundle.
 
-    As the CLI does, what ``.gitignore`` names stays behind, be the folder a repository or a copy of one.
+    As with the CLI, the files that ``.gitignore`` names are left out, in a repository and in a copy of one.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def synced(root: Path, sync: dict) -> set[Path]:
 
 
 def missing_imports(root: Path, notebooks: list[Path], files: set[Path]) -> list[str]:
-    """Return what is missing among `files` for the imports of notebooks, and those of what they import.
+    """Return which files are missing for the imports of notebooks and of the modules that they import.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def missing_imports(root: Path, notebooks: list[Path], files: set[Path]) -> list
     Returns
     -------
     list of str
-        One sentence a missing file or name, with the first that imports it.
+        One sentence per missing file or name, with the first file that imports it.
     """
     findings: list[str] = []
     seen: set[Path | str] = set()
@@ -54,13 +54,13 @@ def missing_imports(root: Path, notebooks: list[Path], files: set[Path]) -> list
         importer, source = todo.pop(0)
         for module, name in _imported_modules(source):
             if not (root / module.split(".")[0]).is_dir():
-                continue  # A package that is installed.
+                continue  # An installed package.
             for file in _files_of(root, module, name):
                 if file in seen:
                     continue
                 seen.add(file)
                 if not isinstance(file, Path):
-                    findings.append(f"{importer} imports {file}, which is not there")
+                    findings.append(f"{importer} imports {file}, which does not exist")
                 elif file not in files:
                     findings.append(f"{importer} imports {file}, which is not synced")
                 else:
@@ -69,15 +69,15 @@ def missing_imports(root: Path, notebooks: list[Path], files: set[Path]) -> list
 
 
 def _files_of(root: Path, module: str, name: str | None) -> list[Path | str]:
-    """Return the files that an import executes, and as text what it names and none of them has."""
+    """Return the files that an import executes, and as text the name that none of them defines."""
     parts = module.split(".")
     packages = [_module_file(root, parts[: end + 1]) for end in range(len(parts))]
     if None in packages:
         return [module]
     files: list[Path | str] = [file for file in packages if file]
-    own = _module_file(root, [*parts, name]) if name else None
-    if own:
-        files.append(own)
+    submodule = _module_file(root, [*parts, name]) if name else None
+    if submodule:
+        files.append(submodule)
     elif name and name not in _defined((root / files[-1]).read_text(encoding="utf-8")):
         files.append(f"{module}.{name}")
     return files
@@ -91,19 +91,19 @@ def _module_file(root: Path, parts: list[str]) -> Path | None:
 
 @functools.cache
 def _imported_modules(source: str) -> list[tuple[str, str | None]]:
-    """Return each import at any depth: the module, and the name if one is imported from it."""
-    found: set[tuple[str, str | None]] = set()
+    """Return each import at any depth: the module, and the name that is imported from it, if any."""
+    imports: set[tuple[str, str | None]] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found |= {(alias.name, None) for alias in node.names}
+            imports |= {(alias.name, None) for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {(node.module, alias.name) for alias in node.names}
-    return sorted(found, key=str)
+            imports |= {(node.module, alias.name) for alias in node.names}
+    return sorted(imports, key=str)
 
 
 @functools.cache
 def _defined(source: str) -> set[str]:
-    """Return the names that a module has; those of its functions are among them, which does no harm."""
+    """Return the names that a module defines. The local names of its functions are among them, which does no harm."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):

@@ -1,4 +1,4 @@
-"""Each rule on copies of the bundle with one thing broken, and what it says about them."""
+"""Each rule on copies of the bundle with one thing broken, and its first finding."""
 
 import shutil
 from pathlib import Path
@@ -21,11 +21,11 @@ BROKEN = {
     rules.yaml_is_what_the_cli_reads: [
         (
             FILE, "- <<: *task\n          task_key: train\n", "- <<: { max_retries: 1 }\n", "dev",
-            "databricks.yml, line 122: `<<` takes an alias such as *name, not a map that is written there",
+            "databricks.yml, line 122: `<<` accepts an alias such as *name, not a map that is written in its place",
         ),
         (
             FILE, "queue: { enabled: true }", "queue: { enabled: true, enabled: false }", "dev",
-            "databricks.yml, line 70: 'enabled' is there 2 times in one map",
+            "databricks.yml, line 70: 'enabled' occurs 2 times in one map",
         ),
     ],
     rules.sections_have_known_fields: [
@@ -76,11 +76,11 @@ BROKEN = {
     rules.targets_have_what_their_mode_asks_for: [
         (
             FILE, "      root_path: /Workspace/Users", "      state_path: /Workspace/Users", "staging",
-            "target 'staging': mode production without workspace.root_path; each who deploys would get a copy",
+            "target 'staging': mode production without workspace.root_path; each user who deploys would get a copy",
         ),
         (
             FILE, '&run_as { service_principal_name: "${var.service_principal}" }', "&run_as {}", "prod",
-            "target 'prod': run_as takes one of service_principal_name and user_name; it has neither",
+            "target 'prod': run_as needs one of service_principal_name and user_name; it has neither",
         ),
         (
             FILE, "    default: true\n", "    default: true\n    workspace: { root_path: /Shared/ml }\n", "dev",
@@ -119,7 +119,7 @@ BROKEN = {
         ),
         (
             TRAIN, '"cells": [', '"cells": ', "dev",
-            "job 'train_and_register', task 'train': notebooks/02_train.ipynb is no notebook",
+            "job 'train_and_register', task 'train': notebooks/02_train.ipynb is not a notebook",
         ),
         (
             FILE, "paths: [notebooks, helpers]", "paths: [notebooks, helpers]\n  exclude: [06_*.ipynb]", "dev",
@@ -145,13 +145,13 @@ BROKEN = {
         ),
         (
             FILE, "setup, environment_key: ml", "setup, environment_key: ml, libraries: [{ jar: a }]", "serverless",
-            f"{SETUP}: serverless compute takes no `libraries`; dependencies of the environment do that",
+            f"{SETUP}: serverless compute does not accept `libraries`; use the dependencies of its environment",
         ),
     ],
     rules.tasks_depend_on_tasks: [
         (
             FILE, "depends_on: [{ task_key: setup }]", "depends_on: [{ task_key: set_up }]", "dev",
-            "job 'train_and_register', task 'train': depends_on 'set_up', which is no task of the job",
+            "job 'train_and_register', task 'train': depends_on 'set_up', which is not a task of the job",
         ),
         (
             FILE, "depends_on: [{ task_key: setup }]", "depends_on: [{ task_key: register }]", "dev",
@@ -160,7 +160,7 @@ BROKEN = {
         (
             FILE, "depends_on: [{ task_key: asked_to_deploy,", "depends_on: [{ task_key: register,", "dev",
             "job 'train_and_register', task 'deploy_endpoint': depends_on an outcome of 'register', "
-            "which is no condition",
+            "which is not a condition",
         ),
     ],
     rules.values_are_known_when_a_job_runs: [
@@ -184,7 +184,7 @@ BROKEN = {
         ),
         (
             FILE, "{{job.run_id}}", "{{run_id}}", "dev",
-            "job 'batch_score', parameter 'batch_id': {{run_id}} is no reference that Databricks knows",
+            "job 'batch_score', parameter 'batch_id': {{run_id}} is not a reference that Databricks knows",
         ),
         (
             FILE, "{{secrets/azureml/azure-tenant-id}}", "{{secret/azureml/azure-tenant-id}}", "azureml",
@@ -195,7 +195,7 @@ BROKEN = {
     rules.parameters_are_those_of_the_notebooks: [
         (
             FILE, "{ name: scoring_filter,", "{ name: scoring_filte,", "dev",
-            "job 'batch_score', task 'score': 04_batch_score.ipynb asks for 'scoring_filter', which nobody gives",
+            "job 'batch_score', task 'score': 04_batch_score.ipynb asks for 'scoring_filter', which neither the job nor the task sets",
         ),
         (
             FILE, "        { name: env_manager,", "        *training_table, { name: env_manager,", "dev",
@@ -203,19 +203,19 @@ BROKEN = {
         ),
         (
             FILE, '        - { name: seed, default: "42" }\n', "", "dev",
-            "job 'train_and_register', task 'train': 02_train.ipynb asks for 'seed', which nobody gives",
+            "job 'train_and_register', task 'train': 02_train.ipynb asks for 'seed', which neither the job nor the task sets",
         ),
         (
             CLEAN_UP, "parameters.CleanUp", "parameters.Register", "dev",
-            "job 'clean_up', task 'clean_up': 06_clean_up.ipynb asks for 'deploy', which nobody gives",
+            "job 'clean_up', task 'clean_up': 06_clean_up.ipynb asks for 'deploy', which neither the job nor the task sets",
         ),
         (
             FILE, '- { name: deploy, default: "false" }', '- { name: deploy_it, default: "false" }', "dev",
-            "job 'train_and_register', task 'register': 03_register.ipynb asks for 'deploy', which nobody gives",
+            "job 'train_and_register', task 'register': 03_register.ipynb asks for 'deploy', which neither the job nor the task sets",
         ),
         (
             FILE, "        { name: env_manager,", "        *id_column, { name: env_manager,", "dev",
-            "job 'batch_score': parameter 'id_column' is there twice",
+            "job 'batch_score': parameter 'id_column' is listed twice",
         ),
         (
             FILE, '{ model_version: "" }', '{ model_version: "", seed: "1" }', "dev",
@@ -274,17 +274,17 @@ BROKEN = {
         ),
         (
             "helpers/data/tables.py", None, None, "dev",
-            "helpers/data/__init__.py imports helpers.data.tables, which is not there",
+            "helpers/data/__init__.py imports helpers.data.tables, which does not exist",
         ),
         (
-            TRAIN, "output, parameters, runtime", "output, parametres, runtime", "dev",
-            "notebooks/02_train.ipynb imports helpers.parametres, which is not there",
+            TRAIN, "from helpers import data", "from helpers import parametres, data", "dev",
+            "notebooks/02_train.ipynb imports helpers.parametres, which does not exist",
         ),
     ],
     rules.schedules_can_be_read: [
         (
             FILE, "0 0 5 * * ?", "0 5 * * *", "dev",
-            "job 'batch_score': schedule '0 5 * * *' is not: second minute hour day month weekday, one day a `?`",
+            "job 'batch_score': schedule '0 5 * * *' does not have the form second minute hour day month weekday, with `?` for one day",
         ),
         (FILE, "timezone_id: UTC", "timezone_id: Berlin", "dev", "job 'batch_score': there is no time zone 'Berlin'"),
     ],
@@ -322,7 +322,7 @@ def test_a_broken_copy_is_found_by(copy, rule, file, old, new, target, message):
     assert rule(rules.deployed(copy, target))[0] == message
 
 
-def test_a_target_that_sets_what_is_no_variable_is_found(copy):
+def test_a_target_that_sets_an_undeclared_variable_is_found(copy):
     content = (copy / FILE).read_text().replace("schema: azureml_mlflow_prod", "shema: azureml_mlflow_prod")
     (copy / FILE).write_text(content)
     with pytest.raises(BundleError):

@@ -1,4 +1,4 @@
-"""``databricks.yml`` breaks no rule in any target, and says what this project promises."""
+"""``databricks.yml`` breaks no rule in any target, and has the settings that this project documents."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ JOBS = ["train_and_register", "batch_score", "deploy_endpoint", "clean_up"]
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_nothing_is_found_in(target):
+def test_no_rule_is_broken(target):
     assert rules.findings(ROOT, target) == []
 
 
@@ -32,7 +32,7 @@ def test_a_notebook_that_is_opened_by_hand_has_the_same_defaults_as_the_job_in_d
     assert fixed == {name: parameters.default_text(name) for name in fixed}
 
 
-def test_the_endpoint_is_deployed_after_registering_if_that_is_asked_for():
+def test_the_endpoint_is_deployed_after_registering_if_deploy_is_true():
     tasks = {task.key: task for task in Bundle(ROOT).job("train_and_register").tasks}
     assert tasks["deploy_endpoint"].depends_on == {"asked_to_deploy": "true"}
     assert tasks["asked_to_deploy"].depends_on == {"register": None}

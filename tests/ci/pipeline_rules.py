@@ -1,4 +1,4 @@
-"""Rules for the files of GitHub Actions and Azure Pipelines; each returns what breaks it, one line a finding."""
+"""Rules for the files of GitHub Actions and Azure Pipelines. Each returns its findings, one line per finding."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def texts(root: Path, folder: str) -> dict[str, str]:
 
 
 def parsed(root: Path, folder: str) -> dict[str, Any]:
-    """Scalars stay text: otherwise ``on`` were True, and 3.10 the number 3.1."""
+    """Return the content of each file. Scalars stay text; otherwise ``on`` would be True, and 3.10 the number 3.1."""
     return {name: yaml.load(text, yaml.BaseLoader) for name, text in texts(root, folder).items()}
 
 
 def every_file(root: Path) -> Iterator[tuple[str, str, Any]]:
-    """Address, text and content of each file."""
+    """Return path, text and content of each file."""
     for folder in (GITHUB, AZURE):
         for name, document in parsed(root, folder).items():
             yield f"{folder}/{name}.yml", texts(root, folder)[name], document
@@ -90,12 +90,12 @@ def mappings(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def scripts(node: Any) -> list[dict[str, Any]]:
-    """The steps that run a script."""
+    """Return the steps that run a script."""
     return [step for step in mappings(node) if any(isinstance(step.get(key), str) for key in SCRIPTS)]
 
 
 def commands(node: Any) -> list[list[str]]:
-    """The words of each line of each script."""
+    """Return the words of each line of each script."""
     lines = [line for step in scripts(node) for key in SCRIPTS for line in step.get(key, "").splitlines()]
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
@@ -133,33 +133,33 @@ def databricks_cli(bundle: dict[str, Any]) -> Cli:
 
 
 def commands_exist(root: Path) -> list[str]:
-    """In the Makefile, in the Databricks CLI with such a target, job and variable, or as the CLI's own installer."""
+    """Each command is one of the Makefile, of the Databricks CLI with an existing target and job, or the CLI's installer."""
     make_targets = re.findall(r"^([\w-]+):(?!=)", (root / "Makefile").read_text(), re.MULTILINE)
-    bundle, found = bundle_of(root), []
+    bundle, findings = bundle_of(root), []
     cli = databricks_cli(bundle)
     # https://learn.microsoft.com/azure/databricks/dev-tools/bundles/variables
     variables = {f"BUNDLE_VAR_{name}" for name in bundle["variables"]}
     for file, text, document in every_file(root):
         named = sorted(set(re.findall(r"BUNDLE_VAR_\w+", text)) - variables)
-        found += [f"{file}: the bundle has no variable for {name}" for name in named]
+        findings += [f"{file}: the bundle has no variable for {name}" for name in named]
         for program, *arguments in commands(document):
             command = shlex.join([program, *arguments])
             if program == "make":
-                found += [f"{file}: make has no {word}" for word in arguments if word not in make_targets]
+                findings += [f"{file}: make has no {word}" for word in arguments if word not in make_targets]
             elif program == "databricks":
                 try:
                     cli.parse_args(arguments)
                 except ValueError as error:
-                    found.append(f"{file}: {command}: {error}")
+                    findings.append(f"{file}: {command}: {error}")
             elif program != "set" and " ".join([program, *arguments]) != CLI_INSTALLER:
-                found.append(f"{file}: {command}: neither make nor databricks")
-    return found
+                findings.append(f"{file}: {command}: neither make nor databricks")
+    return findings
 
 
 def both_services_do_the_same(root: Path) -> list[str]:
     github, azure = parsed(root, GITHUB), parsed(root, AZURE)
-    found = [f"{name}: only for one of the two services" for name in sorted(github.keys() ^ azure.keys())]
-    return found + [
+    findings = [f"{name}: only for one of the two services" for name in sorted(github.keys() ^ azure.keys())]
+    return findings + [
         f"{name}: the services run different commands"
         for name in sorted(github.keys() & azure.keys())
         if calls(github[name], "make", "databricks") != calls(azure[name], "make", "databricks")
@@ -168,18 +168,18 @@ def both_services_do_the_same(root: Path) -> list[str]:
 
 def each_event_has_its_target(root: Path) -> list[str]:
     """Pull requests validate every target and deploy nothing, merges deploy to staging, releases to prod."""
-    found = []
+    findings = []
     for name, document in parsed(root, GITHUB).items():
         if document["on"] != GITHUB_EVENTS.get(name):
-            found.append(f"{GITHUB}/{name}.yml: runs on {document['on']}")
+            findings.append(f"{GITHUB}/{name}.yml: runs on {document['on']}")
     for name, document in parsed(root, AZURE).items():
         if (document["trigger"], document["pr"]) != AZURE_EVENTS.get(name):
-            found.append(f"{AZURE}/{name}.yml: runs on {document['trigger']} and {document['pr']}")
+            findings.append(f"{AZURE}/{name}.yml: runs on {document['trigger']} and {document['pr']}")
     for file, _, document in every_file(root):
         changing = [words for words in calls(document, "databricks") if words[1:3] != ["bundle", "validate"]]
-        found += [f"{file}: {shlex.join(words)}" for words in changing if target_of(words) != Path(file).stem]
+        findings += [f"{file}: {shlex.join(words)}" for words in changing if target_of(words) != Path(file).stem]
     validated = [target_of(words) for words in calls(parsed(root, GITHUB)["pull-request"], "databricks")]
-    return found + [f"{target} is not validated" for target in bundle_of(root)["targets"] if target not in validated]
+    return findings + [f"{target} is not validated" for target in bundle_of(root)["targets"] if target not in validated]
 
 
 def python_versions_are_the_readmes(root: Path) -> list[str]:
@@ -192,9 +192,9 @@ def python_versions_are_the_readmes(root: Path) -> list[str]:
 
 
 def code_of_others_is_pinned(root: Path) -> list[str]:
-    """By commit, with its version beside it, and one version everywhere."""
+    """Actions of others are pinned by commit, with a comment that has the version, to one version everywhere."""
     pins: dict[str, set[str]] = {}
-    found = []
+    findings = []
     for file, text, document in every_file(root):
         used = [step["uses"] for step in mappings(document) if "uses" in step]
         used += [f"databricks/setup-cli@{step['SETUP_CLI']}" for step in mappings(document) if "SETUP_CLI" in step]
@@ -202,40 +202,40 @@ def code_of_others_is_pinned(root: Path) -> list[str]:
             name, _, commit = action.partition("@")
             pins.setdefault(name, set()).add(commit)
             if not re.search(rf"[@ ]{re.escape(commit)} # v\d+\.\d+\.\d+$", text, re.MULTILINE):
-                found.append(f"{file}: {action} without its version")
+                findings.append(f"{file}: {action} without its version")
             if not re.fullmatch("[0-9a-f]{40}", commit):
-                found.append(f"{file}: {action} is no commit")
-    return found + [f"{name}: several versions" for name, commits in pins.items() if len(commits) > 1]
+                findings.append(f"{file}: {action} is not a commit")
+    return findings + [f"{name}: several versions" for name, commits in pins.items() if len(commits) > 1]
 
 
 def no_secret_is_used(root: Path) -> list[str]:
-    found = []
+    findings = []
     for file, text, document in every_file(root):
         for harmless in HARMLESS:
             text = text.replace(harmless, "")
-        found += [f"{file}: {word}" for word in re.findall(r"\S*(?:secret|token|password|credential).*", text, re.I)]
+        findings += [f"{file}: {word}" for word in re.findall(r"\S*(?:secret|token|password|credential).*", text, re.I)]
         for step in mappings(document):
             github = "/checkout@" in step.get("uses", "") and step.get("with", {}).get("persist-credentials") != "false"
             azure = "checkout" in step and step.get("persistCredentials") != "false"
-            found += [f"{file}: a checkout leaves its token behind"] * (github or azure)
-    return found
+            findings += [f"{file}: a checkout leaves its token behind"] * (github or azure)
+    return findings
 
 
 def permissions_are_the_least(root: Path) -> list[str]:
-    found = []
+    findings = []
     for name, document in parsed(root, GITHUB).items():
         if document.get("permissions") != {}:
-            found.append(f"{name}: every job may {document.get('permissions')}")
+            findings.append(f"{name}: every job may {document.get('permissions')}")
         for job, content in jobs(document).items():
             signs_in = {"id-token": "write"} if calls(content, "databricks") else {}
             if content.get("permissions") != {"contents": "read"} | signs_in:
-                found.append(f"{name}: {job} may {content.get('permissions')}")
-    return found
+                findings.append(f"{name}: {job} may {content.get('permissions')}")
+    return findings
 
 
 def databricks_trusts_the_pipeline(root: Path) -> list[str]:
     """Each job that calls Databricks signs in by workload identity federation, as the identity of its file."""
-    found = []
+    findings = []
     for file, _, document in every_file(root):
         name = Path(file).stem
         for job, content in jobs(document).items():
@@ -249,19 +249,19 @@ def databricks_trusts_the_pipeline(root: Path) -> list[str]:
                 right &= all(step.get("env") == AZURE_STEP for step in signing_in)
                 right &= content.get("environment", "pull-request") == name
             if not right:
-                found.append(f"{file}: {job} signs in otherwise")
-    return found
+                findings.append(f"{file}: {job} signs in another way")
+    return findings
 
 
 def runs_are_limited(root: Path) -> list[str]:
-    """In time, and to one at once for each target."""
-    found = []
+    """Each job has a time limit, and each target has one run at a time."""
+    findings = []
     for file, _, document in every_file(root):
         timeout = "timeout-minutes" if file.startswith(GITHUB) else "timeoutInMinutes"
-        found += [f"{file}: {name} has no {timeout}" for name, job in jobs(document).items() if timeout not in job]
+        findings += [f"{file}: {name} has no {timeout}" for name, job in jobs(document).items() if timeout not in job]
     for name in ("staging", "prod"):
         if parsed(root, GITHUB)[name].get("concurrency") != {"group": name, "cancel-in-progress": "false"}:
-            found.append(f"{GITHUB}/{name}.yml: runs at once, or is cancelled half-way")
+            findings.append(f"{GITHUB}/{name}.yml: runs more than once at a time, or is cancelled half-way")
         if parsed(root, AZURE)[name].get("lockBehavior") != "sequential":
-            found.append(f"{AZURE}/{name}.yml: skips a run that waits")
-    return found
+            findings.append(f"{AZURE}/{name}.yml: skips a waiting run")
+    return findings

@@ -1,4 +1,4 @@
-"""The files for GitHub Actions and Azure Pipelines keep to the rules, and each rule finds what breaks it."""
+"""The files for GitHub Actions and Azure Pipelines keep to the rules, and each rule finds a file that breaks it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PULL_REQUEST, STAGING, PROD = (f".github/workflows/{name}.yml" for name in ("pul
 AZURE_PULL_REQUEST, AZURE_STAGING, AZURE_PROD = (
     f".azuredevops/{name}.yml" for name in ("pull-request", "staging", "prod")
 )
-# A rule, and a change of one file that it has to find.
+# Each rule, with changes of one file that it has to find.
 BREAKS = [
     (rules.commands_exist, PULL_REQUEST, "make test", "make tests"),
     (rules.commands_exist, AZURE_PULL_REQUEST, "make test", "make test lint"),
@@ -94,9 +94,9 @@ def test_a_rule_finds_a_file_that_breaks_it(rule, file, old, new, tmp_path):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     for name in ("Makefile", "README.md", "databricks.yml"):
         shutil.copy(ROOT / name, tmp_path)
-    whole = (tmp_path / file).read_text()
-    assert old in whole
-    (tmp_path / file).write_text(whole.replace(old, new))
+    text = (tmp_path / file).read_text()
+    assert old in text
+    (tmp_path / file).write_text(text.replace(old, new))
     assert rule(tmp_path) != []
 
 

@@ -1,4 +1,4 @@
-"""What a Markdown page is made of, as far as two languages have it in common."""
+"""The parts of a Markdown page that are the same in its translation."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ _FENCE = re.compile(r"^( *)```[^\n]*\n(.*?)^\1```$", re.M | re.S)
 
 @dataclass(frozen=True)
 class Page:
-    """A page, taken apart.
+    """The parts of a page.
 
     Attributes
     ----------
     headings : list of int
-        Levels, in their order.
+        The levels, in order.
     blocks : list of str
-        Code blocks, in their order.
+        The code blocks, in order.
     tables : list of list of list of str
-        Code spans of each cell, sorted, for each row of each table.
+        For each table, row and cell, the sorted code spans.
     links : list of str
-        Targets of links and pictures, sorted.
+        The targets of links and pictures, sorted.
     commands : list of str
-        Lines of code blocks without their comment, joined where they were continued.
+        The lines of code blocks without comments; continued lines are joined.
     """
 
     headings: list[int]
@@ -34,18 +34,18 @@ class Page:
 
 
 def parse(text: str) -> Page:
-    """Take a page apart."""
+    """Split a page into its parts."""
     blocks = [block for _, block in _FENCE.findall(text)]
     prose = _FENCE.sub("", text)
     tables: list[list[list[str]]] = []
-    before = ""
+    previous = ""
     for line in prose.splitlines():
         if line.startswith("|"):
-            if not before.startswith("|"):
+            if not previous.startswith("|"):
                 tables.append([])
             cells = line.strip("|").split("|")
             tables[-1].append([" ".join(sorted(re.findall(r"`([^`]+)`", cell))) for cell in cells])
-        before = line
+        previous = line
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return Page(
         headings=[len(marks) for marks in re.findall(r"^(#+) ", prose, re.M)],

@@ -1,4 +1,4 @@
-"""What README and the guides say can be done: links lead somewhere, commands exist, both languages agree."""
+"""README and the guides: links lead somewhere, commands exist, and both languages have the same code and links."""
 
 import itertools
 import re
@@ -46,13 +46,13 @@ def test_a_job_and_each_of_its_parameters_exist(path):
             assert set(re.findall(r"--param (\w+)=", arguments)) <= declared, command
 
 
-def test_a_parameter_that_is_set_in_a_sentence_exists():
+def test_a_parameter_that_a_sentence_sets_exists():
     for path in PAGES:
         named = re.findall(r"`(\w+)=[^`]*`", read(path))
         assert [name for name in named if name not in parameters.FIELDS and name != "PYTHON"] == [], path.name
 
 
-def test_the_japanese_page_says_the_same_as_the_english_one():
+def test_the_japanese_page_has_the_headings_code_tables_and_links_of_the_english_one():
     english, japanese = parse(read(PAGES[0])), parse(read(JAPANESE))
     assert japanese.headings == english.headings
     assert japanese.blocks == english.blocks

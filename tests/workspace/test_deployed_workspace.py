@@ -143,7 +143,7 @@ def test_somebody_imports_the_two_folders_and_tracks_on_the_driver_for_a_try(clu
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED" and run.data.params["training_table"] == "imported.training"
     for notebook in sorted((root / "notebooks").glob("0[3-6]*.ipynb")):
-        executed = cluster.run(notebook, typed, until="runtime.parameters(")
+        executed = cluster.run(notebook, typed, until="runtime.read_parameters(")
         assert are_below(root, executed.imported)
     assert changes(root, before) == []
 

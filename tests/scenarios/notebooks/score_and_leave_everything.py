@@ -15,34 +15,32 @@ from sklearn.linear_model import LogisticRegression
 
 from helpers import parameters, registration, runtime, scoring, tracking
 from helpers.data import tables
-from helpers.training import TrainedModel
 
 SCORING, PREDICTIONS = "azureml_mlflow.scoring", "azureml_mlflow.small_predictions"
 
 
 def main(source: str) -> None:
     """Make tables of a file with the columns id, size and kind; train, register and promote a model; score."""
-    p = runtime.parameters(*parameters.TRACKING)
+    p = runtime.read_parameters(parameters.Tracking)
     spark = runtime.spark()
     tables.make_tables(
         spark, training_table="training", scoring_table="scoring", catalog="", schema="azureml_mlflow",
         source_path=source, label_column="kind", id_column="id",
     )  # fmt: skip
-    tracking.configure(p)
+    session = tracking.configure(p)
     rows = pd.read_csv(source)
     model = LogisticRegression().fit(rows[["size"]], rows["kind"])
     signature = mlflow.models.infer_signature(rows[["size"]], pd.Series(rows["kind"], name="prediction"))
-    trained = TrainedModel(model, "sklearn", ["large", "small"], signature, rows[["size"]], {}, {})
     with mlflow.start_run(run_name="small", tags={tracking.MODEL_NAME_TAG: "small"}) as run:
-        uri = tracking.log_model(trained)
+        uri = tracking.log_model(model, flavor="sklearn", signature=signature)
     with mlflow.start_run(run_name="somebody's"):
         mlflow.log_param("x", 1)
-    version, _ = registration.register(mlflow.get_run(run.info.run_id), uri, "small", {})
-    tracking.promote("small", version.version)
+    version, _ = registration.register(session, mlflow.get_run(run.info.run_id), uri, "small", {})
+    tracking.promote(session, "small", version.version)
     spark.sql(f"INSERT INTO {SCORING} VALUES (99, CAST('Infinity' AS DOUBLE))")
-    scorer = scoring.Scorer(version, SCORING, PREDICTIONS, "id")
+    scorer = scoring.Scorer(session, version, SCORING, PREDICTIONS, "id")
     new_rows = scoring.new_rows(spark, SCORING, "", "id")
-    scoring.score_new_rows(scorer, new_rows, runtime.checkpoint_folder(spark, PREDICTIONS))
+    scoring.score_new_rows(scorer, new_rows, "")
     spark.range(3).write.saveAsTable("azureml_mlflow.somebodys_own")
 
 

@@ -2,17 +2,17 @@
 
 from pyspark.sql import SparkSession
 
-from helpers import runtime
+from helpers import output, runtime, storage
 from helpers.data import tables
 
 spark = SparkSession.getActiveSession()
 print(runtime.BUNDLE_ROOT, runtime.default_tracking_mode(), runtime.in_job(), runtime.workspace_user())
 empty = spark.range(0).selectExpr("id", "CAST(NULL AS string) AS batch")
-runtime.replace_table(empty, "default.scored", {"mark": "x"}, partitioned_by="batch")
+storage.replace_table(empty, "default.scored", {"mark": "x"}, partitioned_by="batch")
 for batch, first, end in (("a", 1, 3), ("b", 3, 4), ("a", 4, 5)):
-    runtime.replace_partition(spark.range(first, end), "default.scored", "batch", batch)
+    storage.replace_partition(spark.range(first, end), "default.scored", "batch", batch)
 print(sorted(map(tuple, spark.table("default.scored").collect())), tables.properties(spark, "default.scored")["mark"])
-runtime.replace_table(spark.table("default.scored").where("id > 3"), "default.scored")
-runtime.display(spark.table("default.scored"))
-runtime.drop_table(spark, "default.scored")
+storage.replace_table(spark.table("default.scored").where("id > 3"), "default.scored")
+output.display(spark.table("default.scored"))
+storage.drop_table(spark, "default.scored")
 print(tables.exists(spark, "default.scored"))
