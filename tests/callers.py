@@ -1,4 +1,4 @@
-"""Callers that keep asking an endpoint, whatever is done to it meanwhile."""
+"""Callers that keep sending requests to an endpoint while it changes."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 
 class Callers:
-    """Threads that send single rows until the block ends.
+    """Threads that send one row per request until the block ends.
 
     Parameters
     ----------
     endpoint : helpers.serving.Endpoint
     known : dict of str to helpers.serving.health.Examples
-        What each deployment answers, for the same rows.
+        The predictions of each deployment, for the same rows.
 
     Attributes
     ----------
     failed : list of str
-        Why requests had no answer.
+        The errors of requests that got no answer.
     answered : collections.Counter
-        Answers by deployment.
+        The number of answers by deployment.
     wrong : list
-        Answers that are not the deployment's.
+        Answers that differ from the predictions of their deployment, with the row.
     """
 
     def __init__(self, endpoint: Endpoint, known: dict[str, Examples]) -> None:

@@ -182,10 +182,12 @@ def _point(metric: int, step: int) -> tuple[float, int, int]:
 def mirror(run_id: str) -> dict[str, Any]:
     """Mirror the run."""
     logging.disable(logging.WARNING)
+    from helpers import tracking
     from helpers.tracking import dual
     from helpers.tracking.mirror import mirror_run
 
-    experiment = dual.experiments(both_servers.parameters(experiment_name=EXPERIMENT))
+    p = both_servers.parameters(tracking_mode="dual", experiment_name=EXPERIMENT)
+    experiment = dual.mirrored_experiment(tracking.configure(p, create=False))
     with Measured() as measured:
         mirror_run(experiment, run_id)
     return vars(measured)
