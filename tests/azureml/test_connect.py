@@ -112,7 +112,9 @@ def test_a_workspace_that_the_server_of_the_given_address_does_not_know_is_named
     aml.faults.add("POST /mlflow/", 404)
     error = process.run(refusal, azureml_tracking_uri=aml.tracking_uri)
     host = aml.url.removeprefix("https://")
-    assert error.startswith(f"AzureError: {host} does not know the workspace {aml.workspace}; check azureml_tracking_uri")
+    assert error.startswith(
+        f"AzureError: {host} does not know the workspace {aml.workspace}; check azureml_tracking_uri"
+    )
     error = process.run(refusal)
     assert error.endswith(f"does not know the workspace {aml.workspace}")
 
