@@ -154,7 +154,6 @@ def described(client: MlflowClient, run: Any) -> dict[str, Any]:
 
 def files(client: MlflowClient, run: Any) -> dict[str, str]:
     """Return the content of a run's files; those of a logged model under the folder that its copy has."""
-    contents = {}
     folders: dict[str, Path] = {}
     with tempfile.TemporaryDirectory() as scratch:
         outputs = run.outputs.model_outputs if run.outputs else []
@@ -174,11 +173,14 @@ def files(client: MlflowClient, run: Any) -> dict[str, str]:
                 mlflow.set_tracking_uri(before)
         else:
             folders[""] = Path(unquote(run.info.artifact_uri.removeprefix("file://")))
-        for name, folder in folders.items():
-            for path in folder.rglob("*"):
-                if path.is_file():
-                    contents[str(Path(name) / path.relative_to(folder))] = content(path)
-    return contents
+        return {
+            str(Path(name) / path): text for name, folder in folders.items() for path, text in contents(folder).items()
+        }
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Return `content` of each file below a folder, by its path."""
+    return {str(path.relative_to(folder)): content(path) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def content(file: Path) -> str:

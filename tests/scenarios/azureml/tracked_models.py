@@ -12,6 +12,7 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
 from helpers import registration, tracking
+from tests.scenarios.azureml import mirrored_runs
 from tests.scenarios.errors import error_of
 from tests.stand_ins import both_servers
 from tests.stand_ins.azureml_workspace import AzureMLStandIn
@@ -37,7 +38,7 @@ def log_classifier(labels: Sequence[str] = LABELS, **options: Any) -> str:
     """
     model = LogisticRegression().fit(ROWS, labels)
     signature = mlflow.models.infer_signature(ROWS, pd.Series(model.predict(ROWS), name="prediction"))
-    options = {"input_example": ROWS, "classes": list(model.classes_)} | options
+    options = {"input_example": ROWS, "classes": model.classes_} | options
     return tracking.log_model(model, flavor="sklearn", signature=signature, **options)
 
 
@@ -79,6 +80,40 @@ def register_and_promote(name: str, tracking_mode: str) -> dict[str, Any]:
         "table": session.table().to_dict("records"),
         "page": session.run_page(runs[0].info.run_id),
     }
+
+
+def register_one_of_three(name: str) -> dict[str, Any]:
+    """Log three models to one run, ask for its model, and register the second one under a name."""
+    session = configure(tracking_mode="azureml", experiment_name=name)
+    labels = {"first": LABELS, "second": ["c", "c", "d", "d"], "third": ["e", "e", "f", "f"]}
+    with mlflow.start_run() as active:
+        uris = {model: log_classifier(labels[model], name=model) for model in labels}
+    run = mlflow.get_run(active.info.run_id)
+    unnamed = error_of(tracking.logged_model_uri, session, run)
+    unknown = error_of(tracking.logged_model_uri, session, run, f"runs:/{run.info.run_id}/fourth")
+    version = tracking.create_version(session, run, tracking.logged_model_uri(session, run, uris["second"]), name, {})
+    registered = tracking.download_model(session, f"models:/{name}/{version.version}", Path(f"{name}_registered"))
+    logged = {model: tracking.download_model(session, uri, Path(f"{name}_{model}")) for model, uri in uris.items()}
+    return {
+        "uris": uris,
+        "unnamed": unnamed,
+        "unknown": unknown,
+        "run_id": run.info.run_id,
+        "version_run_id": version.run_id,
+        "registered": mirrored_runs.contents(registered),
+        "logged": {model: mirrored_runs.contents(folder) for model, folder in logged.items()},
+        "predictions": list(mlflow.pyfunc.load_model(str(registered)).predict(ROWS)),
+    }
+
+
+def find_a_model_that_was_logged_by_hand() -> dict[str, Any]:
+    """Log the files of a model without this bundle, beside a folder that holds none, and ask for the run's model."""
+    session = configure(tracking_mode="azureml", experiment_name="by_hand")
+    with mlflow.start_run() as active:
+        mlflow.log_text("flavors: {}", "by/hand/MLmodel")
+        mlflow.log_text("text", "notes/text.txt")
+    run = mlflow.get_run(active.info.run_id)
+    return {"run_id": run.info.run_id, "uri": tracking.logged_model_uri(session, run)}
 
 
 def autolog() -> dict[str, Any]:
