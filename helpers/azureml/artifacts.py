@@ -58,7 +58,8 @@ def _client(tracking_uri: str, artifact_uri: str) -> tuple[Any, str]:
 
     context = _AzureMLServiceContextLoader.load_service_context(tracking_uri)
     parts = artifact_uri_decomp(artifact_uri)
-    path = parts["artifact_path"]
+    # The artifact URI of a run has no path behind it.
+    path = parts.get("artifact_path", "")
     if "runid" in parts:
         return RunArtifactsClient(context, parts["experiment"], parts["runid"], path), path
     return LocalArtifactClient(context, parts["origin"], parts["container"], path), path

@@ -71,10 +71,12 @@ def log_model(
 
     module = importlib.import_module(f"mlflow.{flavor}")
     metadata = options.pop("metadata", None) or {}
+    # The MLmodel file accepts Python's own values only; scikit-learn's `classes_` holds NumPy's.
+    plain_classes = [value.item() if hasattr(value, "item") else value for value in classes]
     arguments: dict[str, Any] = {
         "signature": signature,
         "input_example": input_example,
-        "metadata": metadata | ({"classes": list(classes)} if classes else {}),
+        "metadata": metadata | ({"classes": plain_classes} if plain_classes else {}),
     }
     if "pip_requirements" not in options and "extra_pip_requirements" not in options:
         arguments |= _requirements(module)

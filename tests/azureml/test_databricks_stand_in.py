@@ -26,4 +26,4 @@ def test_a_plain_experiment_name_is_refused_where_the_workspace_does_not_say_who
     error = process.run(use_an_experiment, "churn")
     where = f"ParameterError: experiment_name='churn': {databricks.url}"
     assert error.startswith(f"{where} does not say who you are (404 Not Found); ")
-    assert "Databricks takes an absolute path such as /Users/<you>/churn or /Shared/churn" in error
+    assert "Databricks accepts an absolute path such as /Users/<you>/churn or /Shared/churn" in error

@@ -127,7 +127,7 @@ def test_without_a_workspace_to_link_the_line_says_so_and_asking_for_the_link_is
 
 def test_without_a_role_the_link_is_not_seen_and_not_set_and_one_line_names_the_role(run):
     answers = run(link.link_without_a_role)
-    assert answers["unseen"].startswith("The link cannot be seen") and "role Reader" in answers["unseen"]
+    assert answers["unseen"].startswith("The link cannot be shown") and "role Reader" in answers["unseen"]
     for line in (answers["unread"], answers["unwritten"]):
         assert line.startswith("AzureError: No permission to link the Databricks workspace (403")
         assert "role Contributor" in line and "how-to-use-mlflow-azure-databricks" in line

@@ -77,9 +77,9 @@ def test_what_could_not_be_put_back_or_deleted_is_named_and_the_next_rollout_goe
     states = process.run(rollouts.get_stuck_half_way)
     assert "could not be put back to rolled-1 100 %" in states["stuck"] and "Run this again" in states["stuck"]
     assert states["half_way"]["traffic"] == {OLD: 90, NEW: 10}
-    assert states["shares"] == [10, 10, 50, 50, 100] and any("there already" in line for line in states["lines"])
+    assert states["shares"] == [10, 10, 50, 50, 100] and any("already deployed" in line for line in states["lines"])
     assert states["went_on"] == SERVES_NEW
-    assert "keeps deployment rolled-2" in states["left"]
+    assert "Deployment rolled-2 of endpoint half-way was not deleted" in states["left"]
     assert states["with_both"] == {"traffic": {OLD: 100}, "deployments": [OLD, NEW], "ours": True}
     assert states["done"] == SERVES_OLD
 
@@ -150,7 +150,7 @@ def test_a_web_service_has_one_version_which_the_next_replaces_unless_it_does_no
     assert answers["first"] == SERVES_OLD
     assert answers["checks"] == [[100, 0]] and answers["changed_again"] is False
     assert "rolled-2 was put back in its place." in answers["broken"]
-    assert "answers otherwise than the model" in answers["wrong"] and "rolled-2 was put back" in answers["wrong"]
+    assert "do not agree" in answers["wrong"] and "rolled-2 was put back" in answers["wrong"]
     assert answers["state"] == SERVES_NEW
     assert answers["right"] and answers["after_deletion"] is None
     assert answers["no_cluster"].startswith("ParameterError: aks_compute=''")

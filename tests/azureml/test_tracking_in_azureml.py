@@ -46,6 +46,26 @@ def test_in_azure_mls_registry_a_run_is_registered_once_and_the_champion_moves(a
     assert model["page"].startswith(f"{studio}/runs/{first}?" if tracking_mode == "azureml" else databricks.url)
 
 
+def test_of_several_models_in_one_run_the_named_one_is_registered_and_without_a_name_all_are_listed(process):
+    run = process.run(tracked_models.register_one_of_three, "three")
+    uris = run["uris"]
+    assert uris == {name: f"runs:/{run['run_id']}/{name}" for name in ("first", "second", "third")}
+    listed = ", ".join(f"{uri} ({name})" for name, uri in uris.items())
+    assert run["unnamed"] == (
+        f"ParameterError: model_uri='': run {run['run_id']} has 3 models, so say which one; there are: {listed}"
+    )
+    assert run["unknown"].startswith(f"ParameterError: model_uri='runs:/{run['run_id']}/fourth'")
+    assert listed in run["unknown"]
+    assert run["registered"] == run["logged"]["second"] not in (run["logged"]["first"], run["logged"]["third"])
+    assert "MLmodel" in run["registered"] and run["version_run_id"] == run["run_id"]
+    assert run["predictions"] == ["c", "c", "d", "d"]
+
+
+def test_a_model_that_was_logged_without_this_bundle_is_found_by_its_file(process):
+    run = process.run(tracked_models.find_a_model_that_was_logged_by_hand)
+    assert run["uri"] == f"runs:/{run['run_id']}/by/hand"
+
+
 def test_autolog_leaves_a_finished_run_with_its_metrics_in_azure_ml(process):
     run = process.run(tracked_models.autolog)
     assert run["status"] == "FINISHED" and run["c"] == "0.5"

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import mlflow
 
-from helpers import cleanup, tracking
+from helpers import cleanup, kinds, tracking
 from helpers.ownership import MARK
-from helpers.parameters import CLEAN_UP_KINDS
+from helpers.parameters import CleanUp
 from helpers.tracking import inventory
 from tests.scenarios.errors import error_of
 from tests.stand_ins import both_servers
 from tests.stand_ins.azureml_workspace import AzureMLStandIn
 
-ALL = ",".join(CLEAN_UP_KINDS)
+ALL = tuple(kinds.CLEAN_UP)
 
 
 class Project:
@@ -29,16 +29,24 @@ class Project:
     name : str
     **mode : str
         Parameters of tracking.
+
+    Attributes
+    ----------
+    session : helpers.tracking.Session
+        The one that `configure` or `plan` began last.
     """
 
     def __init__(self, name: str, **mode: str) -> None:
         self.name = name
-        self.p = both_servers.parameters(experiment_name=f"/Shared/{name}", **mode)
+        self._parameters = {"experiment_name": f"/Shared/{name}", "model_name": name} | mode
 
     def configure(self) -> Project:
         """Point MLflow at the servers and make the experiment."""
-        tracking.configure(self.p)
+        self.session = tracking.configure(self._p())
         return self
+
+    def _p(self, force: bool = False) -> CleanUp:
+        return both_servers.parameters(CleanUp, force=force, **self._parameters)
 
     def run(self, **tags: str) -> mlflow.entities.Run:
         """Log a run with a model."""
@@ -54,20 +62,22 @@ class Project:
     def register(self, run: mlflow.entities.Run) -> str:
         """Register the model of a run, and return its version."""
         uri = f"runs:/{run.info.run_id}/model"
-        return str(tracking.create_version(run, uri, self.name, {}).version)
+        return str(tracking.create_version(self.session, run, uri, self.name, {}).version)
 
-    def plan(self, kinds: str = ALL, force: bool = False) -> list:
-        """List what clean-up would do."""
-        servers = tracking.configure(self.p, create=False)
-        return cleanup.plan(inventory.items(servers, self.name, self.name, force), kinds)
+    def plan(self, requested: Sequence[str] = ALL, force: bool = False) -> list:
+        """List what clean-up would do with runs, versions and experiments, in a session that writes nothing."""
+        p = self._p(force)
+        self.session = tracking.configure(p, create=False)
+        # None of these is in Spark.
+        return cleanup.plan(inventory.items(None, self.session, p), requested)
 
-    def clean(self, kinds: str = ALL, force: bool = False) -> list[list[str]]:
+    def clean(self, requested: Sequence[str] = ALL, force: bool = False) -> list[list[str]]:
         """Clean up, and return kind, name, place and result of each item."""
-        return lines(cleanup.delete(self.plan(kinds, force)))
+        return lines(cleanup.delete(self.plan(requested, force)))
 
     def versions(self) -> list[str]:
         """Return the versions that are left."""
-        return [str(version.version) for version in tracking.versions(self.name)]
+        return [str(version.version) for version in tracking.versions(self.session, self.name)]
 
 
 def lines(outcomes: Iterable[cleanup.Outcome]) -> list[list[str]]:
@@ -101,7 +111,7 @@ def leave_runs_and_versions(name: str) -> dict[str, str]:
     other = project.run(**{MARK: "another"})
     for run in (first, best):
         project.register(run)
-    tracking.promote(name, "2")
+    tracking.promote(project.session, name, "2")
     mlflow.MlflowClient().create_model_version(name, f"{foreign.info.artifact_uri}/model", foreign.info.run_id)
     runs = {"first": first, "best": best, "foreign": foreign, "other": other}
     return {role: run.info.run_id for role, run in runs.items()}
@@ -130,7 +140,7 @@ def clean_experiments() -> dict[str, Any]:
     project = Project("owned", tracking_mode="azureml").configure()
     runs = [project.own_run(), project.own_run()]
     mlflow.MlflowClient().delete_run(runs[0].info.run_id)
-    cleaned = results(project.clean("runs")) + results(project.clean("experiments"))
+    cleaned = results(project.clean(["runs"])) + results(project.clean(["experiments"]))
     empty = Project("empty", tracking_mode="azureml").configure()
     return {
         "results": cleaned,
@@ -190,10 +200,10 @@ def leave_mirrored_runs(name: str) -> dict[str, Any]:
     """Leave runs in Databricks with copies in Azure ML, and versions of two of them; return runs and copies."""
     project = Project(name, tracking_mode="dual", model_registry="azureml").configure()
     runs = [project.own_run(), project.own_run(), project.run()]
-    print(tracking.mirror_pending(project.p))
+    print(tracking.mirror_pending(project.session))
     for run in runs[:2]:
         project.register(run)
-    tracking.promote(name, "2")
+    tracking.promote(project.session, name, "2")
     copies = [mlflow.get_run(run.info.run_id).data.tags["mirrored_to_run_id"] for run in runs]
     return {"first": runs[0].info.run_id, "best": runs[1].info.run_id, "foreign": runs[2].info.run_id, "copies": copies}
 
@@ -229,7 +239,7 @@ def mirror_after_clean_up(name: str) -> dict[str, Any]:
     project = Project(name, tracking_mode="dual", model_registry="azureml")
     project.clean(force=True)
     project.own_run()
-    return {"pending": tracking.mirror_pending(project.p)}
+    return {"pending": tracking.mirror_pending(project.session)}
 
 
 def clean_copied_versions() -> dict[str, Any]:
@@ -240,19 +250,19 @@ def clean_copied_versions() -> dict[str, Any]:
     client.create_registered_model("copied", tags={MARK: "copied"})
     aml.create_registered_model("copied")
     runs = [project.own_run(), project.own_run()]
-    tracking.mirror_pending(project.p)
+    tracking.mirror_pending(project.session)
     for run in runs:
         run_id = run.info.run_id
         tags = {MARK: "copied", "run_id": run_id}
         client.create_model_version("copied", f"file:///{run_id}", tags=tags)
         copy = aml.get_run(mlflow.get_run(run_id).data.tags["mirrored_to_run_id"])
         aml.create_model_version("copied", f"{copy.info.artifact_uri}/model", copy.info.run_id, tags=tags)
-    tracking.promote("copied", "2")
+    tracking.promote(project.session, "copied", "2")
 
     def left() -> list[list[str]]:
         return [[str(version.version) for version in aml.search_model_versions("name = 'copied'")], project.versions()]
 
-    cleaned = project.clean("model_versions")
+    cleaned = project.clean(["model_versions"])
     after_cleaning = left()
-    project.clean("model_versions", force=True)
+    project.clean(["model_versions"], force=True)
     return {"cleaned": cleaned, "left": after_cleaning, "left_after_force": left()}

@@ -7,7 +7,7 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from helpers import azureml, runtime
+from helpers import azureml, output, runtime
 from tests.scenarios.errors import error_of
 from tests.stand_ins import both_servers
 from tests.stand_ins.databricks_workspace.strict_dbutils import NotebookRun, StrictDbutils
@@ -47,14 +47,14 @@ def log_and_register_a_run(**parameters: str) -> dict[str, Any]:
 
     from helpers import tracking
 
-    servers = tracking.configure(both_servers.parameters(**{"tracking_mode": "azureml"} | parameters))
-    runtime.display(servers.table())
+    session = tracking.configure(both_servers.parameters(**{"tracking_mode": "azureml"} | parameters))
+    output.display(session.table())
     Path("model").mkdir()
     Path("model/MLmodel").write_text("flavors: {}")
     with mlflow.start_run() as run:
         mlflow.log_metric("loss", 0.5)
         mlflow.log_artifacts("model", "model")
-    version = tracking.create_version(run, f"runs:/{run.info.run_id}/model", "from-a-scope", {})
+    version = tracking.create_version(session, run, f"runs:/{run.info.run_id}/model", "from-a-scope", {})
     return {
         "in_job": runtime.in_job(),
         "metric": mlflow.get_run(run.info.run_id).data.metrics["loss"],

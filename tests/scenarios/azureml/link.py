@@ -19,10 +19,19 @@ DATABRICKS = AzureMLStandIn.databricks_workspace_resource_id
 OTHER_WORKSPACE = AzureMLStandIn.workspace_resource_id.replace(AzureMLStandIn.workspace, "others")
 
 
-def connected() -> azureml.Workspace:
-    """Return the Azure ML workspace as a notebook knows it."""
+def connected(**changes: str) -> azureml.Connection:
+    """Return a connection to the Azure ML workspace as a session has it.
+
+    Parameters
+    ----------
+    **changes : str
+        Fields of `helpers.azureml.Workspace` in which another workspace differs.
+    """
     uri = AzureMLStandIn.from_environment().tracking_uri
-    return azureml.connect(both_servers.parameters(azureml_tracking_uri=uri))
+    connection = azureml.Connection(both_servers.parameters(azureml_tracking_uri=uri))
+    # In place of what the connection would find when it is first asked.
+    connection.workspace = dataclasses.replace(connection.workspace, **changes)
+    return connection
 
 
 def set_link(aml_workspace: str | None) -> None:
@@ -36,79 +45,79 @@ def set_link(aml_workspace: str | None) -> None:
 
 def show_set_and_set_again() -> dict[str, Any]:
     """Show the link, set it and set it again, and return the resource before and after."""
-    workspace = connected()
+    connection = connected()
     set_link(None)
     resource_manager.ask("PATCH", DATABRICKS, {"tags": {"team": "blue"}})
     before = resource_manager.ask("GET", DATABRICKS)[1]
-    shown = link(workspace)
+    shown = link(connection)
     unchanged = resource_manager.ask("GET", DATABRICKS)[1] == before
-    linked = link(workspace, link=True)
+    linked = link(connection, link=True)
     return {
         "before": before,
         "shown": shown,
         "unchanged": unchanged,
         "linked": linked,
         "after": resource_manager.ask("GET", DATABRICKS)[1],
-        "again": link(workspace, link=True),
-        "shown_again": link(workspace, DATABRICKS),
+        "again": link(connection, link=True),
+        "shown_again": link(connection, DATABRICKS),
     }
 
 
 def link_where_it_is_not_supported() -> dict[str, Any]:
     """Try workspaces with private endpoints and a cloud that have no links, and a refusal of Azure's own."""
-    workspace = connected()
+    connection = connected()
     set_link(None)
-    china = dataclasses.replace(workspace, cloud="AzureChinaCloud")
-    private = dataclasses.replace(workspace, resource_id=AzureMLStandIn.private_workspace_resource_id)
+    china = connected(cloud="AzureChinaCloud")
+    private = connected(resource_id=AzureMLStandIn.private_workspace_resource_id)
     cases = {
         # Found by its address, which is on the second page of the list.
-        "private Databricks": (workspace, ""),
+        "private Databricks": (connection, ""),
         "private Azure ML": (private, DATABRICKS),
         "21Vianet": (china, DATABRICKS),
     }
     known = {name: [link(*case), error_of(link, *case, True)] for name, case in cases.items()}
     AzureMLStandIn.from_environment().faults.add("PUT .*Microsoft.Databricks", 400)
-    return {"known": known, "refused_by_azure": error_of(link, workspace, DATABRICKS, True)}
+    return {"known": known, "refused_by_azure": error_of(link, connection, DATABRICKS, True)}
 
 
 def replace_the_link_of_another_workspace() -> dict[str, Any]:
     """Show and set the link where another Azure ML workspace is linked already."""
-    workspace = connected()
+    connection = connected()
     set_link(OTHER_WORKSPACE)
-    shown, refused = link(workspace, DATABRICKS), error_of(link, workspace, DATABRICKS, True)
+    shown, refused = link(connection, DATABRICKS), error_of(link, connection, DATABRICKS, True)
     parameters = resource_manager.ask("GET", DATABRICKS)[1]["properties"]["parameters"]
     return {"shown": shown, "refused": refused, "after": parameters}
 
 
 def link_without_a_workspace() -> dict[str, Any]:
     """Show and ask for the link where one of the two workspaces is missing or unknown."""
-    workspace = connected()
-    no_databricks = [link(workspace), error_of(link, workspace, link=True)]
+    connection = connected()
+    no_databricks = [link(connection), error_of(link, connection, link=True)]
     with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as elsewhere:
         Thread(target=elsewhere.serve_forever, daemon=True).start()
         address = f"127.0.0.1:{elsewhere.server_port}"
         os.environ |= {"DATABRICKS_HOST": f"http://{address}", "DATABRICKS_TOKEN": "dapi-stand-in-token"}
-        unknown_address = [link(workspace), error_of(link, workspace, link=True)]
+        unknown_address = [link(connection), error_of(link, connection, link=True)]
         elsewhere.shutdown()
     return {
         "no_databricks": no_databricks,
         "address": address,
         "unknown_address": unknown_address,
         "no_azureml": [link(None), error_of(link, None, link=True)],
-        "unknown_id": [error_of(link, workspace, DATABRICKS + "-2", asked) for asked in (False, True)],
+        "unknown_id": [error_of(link, connection, DATABRICKS + "-2", asked) for asked in (False, True)],
     }
 
 
 def link_without_a_role() -> dict[str, Any]:
     """Try to set the link without permission to write, and to see it without permission to read."""
-    workspace = connected()
+    connection = connected()
     set_link(None)
     faults = AzureMLStandIn.from_environment().faults
     faults.add("PUT .*Microsoft.Databricks", 403)
-    unwritten = error_of(link, workspace, DATABRICKS, True)
+    unwritten = error_of(link, connection, DATABRICKS, True)
     faults.add("GET .*Microsoft.Databricks", 403)
     return {
         "unwritten": unwritten,
-        "unseen": link(workspace, DATABRICKS),
-        "unread": error_of(link, workspace, DATABRICKS, True),
+        "unseen": link(connection, DATABRICKS),
+        "unread": error_of(link, connection, DATABRICKS, True),
     }

@@ -30,24 +30,30 @@ def plain_clients() -> tuple[mlflow.MlflowClient, mlflow.MlflowClient]:
     return mlflow.MlflowClient(tracking_uri="databricks"), mlflow.MlflowClient(tracking_uri=uri)
 
 
+def mirrored_experiment(name: str) -> mirror.MirroredExperiment:
+    """Return an experiment of Databricks, and the one in Azure ML that mirrors it."""
+    p = both_servers.parameters(tracking_mode="dual", experiment_name=name)
+    return dual.mirrored_experiment(tracking.configure(p, create=False))
+
+
 def mirror_random_runs() -> dict[str, Any]:
     """Mirror random runs, go on with those that have not ended, and mirror them twice more."""
     source, target = plain_clients()
     experiment_id = source.create_experiment("/Shared/random")
     runs = [mirrored_runs.log_random(source, experiment_id, seed) for seed in range(6)]
-    pair = dual.experiments(both_servers.parameters(experiment_name="/Shared/random"))
-    outcomes = list(mirror.mirror_runs(pair, mirror.runs(pair)))
+    experiment = mirrored_experiment("/Shared/random")
+    outcomes = list(mirror.mirror_runs(experiment, mirror.source_runs(experiment)))
     before = [mirrored_runs.differences(source, target, run_id) for run_id in runs]
-    pending = len(mirror.pending(pair))
+    pending = len(mirror.pending_runs(experiment))
     for run_id in runs:
         if source.get_run(run_id).info.status == "RUNNING":
             mirrored_runs.go_on_and_end(source, run_id)
     # Logged after the end.
     source.log_metric(runs[0], "late", 1.0, step=3)
     source.log_text(runs[0], "late", "late.txt")
-    still_pending = len(mirror.pending(pair))
-    again = list(mirror.mirror_runs(pair, mirror.runs(pair)))
-    once_more = list(mirror.mirror_runs(pair, mirror.runs(pair)))
+    still_pending = len(mirror.pending_runs(experiment))
+    again = list(mirror.mirror_runs(experiment, mirror.source_runs(experiment)))
+    once_more = list(mirror.mirror_runs(experiment, mirror.source_runs(experiment)))
     everything = outcomes + again + once_more
     return {
         "failures": [outcome.reason for outcome in everything if isinstance(outcome, mirror.Failure)],
@@ -55,9 +61,9 @@ def mirror_random_runs() -> dict[str, Any]:
         "pending": [pending, still_pending],
         "statuses": sorted({source.get_run(run_id).info.status for run_id in runs}),
         "after": [mirrored_runs.differences(source, target, run_id) for run_id in runs],
-        "copies": len(target.search_runs([pair.target_id])),
+        "copies": len(target.search_runs([experiment.target_id])),
         "sent": [[outcome.points, outcome.files] for outcome in once_more],
-        "left_out": sorted({str(item) for outcome in once_more for item in outcome.left_out}),
+        "omissions": sorted({str(item) for outcome in once_more for item in outcome.omissions}),
     }
 
 
@@ -75,19 +81,19 @@ def mirror_a_run_beyond_the_limits() -> dict[str, Any]:
     source.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
     source.log_metric(run_id, "auc", 0.9, model_id=model.model_id)
     source.set_terminated(run_id)
-    pair = dual.experiments(both_servers.parameters(experiment_name="/Shared/limits"))
-    first, second = (mirror.mirror_run(pair, run_id) for _ in range(2))
+    experiment = mirrored_experiment("/Shared/limits")
+    first, second = (mirror.mirror_run(experiment, run_id) for _ in range(2))
     command = run_the_command("/Shared/limits")
     copy = target.get_run(first.copy_id)
     return command | {
-        "items": [str(item) for item in first.left_out],
-        "same": first.left_out == second.left_out,
+        "items": [str(item) for item in first.omissions],
+        "same": first.omissions == second.omissions,
         "tags": len(copy.data.tags),
         "long": len(copy.data.tags["long"]),
         "name": len(copy.info.run_name),
         "params": len(copy.data.params),
         "note": copy.data.tags["mirrored_without"],
-        "pending": len(mirror.pending(pair)),
+        "pending": len(mirror.pending_runs(experiment)),
     }
 
 
@@ -132,27 +138,27 @@ def train_while_azure_ml_is_away() -> dict[str, Any]:
     aml = AzureMLStandIn.from_environment()
     settings = both_servers.parameters(tracking_mode="dual", model_registry="azureml", experiment_name="/Shared/dual")
     aml.faults.add(".", 503)
-    servers = tracking.configure(settings)
+    session = tracking.configure(settings)
     with mlflow.start_run(tags={tracking.MODEL_NAME_TAG: "dual"}) as active:
         mlflow.log_metric("loss", 0.5)
-        model_uri = tracking.log_model(tracked_models.trained_model())
-    away = tracking.mirror_pending(settings)
-    cannot_register = error_of(servers.registered_model_name, "dual", "", "")
-    table = servers.table().to_dict("records")
+        model_uri = tracked_models.log_classifier()
+    away = tracking.mirror_pending(session)
+    cannot_register = error_of(session.registered_model_name, "dual", "", "")
+    table = session.table().to_dict("records")
     aml.faults.clear()
 
-    with logging_meanwhile(servers.experiment_id) as logged:
-        servers = tracking.configure(settings)
-        back = tracking.mirror_pending(settings)
+    with logging_meanwhile(session.experiment_id) as logged:
+        session = tracking.configure(settings)
+        back = tracking.mirror_pending(session)
     source.set_terminated(logged["run_id"])
 
-    run = tracking.find_run(servers, active.info.run_id, "dual")
-    name = servers.registered_model_name("dual", "", "")
-    tracking.mirror_for_registry(settings, run)
-    registered = [registration.register(run, model_uri, name, {"n": "1"}) for _ in range(2)]
-    version = tracking.versions(name)[0]
+    run = tracking.find_run(session, active.info.run_id, "dual")
+    name = session.registered_model_name("dual", "", "")
+    tracking.mirror_for_registry(session, run)
+    registered = [registration.register(session, run, model_uri, name, {"n": "1"}) for _ in range(2)]
+    version = tracking.versions(session, name)[0]
     uris = [mlflow.get_tracking_uri(), mlflow.get_registry_uri()]
-    folder = tracking.download_model(f"models:/{name}/1", Path("downloaded"))
+    folder = tracking.download_model(session, f"models:/{name}/1", Path("downloaded"))
     return {
         "status": run.info.status,
         "away": away,

@@ -67,15 +67,17 @@ def mirror(retries: int, *run_ids: str, databricks: str = "") -> None:
         os.environ["DATABRICKS_HOST"] = databricks
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = str(retries)
     os.environ["MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR"] = os.environ["MLFLOW_HTTP_REQUEST_BACKOFF_JITTER"] = "0"
-    # Seconds. The SDK for Databricks waits for at least one each time.
-    os.environ["MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT"] = "10" if retries else "1"
+    # Seconds. The SDK for Databricks waits for at least one after each attempt, hence tries once, or until it succeeds.
+    os.environ["MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT"] = "120" if retries else "1"
+    from helpers import tracking
     from helpers.azureml import run_files
     from helpers.tracking import dual
     from helpers.tracking.mirror import mirror_run
 
     # Fewer retries and no pauses, so that the test is quick.
     run_files._REST_RETRIES = {"retry_total": retries, "retry_backoff_factor": 0}
-    experiment = dual.experiments(both_servers.parameters(experiment_name=EXPERIMENT))
+    p = both_servers.parameters(tracking_mode="dual", experiment_name=EXPERIMENT)
+    experiment = dual.mirrored_experiment(tracking.configure(p, create=False))
     for run_id in run_ids:
         mirror_run(experiment, run_id)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param
 
@@ -77,7 +80,7 @@ def log_metric(client: MlflowClient, run_id: str, name: str, chance: random.Rand
         for number in range(points)
     ]
     # Of one moment: the server that plays Databricks refuses equal points that hold no number, and which of
-    # zero and NaN is the latest value depends on which came first there.
+    # zero and NaN is the latest value depends on which came first.
     rows = list(
         {(row.timestamp, row.step, 0 if math.isnan(row.value) else abs(row.value)): row for row in rows}.values()
     )
@@ -110,12 +113,16 @@ def differences(source: MlflowClient, target: MlflowClient, run_id: str) -> list
     if copy_id is None:
         return ["no copy is named"]
     copy = target.get_run(copy_id)
-    there, here = described(source, run), described(target, copy)
+    expected, actual = described(source, run), described(target, copy)
     parent = run.data.tags.get("mlflow.parentRunId")
-    there["parent"] = source.get_run(parent).data.tags["mirrored_to_run_id"] if parent else None
-    here["parent"] = copy.data.tags.get("mlflow.parentRunId")
-    here["source"], there["source"] = copy.data.tags.get("mirrored_from_run_id"), run_id
-    return [f"{key}: {str(there[key])[:200]} is {str(here[key])[:200]}" for key in there if there[key] != here[key]]
+    expected["parent"] = source.get_run(parent).data.tags["mirrored_to_run_id"] if parent else None
+    actual["parent"] = copy.data.tags.get("mlflow.parentRunId")
+    expected["source"], actual["source"] = run_id, copy.data.tags.get("mirrored_from_run_id")
+    return [
+        f"{key}: {str(value)[:200]} is {str(actual[key])[:200]}"
+        for key, value in expected.items()
+        if value != actual[key]
+    ]
 
 
 def described(client: MlflowClient, run: Any) -> dict[str, Any]:
@@ -147,11 +154,6 @@ def described(client: MlflowClient, run: Any) -> dict[str, Any]:
 
 def files(client: MlflowClient, run: Any) -> dict[str, str]:
     """Return the content of a run's files; those of a logged model under the folder that its copy has."""
-    import hashlib
-
-    import mlflow
-
-    found = {}
     folders: dict[str, Path] = {}
     with tempfile.TemporaryDirectory() as scratch:
         outputs = run.outputs.model_outputs if run.outputs else []
@@ -162,22 +164,28 @@ def files(client: MlflowClient, run: Any) -> dict[str, str]:
         uri = client.tracking_uri
         if uri.startswith("azureml"):
             # The plugin signs in through the server that is set; tests compare when nothing else goes on.
+            before = mlflow.get_tracking_uri()
             mlflow.set_tracking_uri(uri)
             try:
                 if client.list_artifacts(run.info.run_id):
                     folders[""] = Path(client.download_artifacts(run.info.run_id, "", scratch))
             finally:
-                mlflow.set_tracking_uri(None)
+                mlflow.set_tracking_uri(before)
         else:
-            from urllib.parse import unquote
-
             folders[""] = Path(unquote(run.info.artifact_uri.removeprefix("file://")))
-        for name, folder in folders.items():
-            for path in folder.rglob("*"):
-                if path.is_file():
-                    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-                    found[str(Path(name) / path.relative_to(folder))] = f"{path.stat().st_size} {digest}"
-    return found
+        return {
+            str(Path(name) / path): text for name, folder in folders.items() for path, text in contents(folder).items()
+        }
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Return `content` of each file below a folder, by its path."""
+    return {str(path.relative_to(folder)): content(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def content(file: Path) -> str:
+    """Return a file's size and the beginning of its checksum, which two equal files have in common."""
+    return f"{file.stat().st_size} {hashlib.sha256(file.read_bytes()).hexdigest()[:8]}"
 
 
 def _points(client: MlflowClient, run_id: str, key: str) -> list[tuple[int, int, str]]:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import logging
+import time
 import warnings
-from pathlib import Path
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.deployments import BaseDeploymentClient, get_deploy_client
+from mlflow.entities.model_registry import ModelVersion
 from sklearn.linear_model import LogisticRegression
 
-from helpers import parameters, serving, tracking, training
-from helpers.ownership import MARK
+from helpers import parameters, serving, tracking
+from helpers.ownership import MARK, Item
 from helpers.serving import Endpoint
 from helpers.serving.endpoint import EndpointState
+from helpers.serving.health import Examples
+from helpers.serving.rollout import Rollout
 from tests.callers import Callers
+from tests.scenarios.azureml import deploying
 from tests.scenarios.errors import error_of
+from tests.stand_ins import both_servers
 from tests.stand_ins.azureml_workspace import AzureMLStandIn
 
 MODEL = "rolled"
@@ -43,45 +48,39 @@ FAULTS: dict[str, tuple[str, int | str, dict[str, int]]] = {
 }
 
 
-def configure(**changes: Any) -> SimpleNamespace:
-    """Use Azure ML, and return the parameters: the defaults with these changes."""
+def configure(group: type = parameters.Deploy, **changes: Any) -> tuple[tracking.Session, Any]:
+    """Use Azure ML, unless the changes say otherwise; return the session and the parameters of a group."""
     warnings.filterwarnings("ignore")
     logging.getLogger("mlflow").setLevel("ERROR")
-    names = (*parameters.TRACKING, *parameters.ENDPOINT)
-    defaults = {name: parameters.FIELDS[name].default for name in names}
-    workspace = AzureMLStandIn.workspace_parameters | {"tracking_mode": "azureml", "experiment_name": "endpoints"}
-    p = parameters.parse(defaults | workspace | changes)
-    tracking.configure(p)
-    return p
+    p = both_servers.parameters(group, **{"tracking_mode": "azureml", "experiment_name": "endpoints"} | changes)
+    return tracking.configure(p), p
 
 
-def train(column: str, model_name: str) -> mlflow.entities.model_registry.ModelVersion:
+def train(session: tracking.Session, column: str, model_name: str) -> ModelVersion:
     """Register a classifier whose answers depend on one column."""
     estimator = LogisticRegression().fit(ROWS, np.where(ROWS[column] > 0, f"{column} high", f"{column} low"))
     signature = mlflow.models.infer_signature(ROWS, pd.Series(estimator.predict(ROWS), name="prediction"))
     with mlflow.start_run() as active:
-        uri = tracking.log_model(training.TrainedModel(estimator, "sklearn", [], signature, None, {}, {}))
-    run = mlflow.get_run(active.info.run_id)
-    return tracking.create_version(run, uri, model_name, {"check_threshold": "passed"})
+        uri = tracking.log_model(estimator, flavor="sklearn", signature=signature)
+    return register(session, active.info.run_id, uri, model_name)
+
+
+def register(session: tracking.Session, run_id: str, model_uri: str, model_name: str) -> ModelVersion:
+    """Register the model of a run."""
+    return tracking.create_version(
+        session, mlflow.get_run(run_id), model_uri, model_name, {"check_threshold": "passed"}
+    )
 
 
 def register_models() -> None:
     """Register ``rolled``: version 1 looks at column a, version 2 at column b, version 3 does not load."""
-    configure()
-    train("a", MODEL)
-    train("b", MODEL)
-    save = mlflow.sklearn.save_model
-
-    def save_damaged(model: Any, path: str, **options: Any) -> None:
-        save(model, path, **options)
-        (file,) = [file for file in Path(path).iterdir() if file.name.startswith("model.")]
-        file.write_bytes(b"damaged")
-
-    mlflow.sklearn.save_model = save_damaged
-    try:
-        train("c", MODEL)
-    finally:
-        mlflow.sklearn.save_model = save
+    session, _ = configure()
+    train(session, "a", MODEL)
+    train(session, "b", MODEL)
+    folder = deploying.save_damaged_model(*deploying.FOR_AML)
+    with mlflow.start_run() as active:
+        mlflow.log_artifacts(folder, "model")
+    register(session, active.info.run_id, f"runs:/{active.info.run_id}/model", MODEL)
 
 
 def delete_endpoints() -> None:
@@ -98,29 +97,42 @@ def plugin() -> BaseDeploymentClient:
     return get_deploy_client(AzureMLStandIn.from_environment().tracking_uri)
 
 
-def versions() -> list:
-    """Return the versions of ``rolled``, the first one first."""
-    return tracking.versions(MODEL)
+def start(name: str, **changes: Any) -> tuple[Endpoint, list[ModelVersion], list[Examples]]:
+    """Return the endpoint of these parameters, the versions of ``rolled``, and what the first two answer."""
+    session, p = configure(endpoint_name=name, **changes)
+    versions = tracking.versions(session, MODEL)
+    known = [serving.examples(session, version, ROWS) for version in versions[:2]]
+    return serving.open_endpoint(session, p, versions[0])[0], versions, known
 
 
 def open_endpoint(name: str, **changes: Any) -> Endpoint:
-    """Return the endpoint of these parameters."""
-    p = configure(endpoint_name=name, **changes)
-    return serving.open_endpoint(p, versions()[0])[0]
+    """Return the endpoint of these parameters, in a session of its own."""
+    session, p = configure(endpoint_name=name, **changes)
+    return serving.open_endpoint(session, p, tracking.versions(session, MODEL)[0])[0]
 
 
-def roll_out(endpoint: Endpoint, version: Any, known: Any = None, **options: Any) -> tuple[Any, list[str]]:
+def roll_out(
+    endpoint: Endpoint,
+    version: ModelVersion,
+    known: Examples,
+    requests: int = 4,
+    after_line: Callable[[str], None] = lambda line: None,
+) -> tuple[Rollout, list[str]]:
     """Roll a version out; return the rollout and the lines that it showed."""
     lines: list[str] = []
-    options = {"requests": 4, "latency_limit_ms": NO_LIMIT_MS} | options
-    known = known or serving.examples(version, ROWS)
-    return serving.roll_out(endpoint, version, known, show=lines.append, **options), lines
+
+    def show(line: str) -> None:
+        lines.append(line)
+        after_line(line)
+
+    rollout = serving.roll_out(endpoint, version, known, requests=requests, latency_limit_ms=NO_LIMIT_MS, show=show)
+    return rollout, lines
 
 
-def refusal(endpoint: Endpoint, version: Any, known: Any = None, **options: Any) -> serving.ServingError | None:
+def refusal(endpoint: Endpoint, version: ModelVersion, known: Examples) -> serving.ServingError | None:
     """Return why a rollout fails, or None if it does not."""
     try:
-        roll_out(endpoint, version, known, **options)
+        roll_out(endpoint, version, known)
     except serving.ServingError as error:
         return error
     return None
@@ -133,12 +145,18 @@ def shown(state: EndpointState) -> dict[str, Any]:
 
 def take_over_under_load() -> dict[str, Any]:
     """Roll version 2 out while callers keep asking, and once more."""
-    endpoint = open_endpoint("under-load")
-    first, first_lines = roll_out(endpoint, versions()[0])
-    known = {f"rolled-{version.version}": serving.examples(version, ROWS) for version in versions()[:2]}
-    with Callers(endpoint, known) as callers:
-        rollout, lines = roll_out(endpoint, versions()[1], known["rolled-2"], requests=10)
-    again, again_lines = roll_out(endpoint, versions()[1], known["rolled-2"])
+    endpoint, (old, new, _), (of_old, of_new) = start("under-load")
+    first, first_lines = roll_out(endpoint, old, of_old)
+    with Callers(endpoint, {"rolled-1": of_old, "rolled-2": of_new}) as callers:
+
+        def wait_for_callers(line: str) -> None:
+            # However slow this machine is, they ask between any two steps. The container's lines are no steps.
+            goal = callers.answered.total() + 20
+            while not line.startswith("  ") and callers.answered.total() < goal and not callers.failed:
+                time.sleep(0.01)
+
+        rollout, lines = roll_out(endpoint, new, of_new, requests=10, after_line=wait_for_callers)
+    again, again_lines = roll_out(endpoint, new, of_new)
     client = plugin()
     return {
         "first": shown(first.state),
@@ -147,7 +165,7 @@ def take_over_under_load() -> dict[str, Any]:
         "wrong": len(callers.wrong),
         "answered": callers.answered,
         "after": shown(rollout.state),
-        "checks": [[check.percent, check.asked, check.errors] for check in rollout.checks],
+        "checks": [[check.percent, check.target, check.errors] for check in rollout.checks],
         "lines": lines,
         "changed_again": again.changed,
         "again_lines": again_lines,
@@ -159,42 +177,40 @@ def take_over_under_load() -> dict[str, Any]:
 def fail_at_each_step() -> dict[str, Any]:
     """Roll version 2 out with each of `FAULTS`, and at last without any."""
     faults = AzureMLStandIn.from_environment().faults
-    endpoint = open_endpoint("faults")
-    roll_out(endpoint, versions()[0])
-    known = [serving.examples(version, ROWS) for version in versions()[:2]]
+    endpoint, (old, new, _), (of_old, of_new) = start("faults")
+    roll_out(endpoint, old, of_old)
     outcomes = {}
     for name, (pattern, status, details) in FAULTS.items():
         faults.add(pattern, status, **details)
-        error = refusal(endpoint, versions()[1], known[1])
+        error = refusal(endpoint, new, of_new)
         outcomes[name] = {
             "error": error and error.message,
             "met": sum(fault.taken for fault in faults.clear()),
             "state": shown(endpoint.state()),
-            "right": endpoint.invoke(ROWS).predictions == known[0].predictions,
+            "right": endpoint.invoke(ROWS).predictions == of_old.predictions,
         }
-    rollout, _ = roll_out(endpoint, versions()[1], known[1])
+    rollout, _ = roll_out(endpoint, new, of_new)
     return {"outcomes": outcomes, "after": shown(rollout.state)}
 
 
 def get_stuck_half_way() -> dict[str, Any]:
     """Fail to put the old shares back, go on, fail to delete the old deployment, and finish."""
     faults = AzureMLStandIn.from_environment().faults
-    endpoint = open_endpoint("half-way")
-    roll_out(endpoint, versions()[0])
-    known = serving.examples(versions()[1], ROWS)
+    endpoint, (old, new, _), (of_old, of_new) = start("half-way")
+    roll_out(endpoint, old, of_old)
     # Callers get errors at 10 %, and from then on Azure refuses all changes.
     faults.add("POST /online/half-way/score", 500, skip=6)
     faults.add("PATCH .*/onlineEndpoints/half-way", 403, skip=1)
-    stuck = refusal(endpoint, versions()[1], known)
+    stuck = refusal(endpoint, new, of_new)
     half_way = shown(endpoint.state())
     faults.clear()
-    went_on, lines = roll_out(endpoint, versions()[1], known)
+    went_on, lines = roll_out(endpoint, new, of_new)
     # At the end the old deployment cannot be deleted.
     faults.add("DELETE .*/deployments/rolled-2", 403)
-    left = refusal(endpoint, versions()[0])
+    left = refusal(endpoint, old, of_old)
     with_both = shown(endpoint.state())
     faults.clear()
-    done, _ = roll_out(endpoint, versions()[0])
+    done, _ = roll_out(endpoint, old, of_old)
     return {
         "stuck": stuck.message,
         "half_way": half_way,
@@ -210,25 +226,23 @@ def get_stuck_half_way() -> dict[str, Any]:
 def ask_for_what_azure_refuses() -> dict[str, Any]:
     """Roll out and ask what Azure ML, the model or the helpers do not accept."""
     faults = AzureMLStandIn.from_environment().faults
-    endpoint = open_endpoint("refusals")
-    roll_out(endpoint, versions()[0])
-    new, broken = versions()[1:]
-    known = serving.examples(new, ROWS)
+    endpoint, (old, new, broken), (of_old, of_new) = start("refusals")
+    roll_out(endpoint, old, of_old)
     before = shown(endpoint.state())
     answers = {
-        "too_many": refusal(open_endpoint("refusals", instance_count=100), new, known).message,
-        "no_such_size": refusal(open_endpoint("refusals", instance_type="Standard_None"), new, known).message,
+        "too_many": refusal(open_endpoint("refusals", instance_count=100), new, of_new).message,
+        "no_such_size": refusal(open_endpoint("refusals", instance_type="Standard_None"), new, of_new).message,
     }
-    crash = refusal(endpoint, broken, known)
+    crash = refusal(endpoint, broken, of_new)
     answers |= {
         "crash": crash.message,
         "log": crash.log,
         "column": error_of(endpoint.invoke, ROWS[["a", "c"]]),
         "kind": error_of(endpoint.invoke, ROWS.assign(a="text")),
-        "other_auth": error_of(roll_out, open_endpoint("refusals", endpoint_auth="aad_token"), new, known),
+        "other_auth": error_of(roll_out, open_endpoint("refusals", endpoint_auth="aad_token"), new, of_new),
     }
     plugin().create_endpoint("somebody-elses")
-    answers["foreign"] = error_of(roll_out, open_endpoint("somebody-elses"), new, known)
+    answers["foreign"] = error_of(roll_out, open_endpoint("somebody-elses"), new, of_new)
     # The key is no longer valid, and the next one is.
     faults.add("POST /online/refusals/score", 401, times=1)
     answers["renewed"] = endpoint.invoke(ROWS).deployment
@@ -247,8 +261,8 @@ def create_without_a_role() -> dict[str, Any]:
 
 def serve_with_tokens() -> dict[str, Any]:
     """Serve where callers sign in with Entra ID, ask, and delete the endpoint."""
-    endpoint = open_endpoint("with-token", endpoint_auth="aad_token")
-    rollout, _ = roll_out(endpoint, versions()[0])
+    endpoint, (old, *_), (of_old, _) = start("with-token", endpoint_auth="aad_token")
+    rollout, _ = roll_out(endpoint, old, of_old)
     answered = endpoint.invoke(ROWS).deployment
     endpoint.delete()
     return {"state": shown(rollout.state), "answered": answered, "after_deletion": endpoint.state()}
@@ -256,16 +270,15 @@ def serve_with_tokens() -> dict[str, Any]:
 
 def serve_a_model_of_another_registry() -> dict[str, Any]:
     """Serve a version of the local registry, and open its endpoint again."""
-    p = configure(tracking_mode="databricks", model_registry="local", experiment_name="/Shared/elsewhere")
-    version = train("a", "elsewhere")
-    local = mlflow.get_registry_uri()
-    (endpoint, deployable), (_, again) = (serving.open_endpoint(p, version) for _ in range(2))
-    rollout, _ = roll_out(endpoint, deployable, serving.examples(version, ROWS))
+    session, p = configure(tracking_mode="databricks", model_registry="local", experiment_name="/Shared/elsewhere")
+    version = train(session, "a", "elsewhere")
+    (endpoint, deployable), (_, again) = (serving.open_endpoint(session, p, version) for _ in range(2))
+    rollout, _ = roll_out(endpoint, deployable, serving.examples(session, version, ROWS))
     return {
         "state": shown(rollout.state),
         "name": endpoint.name,
         "tags": deployable.tags,
-        "local": local,
+        "local": session.registry.uri,
         "own_tags": version.tags,
         "versions": [deployable.version, again.version],
         "registry": mlflow.get_registry_uri(),
@@ -275,24 +288,27 @@ def serve_a_model_of_another_registry() -> dict[str, Any]:
 def list_for_clean_up() -> dict[str, Any]:
     """List and delete the endpoints of ``rolled``, beside those of another model and of somebody else."""
     names = ("listed", "listed-service", "other-model", "not-ours")
-    roll_out(open_endpoint("listed"), versions()[0])
-    roll_out(open_endpoint("listed-service", endpoint_target="aci"), versions()[0])
-    p = configure(endpoint_name="other-model")
-    other = train("a", "other")
-    roll_out(serving.open_endpoint(p, other)[0], other)
+    endpoint, (old, *_), (of_old, _) = start("listed")
+    roll_out(endpoint, old, of_old)
+    roll_out(open_endpoint("listed-service", endpoint_target="aci"), old, of_old)
+    session, p = configure(endpoint_name="other-model")
+    other = train(session, "a", "other")
+    roll_out(serving.open_endpoint(session, p, other)[0], other, serving.examples(session, other, ROWS))
     plugin().create_endpoint("not-ours")
 
-    def listed(force: bool) -> dict[str, Any]:
-        items = serving.items(p, MODEL, force)
+    def listed(force: bool) -> dict[str, Item]:
+        session, p = configure(parameters.CleanUp, model_name=MODEL, force=force)
+        # Endpoints are not in Spark.
+        items = serving.items(None, session, p)
         return {item.name: item for item in items if item.name.split("/")[0] in names}
 
-    kept = {name: item.kept for name, item in listed(False).items()}
+    kept = {name: item.keep_reason for name, item in listed(False).items()}
     forced = listed(True)
-    own = [item for item in forced.values() if not item.kept]
+    own = [item for item in forced.values() if not item.keep_reason]
     return {
         "kinds": sorted((item.kind, item.name) for item in own),
         "kept": kept,
-        "kept_by_force": {name: item.kept for name, item in forced.items()},
+        "kept_by_force": {name: item.keep_reason for name, item in forced.items()},
         "where": sorted({item.where for item in own}),
         "deleted": [item.delete() for item in own],
         "deleted_again": [item.delete() for item in own],
@@ -308,23 +324,23 @@ def serve_as_a_web_service(kind: str) -> dict[str, Any]:
     kind : {"aci", "aks"}
     """
     compute = {"aks_compute": AzureMLStandIn.attached_compute} if kind == "aks" else {}
-    service = open_endpoint(f"service-{kind}", endpoint_target=kind, **compute)
-    first, _ = roll_out(service, versions()[0])
-    second, _ = roll_out(service, versions()[1])
-    again, _ = roll_out(service, versions()[1])
-    known = serving.examples(versions()[1], ROWS)
-    broken = refusal(service, versions()[2], known)
-    wrong = refusal(service, versions()[0], known)
+    service, (old, new, broken), (of_old, of_new) = start(f"service-{kind}", endpoint_target=kind, **compute)
+    first, _ = roll_out(service, old, of_old)
+    second, _ = roll_out(service, new, of_new)
+    again, _ = roll_out(service, new, of_new)
+    crash = refusal(service, broken, of_new)
+    # The old version does not answer what the new one does.
+    wrong = refusal(service, old, of_new)
     state, answer = service.state(), service.invoke(ROWS)
     service.delete()
     return {
         "first": shown(first.state),
         "checks": [[check.percent, check.errors] for check in second.checks],
         "changed_again": again.changed,
-        "broken": broken.message,
+        "broken": crash.message,
         "wrong": wrong.message,
         "state": shown(state),
-        "right": answer.predictions == known.predictions,
+        "right": answer.predictions == of_new.predictions,
         "after_deletion": service.state(),
         "no_cluster": error_of(open_endpoint, "service-aks", endpoint_target="aks"),
     }

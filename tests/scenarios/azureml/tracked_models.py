@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
 from helpers import registration, tracking
-from helpers.training import TrainedModel
+from tests.scenarios.azureml import mirrored_runs
 from tests.scenarios.errors import error_of
 from tests.stand_ins import both_servers
 from tests.stand_ins.azureml_workspace import AzureMLStandIn
@@ -20,56 +21,99 @@ ROWS = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0]})
 LABELS = ["a", "a", "b", "b"]
 
 
-def configure(**changes: str) -> tracking.Servers:
+def configure(**changes: str) -> tracking.Session:
     """Use the servers of these parameters."""
     return tracking.configure(both_servers.parameters(**changes))
 
 
-def trained_model() -> TrainedModel:
-    """Fit a small classifier."""
-    model = LogisticRegression().fit(ROWS, LABELS)
+def log_classifier(labels: Sequence[str] = LABELS, **options: Any) -> str:
+    """Fit a small classifier and log it to the active run; return its URI.
+
+    Parameters
+    ----------
+    labels : sequence of str
+        The label of each of `ROWS`.
+    **options
+        Of `tracking.log_model`.
+    """
+    model = LogisticRegression().fit(ROWS, labels)
     signature = mlflow.models.infer_signature(ROWS, pd.Series(model.predict(ROWS), name="prediction"))
-    return TrainedModel(model, "sklearn", ["a", "b"], signature, ROWS, {}, {})
+    options = {"input_example": ROWS, "classes": model.classes_} | options
+    return tracking.log_model(model, flavor="sklearn", signature=signature, **options)
 
 
 def log_run(model_name: str) -> mlflow.entities.Run:
     """Log a run with a metric and a model."""
     with mlflow.start_run(tags={tracking.MODEL_NAME_TAG: model_name}) as run:
         mlflow.log_metric("loss", 0.5, step=1)
-        tracking.log_model(trained_model())
+        log_classifier()
     return mlflow.get_run(run.info.run_id)
 
 
 def register_and_promote(name: str, tracking_mode: str) -> dict[str, Any]:
     """Register two runs, one of them twice, and promote their versions in turn."""
-    servers = configure(tracking_mode=tracking_mode, model_registry="azureml", experiment_name=f"/Shared/{name}")
+    session = configure(tracking_mode=tracking_mode, model_registry="azureml", experiment_name=f"/Shared/{name}")
     runs = [log_run(name), log_run(name)]
     registered = [
-        registration.register(run, tracking.logged_model_uri(run), name, {"n": str(number)})
+        registration.register(session, run, tracking.logged_model_uri(session, run), name, {"n": str(number)})
         for number, run in enumerate([*runs, runs[0]])
     ]
-    champions = [tracking.champion(name), tracking.champion("nobody")]
+    champions = [tracking.champion(session, name), tracking.champion(session, "nobody")]
     for number in ("1", "2", "1", "1"):
-        tracking.promote(name, number)
-        champions.append(str(registration.resolve_version(name, "").version))
+        tracking.promote(session, name, number)
+        champions.append(str(tracking.resolve_version(session, name, "").version))
     # As a promotion leaves it that is killed before it has taken the tag from the champion before.
     mlflow.MlflowClient().set_model_version_tag(name, "2", tracking.CHAMPION, str(time.time_ns()))
-    champions.append(str(tracking.champion(name).version))
-    tracking.promote(name, "1")
-    champions.append(str(tracking.champion(name).version))
-    folder = tracking.download_model(f"models:/{name}/2", Path(f"downloaded_{name}"))
+    champions.append(str(tracking.champion(session, name).version))
+    tracking.promote(session, name, "1")
+    champions.append(str(tracking.champion(session, name).version))
+    folder = tracking.download_model(session, f"models:/{name}/2", Path(f"downloaded_{name}"))
     return {
         "runs": [run.info.run_id for run in runs],
         "registered": [[str(version.version), tracking.run_id(version), new] for version, new in registered],
-        "tags": {str(version.version): version.tags for version in tracking.versions(name)},
+        "tags": {str(version.version): version.tags for version in tracking.versions(session, name)},
         "champions": champions,
         "predictions": list(mlflow.pyfunc.load_model(str(folder)).predict(ROWS)),
-        "missing_version": error_of(registration.resolve_version, name, "3"),
-        "missing_model": error_of(registration.resolve_version, "nobody", ""),
-        "newest_run": tracking.find_run(servers, "", name).info.run_id,
-        "table": servers.table().to_dict("records"),
-        "page": servers.run_page(runs[0].info.run_id),
+        "missing_version": error_of(tracking.resolve_version, session, name, "3"),
+        "missing_model": error_of(tracking.resolve_version, session, "nobody", ""),
+        "newest_run": tracking.find_run(session, "", name).info.run_id,
+        "table": session.table().to_dict("records"),
+        "page": session.run_page(runs[0].info.run_id),
     }
+
+
+def register_one_of_three(name: str) -> dict[str, Any]:
+    """Log three models to one run, ask for its model, and register the second one under a name."""
+    session = configure(tracking_mode="azureml", experiment_name=name)
+    labels = {"first": LABELS, "second": ["c", "c", "d", "d"], "third": ["e", "e", "f", "f"]}
+    with mlflow.start_run() as active:
+        uris = {model: log_classifier(labels[model], name=model) for model in labels}
+    run = mlflow.get_run(active.info.run_id)
+    unnamed = error_of(tracking.logged_model_uri, session, run)
+    unknown = error_of(tracking.logged_model_uri, session, run, f"runs:/{run.info.run_id}/fourth")
+    version = tracking.create_version(session, run, tracking.logged_model_uri(session, run, uris["second"]), name, {})
+    registered = tracking.download_model(session, f"models:/{name}/{version.version}", Path(f"{name}_registered"))
+    logged = {model: tracking.download_model(session, uri, Path(f"{name}_{model}")) for model, uri in uris.items()}
+    return {
+        "uris": uris,
+        "unnamed": unnamed,
+        "unknown": unknown,
+        "run_id": run.info.run_id,
+        "version_run_id": version.run_id,
+        "registered": mirrored_runs.contents(registered),
+        "logged": {model: mirrored_runs.contents(folder) for model, folder in logged.items()},
+        "predictions": list(mlflow.pyfunc.load_model(str(registered)).predict(ROWS)),
+    }
+
+
+def find_a_model_that_was_logged_by_hand() -> dict[str, Any]:
+    """Log the files of a model without this bundle, beside a folder that holds none, and ask for the run's model."""
+    session = configure(tracking_mode="azureml", experiment_name="by_hand")
+    with mlflow.start_run() as active:
+        mlflow.log_text("flavors: {}", "by/hand/MLmodel")
+        mlflow.log_text("text", "notes/text.txt")
+    run = mlflow.get_run(active.info.run_id)
+    return {"run_id": run.info.run_id, "uri": tracking.logged_model_uri(session, run)}
 
 
 def autolog() -> dict[str, Any]:
@@ -86,7 +130,7 @@ def autolog() -> dict[str, Any]:
 def lose_the_server() -> dict[str, Any]:
     """Log a complete run, and one during which the server goes away."""
     faults = AzureMLStandIn.from_environment().faults
-    servers = configure(tracking_mode="azureml", experiment_name="lost")
+    session = configure(tracking_mode="azureml", experiment_name="lost")
     complete = log_run("small")
 
     def log_until_the_server_is_gone() -> None:
@@ -103,6 +147,6 @@ def lose_the_server() -> dict[str, Any]:
         "complete": complete.info.run_id,
         "lost": lost.info.run_id,
         "status": mlflow.get_run(lost.info.run_id).info.status,
-        "newest": tracking.find_run(servers, "", "small").info.run_id,
-        "named": error_of(tracking.find_run, servers, lost.info.run_id, "small"),
+        "newest": tracking.find_run(session, "", "small").info.run_id,
+        "named": error_of(tracking.find_run, session, lost.info.run_id, "small"),
     }
