@@ -49,25 +49,25 @@ def new_requests(aml: AzureMLStandIn):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "parts"),
     [
         ({"AZURE_CLIENT_SECRET": "wrong~secret"}, ["AADSTS7000215", "the client secret is wrong", "not its id"]),
         ({"AZURE_CLIENT_SECRET": names.EXPIRED_SECRET}, ["AADSTS7000222", "has expired", "make a new one"]),
         ({"AZURE_CLIENT_ID": "11111111-aaaa-4aaa-8aaa-00000000000f"}, ["AADSTS700016", "no application"]),
     ],
 )
-def test_a_refused_service_principal_is_told_in_one_line_after_one_try(aml, notebook, new_requests, changes, told):
+def test_a_refused_service_principal_is_named_in_one_line_after_one_try(aml, notebook, new_requests, changes, parts):
     error = notebook.run(refusal, environment=changes)
     assert error.startswith("AzureError: Azure: sign-in with the service principal of AZURE_TENANT_ID, AZURE_CLIENT_ID")
     assert "\n" not in error
-    assert all(part in error for part in told)
+    assert all(part in error for part in parts)
     assert [request.status for request in new_requests("/oauth2/token")] in ([400], [401])
     output = notebook.output_file.read_text()
     assert all(secret not in output for secret in ("wrong~secret", names.EXPIRED_SECRET, names.CLIENT_SECRET))
     assert "Attempted credentials" not in output
 
 
-def test_a_tenant_that_does_not_exist_is_told_in_one_line(aml, notebook, new_requests):
+def test_a_tenant_that_does_not_exist_is_named_in_one_line(aml, notebook, new_requests):
     aml.faults.add("openid-configuration", 400)
     error = notebook.run(refusal)
     assert "AADSTS90002" in error and "there is no such tenant" in error and "\n" not in error
@@ -81,7 +81,7 @@ def test_a_sign_in_that_is_down_is_tried_four_times(aml, notebook, new_requests)
     assert len(new_requests("/oauth2/token")) == 4
 
 
-def test_a_job_without_credentials_is_told_what_is_missing_and_asks_nobody(aml, notebook, new_requests, tmp_path):
+def test_a_job_without_credentials_ends_with_what_is_missing_and_asks_nobody(aml, notebook, new_requests, tmp_path):
     aml.faults.add("GET /metadata/identity", "drop")
     job = {"BUNDLE_TASK_VALUES": str(tmp_path / "values.json")}
     error = notebook.run(refusal, environment=NO_SERVICE_PRINCIPAL | job)

@@ -29,7 +29,8 @@ _IMPORTED_BY_AML = {
     "azureml-inference-server-http": ("azureml_inference_server_http.server.entry", "azureml_inference_server_http"),
     "azureml-ai-monitoring": ("azureml.ai.monitoring", "azureml.ai"),
 }
-_SECONDS_TO_ANSWER = 60
+# Guards against a model that hangs, on a slow machine too.
+_SECONDS_TO_ANSWER = 600
 
 
 class ModelServerError(Exception):
