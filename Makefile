@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 
 # The tests that mean something under the packages of a Databricks runtime, not only under the pinned ones.
 RUNTIMES := 16.4 17.3 18
-RUNTIME_TESTS := $(patsubst %,tests/unit/test_%.py,cleanup environment laptop_java laptop_catalog metrics registration replace_partition \
+RUNTIME_TESTS := $(patsubst %,tests/unit/test_%.py,cleanup environment laptop_java laptop_catalog metrics registration engines replace_partition \
 	runtime scoring split sql_engine streaming tables tracking training) \
 	$(patsubst %,tests/azureml/test_%.py,cleanup_in_azureml connect credentials link tracking_in_azureml) \
 	$(patsubst %,tests/notebooks/test_%.py,azureml_mode clean_up databricks_modes end_to_end)

@@ -185,20 +185,22 @@ def train_while_azure_ml_is_away() -> dict[str, Any]:
 def logging_meanwhile(experiment_id: str) -> Iterator[dict[str, Any]]:
     """Log to Databricks from another thread while the block runs; the run and its steps are known afterwards."""
     done = threading.Event()
-    logged: dict[str, Any] = {}
+    logged: dict[str, Any] = {"run_id": mlflow.MlflowClient().create_run(experiment_id).info.run_id, "steps": 0}
 
     def log() -> None:
-        client = mlflow.MlflowClient()
-        run_id = client.create_run(experiment_id).info.run_id
-        steps = 0
-        while not done.is_set():
-            client.log_metric(run_id, "step", steps, step=steps)
-            client.log_text(run_id, "text", f"{steps}.txt")
-            steps += 1
-        logged.update(run_id=run_id, steps=steps)
+        # At least one step, however slow this machine is.
+        while not (logged["steps"] and done.is_set()):
+            step = logged["steps"]
+            # Without an address of its own, so that each step goes where MLflow points at that moment.
+            client = mlflow.MlflowClient()
+            client.log_metric(logged["run_id"], "step", step, step=step)
+            client.log_text(logged["run_id"], "text", f"{step}.txt")
+            logged["steps"] += 1
 
     with ThreadPoolExecutor(1) as threads:
         logging_on = threads.submit(log)
-        yield logged
-        done.set()
+        try:
+            yield logged
+        finally:
+            done.set()
         logging_on.result()

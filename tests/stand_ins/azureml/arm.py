@@ -48,15 +48,15 @@ class ResourceManager:
         return json_answer(resource) if resource else not_found()
 
     def _list_databricks(self, **_: str) -> Response:
-        found = [resource for key, resource in self._resources.items() if _DATABRICKS.lower() in key]
-        return json_answer({"value": found})
+        workspaces = [resource for key, resource in self._resources.items() if _DATABRICKS.lower() in key]
+        return json_answer({"value": workspaces})
 
     def _list_databricks_in_pages(self, **_: str) -> Response:
         """Give one workspace a page, so that a client has to follow ``nextLink``."""
-        found = [resource for key, resource in self._resources.items() if _DATABRICKS.lower() in key]
+        workspaces = [resource for key, resource in self._resources.items() if _DATABRICKS.lower() in key]
         skipped = int(request.args.get("$skiptoken", 0))
-        page: dict[str, Any] = {"value": found[skipped : skipped + 1]}
-        if skipped + 1 < len(found):
+        page: dict[str, Any] = {"value": workspaces[skipped : skipped + 1]}
+        if skipped + 1 < len(workspaces):
             version = request.args["api-version"]
             page["nextLink"] = f"{self._url}{request.path}?api-version={version}&%24skiptoken={skipped + 1}"
         return json_answer(page)
@@ -88,7 +88,7 @@ class ResourceManager:
             return json_answer(answer)
 
     def _patch_databricks(self, **_: str) -> Response:
-        """Change the tags, all that an update takes (``WorkspaceUpdate`` in the REST specification).
+        """Change the tags; an update accepts nothing else (``WorkspaceUpdate`` in the REST specification).
 
         https://learn.microsoft.com/rest/api/databricks/workspaces/update
         """

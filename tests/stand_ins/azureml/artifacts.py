@@ -57,7 +57,7 @@ class Artifacts:
         return None
 
     def _create(self, **where: str) -> Response:
-        found: dict[str, Any] = {"artifacts": {}, "artifactContentInformation": {}, "errors": {}}
+        answer: dict[str, Any] = {"artifacts": {}, "artifactContentInformation": {}, "errors": {}}
         container = _container(where)
         for path in (item["path"] for item in request.get_json()["paths"]):
             artifact = f"{container}/{path}"
@@ -68,12 +68,12 @@ class Artifacts:
                 # Not a status 409: the text reaches users as "UserError: Resource Conflict: …", which the
                 # plugin makes of this dictionary. https://github.com/lightly-ai/lightly-train/issues/256
                 message = f"Resource Conflict: ArtifactId {artifact} already exists."
-                found["errors"][path] = {"error": {"code": "UserError", "message": message}}
+                answer["errors"][path] = {"error": {"code": "UserError", "message": message}}
                 continue
-            found["artifacts"][path] = self._description(artifact)
+            answer["artifacts"][path] = self._description(artifact)
             content = {"contentUri": self._storage.signed_url(artifact, "cw")}
-            found["artifactContentInformation"][path] = content | _parts(artifact)
-        return json_answer(found)
+            answer["artifactContentInformation"][path] = content | _parts(artifact)
+        return json_answer(answer)
 
     def _list(self, **where: str) -> Response:
         prefix = f"{_container(where)}/"

@@ -105,19 +105,21 @@ class BlobStorage:
         if not file.is_file():
             return blob_error(404, "BlobNotFound", "The specified blob does not exist.")
         size = file.stat().st_size
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("x-ms-range", request.headers.get("Range", "")))
-        if wanted is None:
+        byte_range = re.fullmatch(
+            r"bytes=(\d+)-(\d*)", request.headers.get("x-ms-range", request.headers.get("Range", ""))
+        )
+        if byte_range is None:
             answer = _answer(200, file)
             start, end = 0, size
         else:
-            start, end = int(wanted[1]), min(int(wanted[2] or size), size - 1) + 1
+            start, end = int(byte_range[1]), min(int(byte_range[2] or size), size - 1) + 1
             if start >= size:
                 return blob_error(416, "InvalidRange", "The range specified is invalid for the current size.")
             answer = _answer(206, file)
             answer.headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
         if self._md5.get(name):
             # Of a range it would be the range's, hence another header.
-            answer.headers["Content-MD5" if wanted is None else "x-ms-blob-content-md5"] = self._md5[name]
+            answer.headers["Content-MD5" if byte_range is None else "x-ms-blob-content-md5"] = self._md5[name]
         if request.method == "GET":
             answer.response = _pieces(file, start, end)
         answer.headers["Content-Length"] = str(end - start)

@@ -75,7 +75,7 @@ def service_error(path: str, status: int) -> Response:
     name = HTTPStatus(status).phrase.replace(" ", "")
     message = f"The stand-in was told to answer {status}."
     if path.endswith("/.well-known/openid-configuration") and status == 400:
-        # What a tenant answers that is none.
+        # Entra ID's answer for a tenant that does not exist.
         return entra_error(status, "invalid_tenant", 90002, "Tenant 'stand-in' not found.")
     if path.startswith("/adfs/"):
         return entra_error(status, "temporarily_unavailable", 90033, message)

@@ -112,23 +112,23 @@ class Operations:
         return answer
 
     def _status(self, operation: str, **_: str) -> Response:
-        found = self.get(operation)
-        if found is None:
+        started = self.get(operation)
+        if started is None:
             return _no_such_operation(operation)
-        content = {"id": request.path, "name": operation, "status": found.status(), "startTime": found.start_time}
+        content = {"id": request.path, "name": operation, "status": started.status(), "startTime": started.start_time}
         if content["status"] == "Failed":
-            content["error"] = found.error
+            content["error"] = started.error
         answer = json_answer(content)
         answer.headers["Retry-After"] = RETRY_AFTER
         return answer
 
     def _result(self, operation: str, **_: str) -> Response:
-        found = self.get(operation)
-        if found is None:
+        started = self.get(operation)
+        if started is None:
             return _no_such_operation(operation)
-        status = found.status()
+        status = started.status()
         if status == "Failed":
-            return json_answer({"error": found.error}, 400)
+            return json_answer({"error": started.error}, 400)
         answer = Response(status=202 if status == "InProgress" else 204)
         answer.headers |= {"Retry-After": RETRY_AFTER, "Location": request.url}
         return answer

@@ -106,11 +106,11 @@ class MLflowApi:
         source, run_id = arguments.get("source", ""), arguments.get("run_id", "")
         if run_id and not self._mlflow.run(run_id):
             return f"Run {run_id} was not found"
-        found = self._run_source.fullmatch(source)
-        if found:
-            if run_id and run_id != found[1]:
+        of_run = self._run_source.fullmatch(source)
+        if of_run:
+            if run_id and run_id != of_run[1]:
                 return f"Model source {source} does not belong to run {run_id}"
-            artifacts = f"ExperimentRun/dcid.{found[1]}/{found[2]}"
+            artifacts = f"ExperimentRun/dcid.{of_run[1]}/{of_run[2]}"
         elif source.startswith("azureml://artifacts/"):
             artifacts = source.removeprefix("azureml://artifacts/")
         else:

@@ -40,7 +40,7 @@ _CHANGING = ("Creating", "Updating", "Deleting")
 _PAGE = 2
 # Names the deployment that is to answer, and the one that answered.
 DEPLOYMENT_HEADER = "azureml-model-deployment"
-# The only version of the interface whose PATCH takes more than tags, identity and sku.
+# The only version of the interface whose PATCH accepts more than tags, identity and sku.
 _PATCHES_PROPERTIES = "2022-02-01-preview"
 
 
@@ -130,8 +130,8 @@ class OnlineEndpoints:
     def _list(self, **_: str) -> Response:
         with self._lock:
             prefix = f"{request.path.lower()}/"
-            found = [item.resource for key, item in self._endpoints.items() if key.startswith(prefix)]
-            return self._page(found)
+            endpoints = [item.resource for key, item in self._endpoints.items() if key.startswith(prefix)]
+            return self._page(endpoints)
 
     def _page(self, resources: list[dict[str, Any]]) -> Response:
         skipped, size = int(request.args.get("$skip", 0)), int(request.args.get("count", _PAGE))
@@ -244,19 +244,19 @@ class OnlineEndpoints:
 
     def _list_deployments(self, endpoint: str, **_: str) -> Response:
         with self._lock:
-            found = self._endpoint()
-            if found is None:
+            parent = self._endpoint()
+            if parent is None:
                 # azureml-mlflow looks for this code where it lists deployments.
                 return arm_error(404, "NoSuchEndpoint", f"Endpoint '{endpoint}' was not found.")
-            return self._page([deployment.resource for deployment in found.deployments.values()])
+            return self._page([deployment.resource for deployment in parent.deployments.values()])
 
     def _deployment(self, deployment: str) -> Deployment | None:
         endpoint = self._endpoint()
         return endpoint.deployments.get(deployment.lower()) if endpoint else None
 
     def _get_deployment(self, deployment: str, **_: str) -> Response:
-        found = self._deployment(deployment)
-        return json_answer(found.resource) if found else not_found()
+        existing = self._deployment(deployment)
+        return json_answer(existing.resource) if existing else not_found()
 
     def _put_deployment(self, deployment: str, **_: str) -> Response:
         return self._deploy(deployment, request.get_json(), None)
@@ -348,14 +348,14 @@ class OnlineEndpoints:
         return self._operations.accepted(None, 202, self._operations.start(work))
 
     def _get_logs(self, deployment: str, **_: str) -> Response:
-        found = self._deployment(deployment)
-        if found is None:
+        existing = self._deployment(deployment)
+        if existing is None:
             return not_found()
-        wanted = request.get_json()
+        options = request.get_json()
         # The other container only fetches the model.
-        is_server = wanted.get("containerType", "InferenceServer") == "InferenceServer"
-        lines = found.log_file.read_text(errors="replace").splitlines(keepends=True) if is_server else []
-        return json_answer({"content": "".join(lines[-(wanted.get("tail") or len(lines) or 1) :])})
+        is_server = options.get("containerType", "InferenceServer") == "InferenceServer"
+        lines = existing.log_file.read_text(errors="replace").splitlines(keepends=True) if is_server else []
+        return json_answer({"content": "".join(lines[-(options.get("tail") or len(lines) or 1) :])})
 
     def _changed(self, resource: dict[str, Any], state: str, status: int) -> Response:
         """Answer that an endpoint is being changed, and have it changed."""
@@ -368,8 +368,8 @@ class OnlineEndpoints:
         return self._operations.accepted(answer, status, self._operations.start(work))
 
     def _by_name(self, name: str) -> Endpoint | None:
-        found = (endpoint for key, endpoint in self._endpoints.items() if key.endswith(f"/{name.lower()}"))
-        return next(found, None)
+        endpoints = (endpoint for key, endpoint in self._endpoints.items() if key.endswith(f"/{name.lower()}"))
+        return next(endpoints, None)
 
     def _cores_used(self, replaced: Deployment | None) -> int:
         deployments = [item for endpoint in self._endpoints.values() for item in endpoint.deployments.values()]
@@ -421,17 +421,17 @@ class OnlineEndpoints:
         }
 
     def _score(self, endpoint: str) -> Response:
-        found = self._by_name(endpoint)
-        if found is None:
+        existing = self._by_name(endpoint)
+        if existing is None:
             return scoring.scoring_error(404, "NotFound", f"Endpoint '{endpoint}' was not found.")
-        refusal = self._scoring_refusal(found)
+        refusal = self._scoring_refusal(existing)
         if refusal is not None:
             return refusal
-        wanted = request.headers.get(DEPLOYMENT_HEADER)
+        requested = request.headers.get(DEPLOYMENT_HEADER)
         with self._lock:
-            name, server = _chosen(found, wanted)
+            name, server = _chosen(existing, requested)
             if server is None:
-                return _no_deployment(wanted)
+                return _no_deployment(requested)
             server.begin()
         try:
             # https://learn.microsoft.com/azure/machine-learning/how-to-troubleshoot-online-endpoints
@@ -443,10 +443,10 @@ class OnlineEndpoints:
         return answer
 
     def _swagger(self, endpoint: str) -> Response:
-        found = self._by_name(endpoint)
-        if found is None:
+        existing = self._by_name(endpoint)
+        if existing is None:
             return scoring.scoring_error(404, "NotFound", f"Endpoint '{endpoint}' was not found.")
-        return self._scoring_refusal(found) or json_answer(scoring.SWAGGER)
+        return self._scoring_refusal(existing) or json_answer(scoring.SWAGGER)
 
     def _scoring_refusal(self, endpoint: Endpoint) -> Response | None:
         """Return why a request is refused, whose key or token is in the header ``Authorization``."""
@@ -480,16 +480,16 @@ def _keys(given: dict[str, str]) -> dict[str, str]:
     return {name: given.get(name) or secrets.token_urlsafe(24) for name in ("primaryKey", "secondaryKey")}
 
 
-def _chosen(endpoint: Endpoint, wanted: str | None) -> tuple[str, ModelServer | None]:
+def _chosen(endpoint: Endpoint, requested: str | None) -> tuple[str, ModelServer | None]:
     """Return the deployment that is to answer: the one that the request names, or one by its share of traffic."""
     running = {
         name: deployment
         for name, deployment in endpoint.deployments.items()
         if deployment.server is not None and deployment.state != "Deleting"
     }
-    if wanted is not None:
-        found = running.get(wanted.lower())
-        return wanted, found.server if found else None
+    if requested is not None:
+        deployment = running.get(requested.lower())
+        return requested, deployment.server if deployment else None
     shares = {name: share for name, share in endpoint.properties["traffic"].items() if share}
     shares = {name: share for name, share in shares.items() if name.lower() in running}
     if not shares:
@@ -498,9 +498,9 @@ def _chosen(endpoint: Endpoint, wanted: str | None) -> tuple[str, ModelServer | 
     return name, running[name.lower()].server
 
 
-def _no_deployment(wanted: str | None) -> Response:
-    if wanted is not None:
-        return scoring.scoring_error(404, "NotFound", f"The specified deployment '{wanted}' was not found.")
+def _no_deployment(requested: str | None) -> Response:
+    if requested is not None:
+        return scoring.scoring_error(404, "NotFound", f"The specified deployment '{requested}' was not found.")
     message = "No valid deployments to route to. Please check that the endpoint has at least one deployment with"
     message += " positive weight values or use a deployment specific header to route."
     return scoring.scoring_error(404, "NotFound", message)

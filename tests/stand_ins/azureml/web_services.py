@@ -77,12 +77,12 @@ class WebServices:
 
     def _list(self) -> Response:
         kind = request.args.get("computeType")
-        found = [item.content for item in self._services.values() if kind in (None, item.content["computeType"])]
-        return json_answer({"value": found, "nextLink": None})
+        contents = [item.content for item in self._services.values() if kind in (None, item.content["computeType"])]
+        return json_answer({"value": contents, "nextLink": None})
 
     def _get(self, service: str) -> Response:
-        found = self._services.get(service)
-        return json_answer(found.content) if found else _no_such_service(service)
+        existing = self._services.get(service)
+        return json_answer(existing.content) if existing else _no_such_service(service)
 
     def _create(self) -> Response:
         sent = request.get_json()
@@ -107,8 +107,8 @@ class WebServices:
 
     def _patch(self, service: str) -> Response:
         with self._lock:
-            found = self._services.get(service)
-            if found is None:
+            existing = self._services.get(service)
+            if existing is None:
                 return _no_such_service(service)
             changes = {change["path"].strip("/"): change["value"] for change in request.get_json()}
             model = None
@@ -118,25 +118,25 @@ class WebServices:
                     return _error(404, "ModelNotFound", "A model of the request was not found in the workspace.")
             for path, value in changes.items():
                 *parents, last = path.split("/")
-                target = found.content
+                target = existing.content
                 for parent in parents:
                     target = target.setdefault(parent, {})
                 target[last] = value
-            found.content["updatedTime"] = _now()
+            existing.content["updatedTime"] = _now()
             if model is None:
                 return Response(status=200, headers=_operation_location(self._operations.start(_nothing)))
-            found.content["state"] = "Transitioning"
-            return _accepted(self._operations.start(lambda: self._deploy(found, model)))
+            existing.content["state"] = "Transitioning"
+            return _accepted(self._operations.start(lambda: self._deploy(existing, model)))
 
     def _delete(self, service: str) -> Response:
         with self._lock:
-            found = self._services.pop(service, None)
-        if found is None:
+            existing = self._services.pop(service, None)
+        if existing is None:
             return Response(status=204)
 
         def work() -> None:
-            if found.server is not None:
-                found.server.stop()
+            if existing.server is not None:
+                existing.server.stop()
 
         return _accepted(self._operations.start(work))
 
@@ -161,8 +161,8 @@ class WebServices:
             unused.stop()
 
     def _list_keys(self, service: str) -> Response:
-        found = self._services.get(service)
-        return json_answer(found.keys) if found else _no_such_service(service)
+        existing = self._services.get(service)
+        return json_answer(existing.keys) if existing else _no_such_service(service)
 
     def _token(self, service: str) -> Response:
         if service not in self._services:
@@ -172,13 +172,13 @@ class WebServices:
         return json_answer({names_of_version_1.get(key, key): value for key, value in token.items()}, 201)
 
     def _operation(self, operation: str) -> Response:
-        found = self._operations.get(operation)
-        if found is None:
+        started = self._operations.get(operation)
+        if started is None:
             return _error(404, "NoSuchOperation", f"No operation with id {operation} was found.")
-        state = _STATES[found.status()]
-        content = {"id": operation, "operationType": "Service", "state": state, "createdTime": found.start_time}
+        state = _STATES[started.status()]
+        content = {"id": operation, "operationType": "Service", "state": state, "createdTime": started.start_time}
         if state == "Failed":
-            content |= {"error": found.error, "operationDetails": {"subOperationType": "DeployService"}}
+            content |= {"error": started.error, "operationDetails": {"subOperationType": "DeployService"}}
         answer = json_answer(content)
         answer.headers["Retry-After"] = RETRY_AFTER
         return answer
@@ -230,14 +230,14 @@ class WebServices:
         return self._scoring_refusal(service) or json_answer(scoring.SWAGGER)
 
     def _scoring_refusal(self, service: str) -> Response | None:
-        found = self._services.get(service)
-        if found is None:
+        existing = self._services.get(service)
+        if existing is None:
             return scoring.scoring_error(404, "NotFound", f"Service {service} was not found.")
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if found.content["aadAuthEnabled"]:
+        if existing.content["aadAuthEnabled"]:
             good = self._entra.is_scoring_token(given, _token_scope(service))
         else:
-            good = not found.content["authEnabled"] or given in found.keys.values()
+            good = not existing.content["authEnabled"] or given in existing.keys.values()
         return None if good else scoring.scoring_error(401, "Unauthorized", "The key or token is missing or wrong.")
 
 

@@ -126,10 +126,10 @@ class TaskValues:
             return debugValue
         if taskKey not in self._run.task_values:
             raise ValueError(f"Task key does not exist in run: {taskKey}")
-        found = self._run.task_values[taskKey].get(key, default)
-        if found is None:
+        value = self._run.task_values[taskKey].get(key, default)
+        if value is None:
             raise ValueError(f"Task {taskKey} has no value of key {key}, and no default was given")
-        return found
+        return value
 
     def set(self, key: str, value: Any) -> None:
         if not isinstance(key, str):
