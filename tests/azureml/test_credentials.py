@@ -56,11 +56,7 @@ def new_requests(aml: AzureMLStandIn):
         ({"AZURE_CLIENT_ID": "11111111-aaaa-4aaa-8aaa-00000000000f"}, ["AADSTS700016", "no application"]),
     ],
 )
-<<<<<<< HEAD
 def test_a_refused_service_principal_gives_one_line_after_one_attempt(notebook, new_requests, changes, parts):
-=======
-def test_a_refused_service_principal_is_named_in_one_line_after_one_try(aml, notebook, new_requests, changes, parts):
->>>>>>> aml
     error = notebook.run(refusal, environment=changes)
     assert error.startswith("AzureError: Azure: sign-in with the service principal of AZURE_TENANT_ID, AZURE_CLIENT_ID")
     assert "\n" not in error
@@ -71,11 +67,7 @@ def test_a_refused_service_principal_is_named_in_one_line_after_one_try(aml, not
     assert "Attempted credentials" not in output
 
 
-<<<<<<< HEAD
 def test_a_tenant_that_does_not_exist_gives_one_line(aml, notebook, new_requests):
-=======
-def test_a_tenant_that_does_not_exist_is_named_in_one_line(aml, notebook, new_requests):
->>>>>>> aml
     aml.faults.add("openid-configuration", 400)
     error = notebook.run(refusal)
     assert "AADSTS90002" in error and "there is no such tenant" in error and "\n" not in error
@@ -89,11 +81,7 @@ def test_a_sign_in_that_is_down_is_tried_four_times(aml, notebook, new_requests)
     assert len(new_requests("/oauth2/token")) == 4
 
 
-<<<<<<< HEAD
 def test_a_job_without_credentials_names_what_is_missing_and_does_not_sign_in(aml, notebook, new_requests, tmp_path):
-=======
-def test_a_job_without_credentials_ends_with_what_is_missing_and_asks_nobody(aml, notebook, new_requests, tmp_path):
->>>>>>> aml
     aml.faults.add("GET /metadata/identity", "drop")
     job = {"BUNDLE_TASK_VALUES": str(tmp_path / "values.json")}
     error = notebook.run(refusal, environment=NO_SERVICE_PRINCIPAL | job)

@@ -23,14 +23,9 @@ from tests.stand_ins.azureml_workspace import plain_environment
 
 _STORE = "mlflow.db"
 _ATTEMPTS = 3
-<<<<<<< HEAD
 # Guards against a server that hangs; one that ends is noticed at once.
 _SECONDS_TO_START = 600
-=======
-# Guards against a server that hangs, on a slow machine too.
-_SECONDS_TO_START = 600
 _SECONDS_TO_ANSWER = 30
->>>>>>> aml
 
 
 @dataclass(frozen=True)
@@ -67,11 +62,7 @@ class DatabricksStandIn:
         """
         folder.mkdir(parents=True, exist_ok=True)
         for _ in range(_ATTEMPTS):
-<<<<<<< HEAD
             # `mlflow server` does not accept port 0, so another process may take the chosen port first.
-=======
-            # `mlflow server` does not accept port 0, so that another process may take the port first.
->>>>>>> aml
             port = _free_port()
             url = f"http://127.0.0.1:{port}"
             process = _start(folder, port, python)

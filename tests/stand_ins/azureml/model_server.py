@@ -29,11 +29,7 @@ _IMPORTED_BY_AML = {
     "azureml-inference-server-http": ("azureml_inference_server_http.server.entry", "azureml_inference_server_http"),
     "azureml-ai-monitoring": ("azureml.ai.monitoring", "azureml.ai"),
 }
-<<<<<<< HEAD
 # Guards against a model that hangs.
-=======
-# Guards against a model that hangs, on a slow machine too.
->>>>>>> aml
 _SECONDS_TO_ANSWER = 600
 
 
