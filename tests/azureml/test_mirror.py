@@ -44,6 +44,8 @@ def test_random_runs_have_copies_that_are_equal_in_every_field_and_are_completed
     assert mirrored["statuses"] == ["FAILED", "FINISHED", "KILLED"]
     assert mirrored["sent"] == [[0, 0]] * 6
     assert mirrored["omissions"] == []
+    # MLflow points where it pointed.
+    assert mirrored["tracking_uri"] == "sqlite:///elsewhere.db"
 
 
 @pytest.fixture(scope="module")

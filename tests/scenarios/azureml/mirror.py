@@ -42,6 +42,8 @@ def mirror_random_runs() -> dict[str, Any]:
     experiment_id = source.create_experiment("/Shared/random")
     runs = [mirrored_runs.log_random(source, experiment_id, seed) for seed in range(6)]
     experiment = mirrored_experiment("/Shared/random")
+    # The mirror's clients have addresses of their own.
+    mlflow.set_tracking_uri("sqlite:///elsewhere.db")
     outcomes = list(mirror.mirror_runs(experiment, mirror.source_runs(experiment)))
     before = [mirrored_runs.differences(source, target, run_id) for run_id in runs]
     pending = len(mirror.pending_runs(experiment))
@@ -62,6 +64,7 @@ def mirror_random_runs() -> dict[str, Any]:
         "statuses": sorted({source.get_run(run_id).info.status for run_id in runs}),
         "after": [mirrored_runs.differences(source, target, run_id) for run_id in runs],
         "copies": len(target.search_runs([experiment.target_id])),
+        "tracking_uri": mlflow.get_tracking_uri(),
         "sent": [[outcome.points, outcome.files] for outcome in once_more],
         "omissions": sorted({str(item) for outcome in once_more for item in outcome.omissions}),
     }
