@@ -121,14 +121,16 @@ def test_a_kind_that_is_added_to_the_table_is_opened_rolled_out_listed_and_delet
     p = deploy_parameters(endpoint_target="memory", endpoint_name="added")
     for version in versions:
         endpoint, deployable = serving.open_endpoint(session, p, version)
-        rollout = serving.roll_out(endpoint, deployable, serving.examples(session, version, ROWS), requests=10)
+        rollout = serving.roll_out(
+            endpoint, deployable, serving.examples(session, version, ROWS), requests=10, latency_limit_ms=3_600_000
+        )
     assert isinstance(endpoint, MemoryEndpoint)
     assert [check.percent for check in rollout.checks] == [0, 10, 10, 50, 50, 100]
     assert rollout.state.traffic == {NEW: 100} and rollout.state.deployments.keys() == {NEW}
 
     with pytest.raises(serving.ServingError, match=f"serves what it served before: {NEW} 100 %"):
         wrong = serving.examples(session, versions[1], ROWS)
-        serving.roll_out(endpoint, versions[0], wrong)
+        serving.roll_out(endpoint, versions[0], wrong, latency_limit_ms=3_600_000)
     assert endpoint.state() == rollout.state
 
     def keep_reasons(model_name, force=False):
