@@ -195,7 +195,12 @@ def test_the_jobs_run_on_data_of_another_shape_with_the_spark_flavor(tmp_path, q
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     train, score = (summary["jobs"][job]["tasks"] for job in ("train_and_register", "batch_score"))
     assert summary["state"] == "SUCCESS"
-    assert train["register"]["task_values"] == {"model_name": "wine", "model_version": "1", "promoted": True}
+    assert train["register"]["task_values"] == {
+        "model_name": "wine",
+        "model_version": "1",
+        "promoted": True,
+        "deploy": "false",
+    }
     assert train["train"]["task_values"]["run_id"] == machine.newest_run("azureml_mlflow").info.run_id
     assert score["score"]["task_values"]["rows_scored"] == 178
     assert Path(score["score"]["executed_notebook"]).is_file()

@@ -51,7 +51,12 @@ def test_the_jobs_of_a_deployed_bundle_hand_over_what_one_task_found_to_the_next
     assert list(jobs) == ["setup", "train", "register", "score", "deploy_endpoint", "clean_up"]
     run_id = jobs["train"].task_values["run_id"]
     assert f"run {run_id}" in jobs["register"].shown
-    assert jobs["register"].task_values == {"model_name": "tumour", "model_version": "1", "promoted": True}
+    assert jobs["register"].task_values == {
+        "model_name": "tumour",
+        "model_version": "1",
+        "promoted": True,
+        "deploy": "false",
+    }
     scored = jobs["score"].task_values
     assert (scored["batch_id"], scored["rows_scored"], scored["model_version"]) == (jobs_service.RUN_ID, 569, "1")
     assert jobs["deploy_endpoint"].task_values["deployment"] == "tumour-1"
