@@ -87,7 +87,7 @@ def test_what_fails_has_a_line_and_does_not_stop_the_rest_and_the_next_clean_up_
     assert version.startswith("failed: ") and "503" in version and "\n" not in version
     assert first.startswith("failed: ") and "403" in first
     assert (second, third, gone, experiment) == ("deleted", "deleted", "already gone", "failed: it has runs")
-    red = "CleanUpError: 3 not deleted, model_versions faults version 1 among them: failed: "
+    red = "CleanUpError: 3 not deleted, model_versions failing_deletions version 1 among them: failed: "
     assert cleaned["check"].startswith(red)
     assert clean_up.results(cleaned["second"]) == ["deleted"] * 3 and cleaned["third"] == 0
 

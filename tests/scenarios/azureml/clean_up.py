@@ -153,7 +153,7 @@ def clean_experiments() -> dict[str, Any]:
 def clean_while_deletions_fail() -> dict[str, Any]:
     """Clean up while two deletions fail, and again."""
     faults = AzureMLStandIn.from_environment().faults
-    project = Project("faults", tracking_mode="azureml").configure()
+    project = Project("failing_deletions", tracking_mode="azureml").configure()
     runs = [project.own_run() for _ in range(4)]
     project.register(runs[0])
     planned = project.plan()
