@@ -141,7 +141,7 @@ def _scored(predictor: Predictor, rows: EvaluationRows) -> pd.DataFrame:
         if refused.empty:
             return scored
         refused = refused.assign(problem="the prediction is missing, NaN or infinite")
-    first = refused.iloc[0]
+    first = refused.head(1).to_dict("records")[0]
     raise ParameterError(
         "model_uri",
         predictor.model.model_uri,
