@@ -348,22 +348,42 @@ class Train(Tracking, Namespace, TrainingTable, LabelColumn, IdColumn, ModelName
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
-class Register(Tracking, Namespace, ModelName):
-    """Parameters of 03_register."""
+class Register(Tracking, Namespace, LabelColumn, IdColumn, ModelName):
+    """Parameters of 03_register; it needs the columns of label and id only with `evaluation_table`."""
 
     run_id: RunId = Field(
-        default="", description="Run whose model is registered. Empty: the newest finished run of model_name"
+        default="",
+        description="Run whose model is registered. Empty: the run of model_uri, or else the newest finished run of "
+        "model_name",
     )
     model_uri: str = Field(
         default="", description="Model of that run, as log_model returned it. Empty: the only one that the run logged"
     )
+    evaluation_table: OptionalTableName = Field(
+        default="",
+        description="Table of labelled rows that the model has not seen; all of them judge it. Empty: the rows that the "
+        "run held out, as it has recorded them",
+    )
     validation_metric: Literal[
-        "accuracy_score", "precision_score", "recall_score", "f1_score", "roc_auc", "log_loss"
-    ] = Field(default="accuracy_score", description="Metric of the gate, on the held-out rows")
+        "accuracy_score",
+        "balanced_accuracy_score",
+        "precision_score",
+        "recall_score",
+        "f1_score",
+        "roc_auc",
+        "log_loss",
+    ] = Field(default="accuracy_score", description="Metric of the gate, on the rows that judge the model")
     validation_threshold: float = Field(
         default=0.9,
         allow_inf_nan=False,
         description="Least value of the metric that passes (for log_loss: the greatest)",
+    )
+    validation_margin: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Least balanced accuracy that passes, as a share of the way from a constant prediction (0) to a "
+        "perfect model (1). 0: a model may be as good as a constant prediction",
     )
     deploy: Flag = Field(default=False, description="After registering: deploy the champion to its endpoint")
 

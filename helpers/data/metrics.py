@@ -35,11 +35,11 @@ def classification_metrics(
     -------
     dict of str to float
         ``accuracy_score``; ``precision_score``, ``recall_score`` and ``f1_score``, averaged over the classes by their
-        frequency. If there are probabilities and every class occurs among the labels, also ``log_loss`` (in nats) and
+        frequency; ``balanced_accuracy_score``, the recall averaged over the classes as equals. If there are probabilities and every class occurs among the labels, also ``log_loss`` (in nats) and
         ``roc_auc`` (for more than two classes: one class against the rest, averaged by frequency).
     """
     import numpy as np
-    from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support, roc_auc_score
+    from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support, recall_score, roc_auc_score
 
     actual, predicted = np.asarray(labels), np.asarray(predictions)
     precision, recall, f1, _ = precision_recall_fscore_support(actual, predicted, average="weighted", zero_division=0)
@@ -48,6 +48,10 @@ def classification_metrics(
         "precision_score": precision,
         "recall_score": recall,
         "f1_score": f1,
+        # scikit-learn's function of this name warns about classes that are predicted and do not occur.
+        "balanced_accuracy_score": recall_score(
+            actual, predicted, labels=np.unique(actual), average="macro", zero_division=0
+        ),
     }
     if probabilities is not None and set(actual.tolist()) == set(classes):
         metrics["log_loss"] = log_loss(actual, probabilities, labels=list(classes))

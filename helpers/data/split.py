@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from helpers import output
@@ -10,6 +11,7 @@ from helpers.data.checks import check_table
 from helpers.data.columns import has_label
 from helpers.data.names import MODEL_OUTPUT_COLUMNS, quoted
 from helpers.data.tables import read_table
+from helpers.ownership import MARK
 from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
@@ -18,9 +20,58 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql.types import DataType
 
-# Parameters of a run that determine which rows it held out.
-SPLIT_PARAMETERS = ("training_table", "label_column", "id_column", "test_fraction", "seed")
+SPLIT_TAG = f"{MARK}_split"
+"""The tag of a run that records which rows it held out."""
+# Runs of 02_train from before there was the tag have these parameters, and the mark of the bundle as a tag. A run of
+# somebody's own may have some of these names, too, for a split that was made in another way.
+_PARAMETERS_OF_TRAINING = (
+    "training_table", "label_column", "id_column", "test_fraction", "seed", "model_name", "model_flavor", "epochs",
+)  # fmt: skip
 _HASH_BUCKETS = 1 << 30
+
+
+@dataclass(frozen=True)
+class SplitRecord:
+    """How a run held out rows, and which rows these were.
+
+    Attributes
+    ----------
+    table, label_column, id_column : str
+    test_fraction : float
+    seed : int
+    held_out_rows : int or None
+        Number of held-out rows. None in the record of an older run of 02_train.
+    held_out_ids : str or None
+        Hash of their ids, which does not depend on the order of the rows. None as above.
+    """
+
+    table: str
+    label_column: str
+    id_column: str
+    test_fraction: float
+    seed: int
+    held_out_rows: int | None = None
+    held_out_ids: str | None = None
+
+    @classmethod
+    def of(cls, run: Run) -> SplitRecord | None:
+        """Return the record of a run, or None if it has none."""
+        if SPLIT_TAG in run.data.tags:
+            return cls(**json.loads(run.data.tags[SPLIT_TAG]))
+        parameters = run.data.params
+        if MARK not in run.data.tags or any(name not in parameters for name in _PARAMETERS_OF_TRAINING):
+            return None
+        return cls(
+            table=parameters["training_table"],
+            label_column=parameters["label_column"],
+            id_column=parameters["id_column"],
+            test_fraction=float(parameters["test_fraction"]),
+            seed=int(parameters["seed"]),
+        )
+
+    def as_text(self) -> str:
+        """Return the record as JSON, for the tag `SPLIT_TAG`."""
+        return json.dumps(asdict(self), ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -40,6 +91,8 @@ class Split:
         Feature columns.
     train, held_out : pyspark.sql.DataFrame
         The id, the features and the label. Numeric features are doubles.
+    test_fraction : float
+    seed : int
     left_out : dict of str to str
         Columns that are not used as features, with the reason.
     """
@@ -53,6 +106,8 @@ class Split:
     categorical: list[str]
     train: DataFrame
     held_out: DataFrame
+    test_fraction: float
+    seed: int
     left_out: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -70,6 +125,24 @@ class Split:
         with output.quiet("SQLQueryContextLogger"):
             dataset = from_spark(self.rows, table_name=self.table, name=self.table, targets=self.label_column)
             mlflow.log_input(dataset, context="training")
+
+    def record(self) -> SplitRecord:
+        """Return what a run has to record, so that its held-out rows can be found again and recognized."""
+        from pyspark.sql import functions as F
+
+        # As text, because the type of an id may change without the id. Decimal, because a sum of 64-bit hashes does not
+        # fit into 64 bits.
+        id_hash = F.xxhash64(F.col(quoted(self.id_column)).cast("string")).cast("decimal(38,0)")
+        row_count, hash_sum = self.held_out.select(F.count(F.lit(1)), F.sum(id_hash)).collect()[0]
+        return SplitRecord(
+            table=self.table,
+            label_column=self.label_column,
+            id_column=self.id_column,
+            test_fraction=self.test_fraction,
+            seed=self.seed,
+            held_out_rows=row_count,
+            held_out_ids=f"{int(hash_sum) % (1 << 64):016x}",
+        )
 
     def counts(self) -> pd.DataFrame:
         """Return the number of rows of each class (index) in each part (columns ``training`` and ``held out``)."""
@@ -139,7 +212,7 @@ def load_split(
         raise ParameterError(
             "training_table", table, f"no column can be a feature: {reasons or 'the table has no other columns'}"
         )
-    label = F.col(quoted(label_column)).cast(_label_type(rows.schema[label_column].dataType))
+    label = F.col(quoted(label_column)).cast(label_type(rows.schema[label_column].dataType))
     selected = rows.select(
         quoted(id_column),
         *(F.col(quoted(name)).cast("double").alias(name) for name in numeric),
@@ -158,6 +231,8 @@ def load_split(
         left_out=left_out,
         train=selected.where(~held_out),
         held_out=selected.where(held_out),
+        test_fraction=test_fraction,
+        seed=seed,
     )
     for part, counts in split.counts().items():
         missing = [name for name in split.classes if not counts.get(name, 0) > 0]
@@ -172,7 +247,7 @@ def load_split(
 
 
 def load_for_run(spark: SparkSession, run: Run) -> Split:
-    """Split the training table of a run of 02_train in the same way as that run did.
+    """Split the training table of a run in the same way as that run did.
 
     Parameters
     ----------
@@ -182,19 +257,25 @@ def load_for_run(spark: SparkSession, run: Run) -> Split:
     Raises
     ------
     helpers.parameters.ParameterError
-        If the run did not log how it split its table, or if the table can no longer be used.
+        If the run did not record how it split its table, or if the table can no longer be used.
     """
-    parameters = run.data.params
-    missing = [name for name in SPLIT_PARAMETERS if name not in parameters]
-    if missing:
-        raise ParameterError("run_id", run.info.run_id, f"has no parameter {missing[0]!r}; name a run of 02_train")
+    record = SplitRecord.of(run)
+    if record is None:
+        raise ParameterError(
+            "run_id",
+            run.info.run_id,
+            "this run does not record which rows it held out, and rows that its model may have learned from cannot "
+            "judge it. There are three ways. (1) Split the table with data.load_split and call "
+            "tracking.log_split(split) in the training code. (2) Set evaluation_table to labelled rows that the model "
+            "has not seen. (3) Train with 02_train, which records its split. See docs/guide/your-own-model.md",
+        )
     return load_split(
         spark,
-        parameters["training_table"],
-        label_column=parameters["label_column"],
-        id_column=parameters["id_column"],
-        test_fraction=float(parameters["test_fraction"]),
-        seed=int(parameters["seed"]),
+        record.table,
+        label_column=record.label_column,
+        id_column=record.id_column,
+        test_fraction=record.test_fraction,
+        seed=record.seed,
     )
 
 
@@ -220,7 +301,7 @@ def _choose_features(rows: DataFrame, label_column: str, id_column: str) -> tupl
     return numeric, categorical, left_out
 
 
-def _label_type(kind: DataType) -> str:
+def label_type(kind: DataType) -> str:
     """Return the type in which labels of a type are trained on and predicted."""
     from pyspark.sql.types import BooleanType, DecimalType, DoubleType, FloatType, IntegralType
 

@@ -120,15 +120,20 @@ def print_summary(summary: Summary, output: Path, rows: int = 5) -> None:
         if task.html:
             print(f"  {task.html}")
     values = {key: value for task in tasks for key, value in task.task_values.items()}
-    if "model_version" in values:
-        print(
-            f"Registered model:   {values['model_name']} version {values['model_version']} in {summary.model_registry}"
-        )
+    # A task that uses a model hands on its version, too; after a gate that failed that is another one.
+    registrations = [task.task_values for task in tasks if "promoted" in task.task_values]
+    registered = registrations[-1] if registrations else values
+    if "model_version" in registered:
+        version = f"{registered['model_name']} version {registered['model_version']}"
+        print(f"Registered model:   {version} in {summary.model_registry}")
     if "endpoint_name" in values:
         print(f"Endpoint:           {values['endpoint_name']} serves {values['deployment']} at {values['scoring_uri']}")
     if "prediction_table" in values:
         _print_predictions(values, Path(summary.spark_warehouse), rows)
     print(f"Summary:            {output / 'summary.json'}")
+    for result in registrations:
+        if result["not_promoted_because"]:
+            print(f"Not promoted:       version {result['model_version']}, because {result['not_promoted_because']}")
 
 
 def _print_predictions(values: dict[str, Any], warehouse: Path, rows: int) -> None:

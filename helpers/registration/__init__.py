@@ -1,12 +1,21 @@
 """Register models: the checks that a model has to pass, and the versions that are registered."""
 
 from helpers.registration.register import register, version_tags
-from helpers.registration.validation import ValidationCheck, evaluate, evaluate_champion, validate
+from helpers.registration.validation import (
+    ValidationCheck,
+    evaluate,
+    evaluate_baseline,
+    evaluate_champion,
+    failures,
+    validate,
+)
 
 __all__ = [
     "ValidationCheck",
     "evaluate",
+    "evaluate_baseline",
     "evaluate_champion",
+    "failures",
     "register",
     "validate",
     "version_tags",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PROBLEM = "_problem"
+NOT_FINITE = "the model's output is NaN or infinite"
 # How many rows of a kind are tried alone before all rows of the kind count as refused.
 TRIED_ROWS = 100
 _NAMES_MISSING = re.compile(r"\b(nan|inf|infinity|missing)\b", re.IGNORECASE)
@@ -62,7 +63,18 @@ class Model:
         """Return the outputs by column, and why rows are refused: None if none is, else text, empty where one is not.
 
         A model refuses a whole batch because of one row. The rows that it accepts are found, and get their outputs.
+        A row for which the model returns NaN or infinity counts as refused, too.
         """
+        outputs, problems = self._outputs_and_refusals(data)
+        finite = np.ones(len(data), dtype=bool)
+        for name, type_name in self.config["outputs"]:
+            finite &= _is_finite(outputs[name], type_name)
+        if finite.all():
+            return outputs, problems
+        problems = np.full(len(data), "", dtype=object) if problems is None else problems
+        return outputs, np.where(finite | (problems != ""), problems, NOT_FINITE)
+
+    def _outputs_and_refusals(self, data: pd.DataFrame) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
         try:
             return self._outputs(data), None
         except Exception as error:  # noqa: BLE001 - whatever a model raises for a value
@@ -152,6 +164,16 @@ class Model:
         problem = f"{', '.join(map(repr, lacks))} missing or infinite: {error}" if lacks else error
         fillers = {name: _FILLERS.get(type_name) for name, type_name in self.config["outputs"]}
         return pd.DataFrame(fillers | {PROBLEM: problem}, index=data.index)
+
+
+def _is_finite(values: np.ndarray, type_name: str) -> np.ndarray:
+    """Return which outputs are neither NaN nor infinite; only numbers with a fraction, and arrays of them, can be."""
+    if type_name in ("double", "float"):
+        return np.isfinite(np.asarray(values, dtype=float))
+    if type_name in ("array<double>", "array<float>"):
+        # A row that was refused has None.
+        return np.array([np.isfinite(np.asarray(value, dtype=float)).all() for value in values], dtype=bool)
+    return np.ones(len(values), dtype=bool)
 
 
 def _raise_if_not_for_values(error: Exception) -> None:

@@ -85,14 +85,21 @@ def examples(session: tracking.Session, version: ModelVersion, rows: pd.DataFram
         With the columns of the model's signature. Other columns are left out.
     """
     import mlflow
+    import numpy as np
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = tracking.download_model(session, f"models:/{version.name}/{version.version}", Path(scratch))
         # It warns about packages that the container of an endpoint needs and this machine does not.
         with output.quiet("mlflow.pyfunc", "mlflow.utils.requirements_utils"):
             model = mlflow.pyfunc.load_model(str(folder))
-        columns = [name for name in model.metadata.get_input_schema().input_names() if name in rows]
-        return Examples(rows[columns], as_json(model.predict(rows[columns])))
+        schema = model.metadata.get_input_schema()
+        types = {
+            name: kind for name, kind in zip(schema.input_names(), schema.pandas_types(), strict=True) if name in rows
+        }
+        # MLflow does not take integers of 64 bits for a double, and batch scoring does.
+        fractional = {name: kind for name, kind in types.items() if np.issubdtype(kind, np.floating)}
+        inputs = rows[list(types)].astype(fractional)
+        return Examples(inputs, as_json(model.predict(inputs)))
 
 
 def as_json(predictions: Any) -> list[Any]:

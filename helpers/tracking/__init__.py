@@ -7,10 +7,12 @@ the bundle knows how.
 from helpers.tracking.dual import mirror_for_registry, mirror_pending
 from helpers.tracking.models import download_model, log_model, logged_model_uri
 from helpers.tracking.registry_copy import in_azureml
-from helpers.tracking.runs import MODEL_NAME_TAG, autolog, find_run
+from helpers.tracking.runs import MODEL_NAME_TAG, autolog, find_run, log_split
 from helpers.tracking.session import Session, configure, open_servers
 from helpers.tracking.versions import (
     CHAMPION,
+    CHECK_TAG,
+    PASSED,
     champion,
     create_version,
     model_names,
@@ -18,13 +20,15 @@ from helpers.tracking.versions import (
     registered_model,
     resolve_version,
     run_id,
-    version_of_run,
+    version_of_model,
     versions,
 )
 
 __all__ = [
     "CHAMPION",
+    "CHECK_TAG",
     "MODEL_NAME_TAG",
+    "PASSED",
     "Session",
     "autolog",
     "champion",
@@ -34,6 +38,7 @@ __all__ = [
     "find_run",
     "in_azureml",
     "log_model",
+    "log_split",
     "logged_model_uri",
     "mirror_for_registry",
     "mirror_pending",
@@ -43,6 +48,6 @@ __all__ = [
     "registered_model",
     "resolve_version",
     "run_id",
-    "version_of_run",
+    "version_of_model",
     "versions",
 ]

@@ -1,16 +1,19 @@
-"""Runs: autologging them, and finding one again."""
+"""Runs: autologging them, recording which rows they hold out, and finding one again."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from helpers.data.split import SPLIT_TAG
 from helpers.ownership import MARK
 from helpers.parameters import ParameterError
 from helpers.tracking.servers import server_of_mlflow
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+    from mlflow.exceptions import MlflowException
 
+    from helpers.data.split import Split
     from helpers.tracking.session import Session
 
 # The mark of a run says which model it trains.
@@ -36,38 +39,47 @@ def autolog(**options: Any) -> None:
     mlflow.autolog(**options)
 
 
-def find_run(session: Session, run_id: str, model_name: str) -> Run:
-    """Return a run by its id, or the newest one of the experiment that trained a model.
+def log_split(split: Split) -> None:
+    """Record in the active run which rows it holds out, so that they can judge its model when it is registered.
+
+    The run gets the table as a dataset input, and a tag with the table, its label and id column, the fraction, the
+    seed, and the number and a hash of the held-out ids. `helpers.data.evaluation_rows` finds the rows again by them.
+
+    Parameters
+    ----------
+    split : helpers.data.split.Split
+        From `helpers.data.load_split`. The model must learn from ``split.train`` only.
+    """
+    import mlflow
+
+    split.log_input()
+    mlflow.set_tag(SPLIT_TAG, split.record().as_text())
+
+
+def find_run(session: Session, run_id: str, model_name: str, model_uri: str = "") -> Run:
+    """Return a run by its id or by the model that it logged, or the newest one that trained a registered model.
 
     Parameters
     ----------
     session : helpers.tracking.Session
     run_id : str
-        Empty for the newest finished run that trained `model_name`. A run that is given must be
-        finished, too: one that was killed or lost its server stays RUNNING, with half of its data.
+        Empty for the run that logged `model_uri`. A run that is given must be finished: one that was killed or lost
+        its server stays RUNNING, with half of its data.
     model_name : str
+        Without `run_id` and `model_uri`: the newest finished run of the experiment that trained this model, as its tag
+        `MODEL_NAME_TAG` says.
+    model_uri : str, default ""
+        A model as `helpers.tracking.log_model` or MLflow's own ``log_model`` returned it.
 
     Raises
     ------
     ParameterError
-        If there is no such run.
+        If there is no such run or model, or if the run was deleted or is not finished.
     """
-    from mlflow.exceptions import MlflowException
-    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
-
     client = session.client()
+    run_id = run_id or (_run_id_of_model(session, model_uri) if model_uri else "")
     if run_id:
-        try:
-            run = client.get_run(run_id)
-        except MlflowException as error:
-            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-                raise
-            raise ParameterError("run_id", run_id, f"no such run on {session.tracking.uri}") from None
-        if run.info.status != "FINISHED":
-            raise ParameterError(
-                "run_id", run_id, f"this run is {run.info.status}, not FINISHED; train again with 02_train"
-            )
-        return run
+        return _finished_run(session, run_id)
     runs = client.search_runs(
         [session.experiment_id],
         filter_string=f"attributes.status = 'FINISHED' AND tags.{MODEL_NAME_TAG} = '{model_name}'",
@@ -82,3 +94,60 @@ def find_run(session: Session, run_id: str, model_name: str) -> Run:
         )
     # Searching does not say which models a run logged on every MLflow: 3.0.1 leaves its outputs empty.
     return client.get_run(runs[0].info.run_id)
+
+
+def _finished_run(session: Session, run_id: str) -> Run:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = session.client().get_run(run_id)
+    except MlflowException as error:
+        if not _is_missing(error):
+            raise
+        raise ParameterError("run_id", run_id, f"no such run on {session.tracking.uri}") from None
+    if run.info.lifecycle_stage != "active":
+        raise ParameterError(
+            "run_id",
+            run_id,
+            f"this run was deleted on {session.tracking.uri}. Restore it, if its files are still there: "
+            f"mlflow.MlflowClient().restore_run({run_id!r})",
+        )
+    if run.info.status in ("RUNNING", "SCHEDULED"):
+        advice = "Wait until it has ended. If its process was killed, train again"
+    else:
+        advice = "It ended with an error or was stopped, so its model may be missing or half trained: train again"
+    if run.info.status != "FINISHED":
+        raise ParameterError("run_id", run_id, f"this run is {run.info.status}, not FINISHED. {advice}")
+    return run
+
+
+def _run_id_of_model(session: Session, model_uri: str) -> str:
+    """Return the id of the run that logged a model, which its URI leads to."""
+    from mlflow.exceptions import MlflowException
+
+    kind, *parts = model_uri.split("/")
+    if kind == "runs:" and len(parts) > 1:
+        return parts[0]
+    client = session.client()
+    if kind == "models:" and len(parts) == 1 and hasattr(client, "get_logged_model"):
+        try:
+            run_id = client.get_logged_model(parts[0]).source_run_id
+        except MlflowException as error:
+            if not _is_missing(error):
+                raise
+            raise ParameterError("model_uri", model_uri, f"no such model on {session.tracking.uri}") from None
+        if run_id:
+            return run_id
+        raise ParameterError("model_uri", model_uri, "this model was logged outside of a run; log it in one")
+    raise ParameterError(
+        "model_uri",
+        model_uri,
+        "does not name a model of a run; accepted is what log_model returned: models:/<model id>, or "
+        "runs:/<run id>/<folder>",
+    )
+
+
+def _is_missing(error: MlflowException) -> bool:
+    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+    return error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 RUN_ID_TAG = "run_id"
+MODEL_URI_TAG = "model_uri"
+CHECK_TAG = "check_"
+"""Start of the name of a tag with the outcome of a check of the gate."""
+PASSED = "passed"
+"""Start of such a tag's value if the version passed the check."""
+_MOST_DESCRIBED = 5
 
 
 def versions(session: Session, model_name: str) -> list[ModelVersion]:
@@ -64,9 +70,13 @@ def run_id(version: ModelVersion) -> str:
     return version.tags.get(RUN_ID_TAG) or version.run_id or ""
 
 
-def version_of_run(session: Session, model_name: str, run: Run) -> ModelVersion | None:
-    """Return the version that was made of a run's model, or None."""
-    return next((version for version in versions(session, model_name) if run_id(version) == run.info.run_id), None)
+def version_of_model(session: Session, model_name: str, run: Run, model_uri: str) -> ModelVersion | None:
+    """Return the version that was made of a model of a run, or None."""
+    for version in versions(session, model_name):
+        # Versions from before there was the tag were made of the only model of their run.
+        if run_id(version) == run.info.run_id and version.tags.get(MODEL_URI_TAG, model_uri) == model_uri:
+            return version
+    return None
 
 
 def create_version(session: Session, run: Run, model_uri: str, model_name: str, tags: dict[str, str]) -> ModelVersion:
@@ -81,8 +91,8 @@ def create_version(session: Session, run: Run, model_uri: str, model_name: str, 
         The model that it logged.
     model_name : str
     tags : dict of str to str
-        Set together with the version, so that one without them never exists; ``run_id``, ``tracking_server`` and the
-        bundle's mark are added to them.
+        Set together with the version, so that one without them never exists; ``run_id``, ``model_uri``,
+        ``tracking_server`` and the bundle's mark are added to them.
 
     Returns
     -------
@@ -90,7 +100,12 @@ def create_version(session: Session, run: Run, model_uri: str, model_name: str, 
     """
     from mlflow.exceptions import MlflowException
 
-    tags = tags | {RUN_ID_TAG: run.info.run_id, "tracking_server": session.tracking.address, MARK: model_name}
+    tags = tags | {
+        RUN_ID_TAG: run.info.run_id,
+        MODEL_URI_TAG: model_uri,
+        "tracking_server": session.tracking.address,
+        MARK: model_name,
+    }
     if registered_model(session, model_name) is None:
         try:
             # Marked where it can be deleted again.
@@ -159,6 +174,12 @@ def resolve_version(session: Session, model_name: str, model_version: str) -> Mo
     """
     by_number = {str(version.version): version for version in versions(session, model_name)}
     if not by_number:
+        if registered_model(session, model_name) is not None:
+            raise ParameterError(
+                "model_name",
+                model_name,
+                f"has no version in {session.registry.uri}: all were deleted, or none was made. Run 03_register",
+            )
         others = model_names(session)
         known = "" if others is None else f"; models there: {', '.join(others) or 'none'}"
         raise ParameterError(
@@ -178,7 +199,28 @@ def resolve_version(session: Session, model_name: str, model_version: str) -> Mo
         raise ParameterError(
             "model_version",
             model_version,
-            f"{model_name} has no champion: none of its {len(by_number)} versions passed the gate. "
-            "Give a version, or lower validation_threshold and run 03_register again.",
+            f"{model_name} has no champion; when one is deleted, there is none until another version is promoted. "
+            f"{_outcomes(by_number)} Give a version, or register another run with 03_register.",
         )
     return version
+
+
+def _outcomes(by_number: dict[str, ModelVersion]) -> str:
+    """Say of the newest versions how they did in the gate, and which numbers are missing."""
+    newest = max(map(int, by_number))
+    sentences = []
+    for number in range(newest, max(newest - _MOST_DESCRIBED, 0), -1):
+        version = by_number.get(str(number))
+        sentences.append(f"Version {number} {_outcome(version) if version else 'was deleted'}.")
+    return " ".join(sentences)
+
+
+def _outcome(version: ModelVersion) -> str:
+    """Say how a version did in the gate; the verb comes first."""
+    checks = {key.removeprefix(CHECK_TAG): value for key, value in version.tags.items() if key.startswith(CHECK_TAG)}
+    if not checks:
+        return "never went through the gate of 03_register"
+    failed = {name: value for name, value in checks.items() if not value.startswith(PASSED)}
+    if not failed:
+        return "passed the gate, but its promotion was undone or did not happen"
+    return "did not pass the gate: " + "; ".join(f"check {name!r} {value}" for name, value in sorted(failed.items()))

@@ -12,7 +12,7 @@ from tests.bundle import rules
 
 ROOT = Path(__file__).parents[2]
 TARGETS = ["dev", "serverless", "azureml", "dual", "staging", "prod"]
-JOBS = ["train_and_register", "batch_score", "deploy_endpoint", "clean_up"]
+JOBS = ["train_and_register", "register", "batch_score", "deploy_endpoint", "clean_up"]
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from sklearn.naive_bayes import GaussianNB
 
 from helpers import cleanup, kinds, parameters, registration, runtime, scoring, tracking, training
+from helpers.data import EvaluationRows
 from helpers.data import split as splits
 from helpers.ownership import Item
 from helpers.tracking.servers.local import LocalServer
@@ -76,7 +77,7 @@ def test_a_flavor_in_its_table_is_a_choice_and_is_trained_registered_and_scored(
     p = parameters.parse(parameters.Train, {"model_flavor": "bayes"})
     assert "bayes" in parameters.choices("model_flavor")
     run, uri, trained = train(session, labelled, p.model_flavor, model_name)
-    metrics = registration.evaluate(session, uri, labelled)
+    metrics = registration.evaluate(session, uri, EvaluationRows.held_out_of(labelled))
     assert {f"val_{name}": pytest.approx(value) for name, value in metrics.items()} == trained.metrics
     version, _ = registration.register(session, run, tracking.logged_model_uri(session, run), model_name, {})
     scorer = scoring.Scorer(session, version, f"{schema}.labelled", f"{schema}.predictions", "id")

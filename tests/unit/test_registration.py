@@ -1,13 +1,26 @@
 """Validation, registered versions and the champion, in a registry on this machine."""
 
 import mlflow
+import numpy as np
+import pandas as pd
 import pytest
-from sklearn.dummy import DummyClassifier
+from mlflow.models import infer_signature
+from scipy.stats import norm
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.tree import DecisionTreeClassifier
 
 from helpers import registration, tracking, training
-from helpers.data import source, split
+from helpers.data import EvaluationRows, evaluation_rows, load_split, source
 from helpers.parameters import ParameterError
 from helpers.registration import validation
+
+CONSTANT = DummyClassifier().fit([[0.0], [1.0]], ["a", "b"])
+SIGNATURE = infer_signature(pd.DataFrame({"x": [0.0]}), pd.Series(["a"], name="prediction"))
+# What `registration.evaluate_baseline` measures for two classes.
+BASELINE = {"balanced_accuracy_score": 0.5}
+SETTINGS = {"metric": "accuracy_score", "threshold": 0.9, "margin": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -16,9 +29,14 @@ def data(spark):
     # Scoring writes columns called `problem` and `row`. Features may have these names, too.
     rows = source.sample_rows(spark).selectExpr("id", "worst_area AS problem", "mean_texture AS row", "diagnosis")
     rows.write.mode("overwrite").saveAsTable("registration_tests.t")
-    return split.load_split(
+    return load_split(
         spark, "registration_tests.t", label_column="diagnosis", id_column="id", test_fraction=0.3, seed=1
     )
+
+
+@pytest.fixture(scope="module")
+def rows(data):
+    return EvaluationRows.held_out_of(data)
 
 
 @pytest.fixture
@@ -38,9 +56,9 @@ def train(data, session, model_name):
 
 
 @pytest.mark.parametrize("flavor", ["sklearn", "spark"])
-def test_a_loaded_model_scores_the_held_out_rows_as_the_trained_one_did(session, data, train, flavor):
+def test_a_loaded_model_scores_the_held_out_rows_as_the_trained_one_did(session, rows, train, flavor):
     run, trained = train(flavor)
-    metrics = registration.evaluate(session, tracking.logged_model_uri(session, run), data)
+    metrics = registration.evaluate(session, tracking.logged_model_uri(session, run), rows)
     assert {f"val_{name}": pytest.approx(value) for name, value in metrics.items()} == trained.metrics
 
 
@@ -56,8 +74,23 @@ def test_a_new_name_makes_version_1_and_the_same_name_the_next_but_a_run_is_regi
     assert registered == [("1", first, True), ("2", second, True), ("1", first, False)]
     tags = mlflow.MlflowClient().get_model_version(model_name, "1").tags
     assert tags == {
-        "outcome": f"of {first}", "run_id": first, "tracking_server": mlflow.get_tracking_uri(), "azureml_mlflow": model_name
+        "outcome": f"of {first}", "run_id": first, "model_uri": tracking.logged_model_uri(session, runs[0]),
+        "tracking_server": mlflow.get_tracking_uri(), "azureml_mlflow": model_name,
     }  # fmt: skip
+
+
+def test_each_model_of_a_run_is_registered_once(session, model_name):
+    with mlflow.start_run() as run:
+        uris = {name: tracking.log_model(CONSTANT, flavor="sklearn", signature=SIGNATURE, name=name) for name in "ab"}
+    run = mlflow.get_run(run.info.run_id)
+    registered = [registration.register(session, run, uris[name], model_name, {}) for name in ("a", "b", "a")]
+    assert [(str(version.version), is_new) for version, is_new in registered] == [
+        ("1", True),
+        ("2", True),
+        ("1", False),
+    ]
+    tags = {str(version.version): version.tags["model_uri"] for version in tracking.versions(session, model_name)}
+    assert tags == {"1": uris["a"], "2": uris["b"]}
 
 
 def test_the_champion_is_what_scoring_gets_until_another_one_is_promoted(session, train, model_name):
@@ -66,7 +99,7 @@ def test_the_champion_is_what_scoring_gets_until_another_one_is_promoted(session
     for _ in range(2):
         run, _ = train(epochs=1)
         registration.register(session, run, tracking.logged_model_uri(session, run), model_name, {})
-    with pytest.raises(ParameterError, match="has no champion: none of its 2 versions passed the gate"):
+    with pytest.raises(ParameterError, match="model_version='': .* has no champion"):
         tracking.resolve_version(session, model_name, "")
     assert tracking.champion(session, model_name) is None
     tracking.promote(session, model_name, "1")
@@ -76,6 +109,46 @@ def test_the_champion_is_what_scoring_gets_until_another_one_is_promoted(session
     assert str(tracking.resolve_version(session, model_name, "1").version) == "1"
     with pytest.raises(ParameterError, match="model_version='3': .* has no such version; it has: 1, 2"):
         tracking.resolve_version(session, model_name, "3")
+
+
+@pytest.fixture
+def register_tagged(session, model_name):
+    """Register a constant model with the given tags."""
+
+    def register(**tags):
+        with mlflow.start_run() as run:
+            uri = tracking.log_model(CONSTANT, flavor="sklearn", signature=SIGNATURE)
+        return registration.register(session, mlflow.get_run(run.info.run_id), uri, model_name, tags)[0]
+
+    return register
+
+
+def test_without_a_champion_each_version_is_described_as_what_it_is(session, model_name, register_tagged):
+    register_tagged(check_threshold="failed: accuracy_score 0.1", check_baseline="passed: balanced_accuracy_score 0.9")
+    register_tagged()
+    register_tagged(check_threshold="passed: accuracy_score 0.99", check_baseline="passed: balanced_accuracy_score 0.9")
+    with pytest.raises(ParameterError) as refused:
+        tracking.resolve_version(session, model_name, "")
+    assert "Version 3 passed the gate, but its promotion was undone or did not happen." in str(refused.value)
+    assert "Version 2 never went through the gate of 03_register." in str(refused.value)
+    assert "Version 1 did not pass the gate: check 'threshold' failed: accuracy_score 0.1." in str(refused.value)
+    assert "validation_threshold" not in str(refused.value)
+
+
+def test_a_champion_that_was_deleted_is_not_said_to_have_failed(session, model_name, register_tagged):
+    _, second = (register_tagged(check_threshold="passed: accuracy_score 0.99") for _ in range(2))
+    register_tagged(check_threshold="passed: accuracy_score 0.99", check_champion="failed: accuracy_score 0.98")
+    tracking.promote(session, model_name, second.version)
+    session.client().delete_model_version(model_name, second.version)
+    assert tracking.champion(session, model_name) is None
+    with pytest.raises(
+        ParameterError, match="Version 3 did not pass .*'champion'.* Version 2 was deleted. Version 1 pas"
+    ):
+        tracking.resolve_version(session, model_name, "")
+    for number in ("1", "3"):
+        session.client().delete_model_version(model_name, number)
+    with pytest.raises(ParameterError, match=f"model_name='{model_name}': has no version in .* all were deleted"):
+        tracking.resolve_version(session, model_name, "")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +164,9 @@ def test_the_champion_is_what_scoring_gets_until_another_one_is_promoted(session
 )
 def test_each_check_says_by_how_much_the_model_passes_or_fails(metric, value, champion, outcomes):
     champion_metrics = None if champion is None else {metric: champion}
-    checks = registration.validate({metric: value}, champion_metrics, metric=metric, threshold=0.9)
+    metrics = {"balanced_accuracy_score": 0.8, metric: value}
+    checks = registration.validate(metrics, champion_metrics, BASELINE, **SETTINGS | {"metric": metric})
+    outcomes = outcomes | {"baseline": (True, "0.8000 ≥ 0.5500 (passes by 0.25); a constant prediction has 0.5000")}
     assert [(check.name, check.passed) for check in checks] == [
         (name, passed) for name, (passed, _) in outcomes.items()
     ]
@@ -99,32 +174,182 @@ def test_each_check_says_by_how_much_the_model_passes_or_fails(metric, value, ch
         assert outcomes[check.name][1] in check.detail
 
 
+@pytest.mark.parametrize(
+    ("classes", "value", "margin", "passed"),
+    [
+        (2, 0.5499, 0.1, False),
+        (2, 0.5501, 0.1, True),
+        (2, 0.5, 0.0, True),
+        (2, 0.4999, 0.0, False),
+        (4, 0.32, 0.1, False),
+        (4, 0.33, 0.1, True),
+    ],
+)
+def test_the_margin_is_a_share_of_the_way_from_a_constant_prediction_to_a_perfect_model(classes, value, margin, passed):
+    metrics = {"accuracy_score": 1.0, "balanced_accuracy_score": value}
+    baseline = {"balanced_accuracy_score": 1 / classes}
+    *_, check = registration.validate(metrics, None, baseline, **SETTINGS | {"margin": margin})
+    assert (check.name, check.passed) == ("baseline", passed)
+
+
 def test_a_check_added_to_the_table_decides_and_becomes_a_tag_of_the_version(
-    session, data, train, model_name, monkeypatch
+    session, rows, train, model_name, monkeypatch
 ):
     def check_recall(evaluation):
         recall = evaluation.metrics["recall_score"]
         return registration.ValidationCheck("recall", recall >= 2, f"recall_score {recall:.1f}, 2 required")
 
     monkeypatch.setattr(validation, "CHECKS", [*validation.CHECKS, check_recall])
-    metrics = {"accuracy_score": 0.95, "recall_score": 0.9}
-    checks = registration.validate(metrics, None, metric="accuracy_score", threshold=0.9)
-    assert [(check.name, check.passed) for check in checks] == [("threshold", True), ("recall", False)]
+    metrics = {"accuracy_score": 0.95, "recall_score": 0.9, "balanced_accuracy_score": 0.9}
+    checks = registration.validate(metrics, None, BASELINE, **SETTINGS)
+    outcomes = [(check.name, check.passed) for check in checks]
+    assert outcomes == [("threshold", True), ("baseline", True), ("recall", False)]
+    assert registration.failures(checks) == "check 'recall' failed: recall_score 0.9, 2 required"
     run, _ = train(epochs=1)
-    tags = registration.version_tags(data, metrics, checks)
+    tags = registration.version_tags(rows, metrics, checks)
     registration.register(session, run, tracking.logged_model_uri(session, run), model_name, tags)
     registered = mlflow.MlflowClient().get_model_version(model_name, "1").tags
     assert registered["check_threshold"] == "passed: accuracy_score 0.9500 ≥ 0.9000 (passes by 0.05)"
     assert registered["check_recall"] == "failed: recall_score 0.9, 2 required"
-    assert (registered["training_table"], registered["metric_recall_score"]) == (data.table, "0.9")
+    assert (registered["training_table"], registered["metric_recall_score"]) == (rows.table, "0.9")
+    assert registered["judged_on"] == f"held-out rows of {rows.table} (log_split)"
+    assert registered["held_out_rows"] == str(rows.count)
+
+
+def test_a_version_that_is_judged_again_on_other_rows_has_the_tags_of_the_last_time_only(
+    spark, session, rows, train, model_name
+):
+    run, _ = train(epochs=1)
+    uri = tracking.logged_model_uri(session, run)
+    metrics = {"accuracy_score": 0.95, "balanced_accuracy_score": 0.9, "roc_auc": 0.9}
+    checks = registration.validate(metrics, metrics, BASELINE, **SETTINGS)
+    registration.register(session, run, uri, model_name, registration.version_tags(rows, metrics, checks))
+    spark.sql(f"CREATE OR REPLACE TEMPORARY VIEW judges AS SELECT * FROM {rows.table} LIMIT 200")
+    others = EvaluationRows.all_of(spark, "judges", "diagnosis", "id")
+    del metrics["roc_auc"]
+    checks = registration.validate(metrics, None, BASELINE, **SETTINGS)
+    version, is_new = registration.register(
+        session, run, uri, model_name, registration.version_tags(others, metrics, checks)
+    )
+    assert not is_new
+    tags = mlflow.MlflowClient().get_model_version(model_name, version.version).tags
+    assert (tags["judged_on"], tags["held_out_rows"]) == ("all rows of judges (evaluation_table)", "200")
+    assert tags["evaluation_table"] == "judges"
+    assert not tags.keys() & {"training_table", "check_champion", "metric_roc_auc"}
+    assert tags.keys() > {"check_threshold", "check_baseline", "run_id", "model_uri", "azureml_mlflow"}
 
 
 def test_a_metric_that_could_not_be_computed_fails_the_check_by_name():
-    checks = registration.validate({"accuracy_score": 1.0}, {}, metric="roc_auc", threshold=0.5)
-    assert [(check.passed, check.detail) for check in checks] == [
+    metrics = {"accuracy_score": 1.0, "balanced_accuracy_score": 1.0}
+    checks = registration.validate(metrics, {}, BASELINE, metric="roc_auc", threshold=0.5, margin=0.1)
+    assert [(check.passed, check.detail) for check in checks[:2]] == [
         (False, "roc_auc could not be computed for the model"),
         (False, "roc_auc could not be computed for the model and the champion"),
     ]
+
+
+@pytest.fixture
+def judge(spark, schema, session):
+    """Fit an estimator to the rows that a split leaves for training, and judge it on the others.
+
+    With `judges`, these rows judge it as an evaluation table.
+    """
+
+    def judge_estimator(estimator, rows, judges=None, **settings):
+        table = f"{schema}.rows"
+        spark.createDataFrame(rows).write.saveAsTable(table)
+        split = load_split(spark, table, label_column="y", id_column="id", test_fraction=0.3, seed=1)
+        train = split.train.toPandas() if judges is None else rows
+        evaluation_table = ""
+        if judges is not None:
+            evaluation_table = f"{schema}.judges"
+            spark.createDataFrame(judges).write.saveAsTable(evaluation_table)
+        features = train[split.features]
+        model = estimator.fit(features, train["y"])
+        signature = infer_signature(features, pd.Series(model.predict(features), name="prediction"))
+        with mlflow.start_run() as run:
+            if judges is None:
+                tracking.log_split(split)
+            uri = tracking.log_model(model, flavor="sklearn", signature=signature)
+        run = mlflow.get_run(run.info.run_id)
+        judging = evaluation_rows(spark, run, evaluation_table=evaluation_table, label_column="y", id_column="id")
+        metrics = registration.evaluate(session, uri, judging)
+        baseline = registration.evaluate_baseline(judging)
+        checks = registration.validate(metrics, None, baseline, **SETTINGS | settings)
+        return metrics, baseline, {check.name: check for check in checks}
+
+    return judge_estimator
+
+
+def test_a_decision_tree_that_knows_random_labels_by_heart_is_judged_as_what_it_is(judge):
+    generator = np.random.default_rng(3)
+    rows = pd.DataFrame(generator.normal(size=(3000, 3)), columns=list("abc"))
+    rows = rows.assign(id=range(3000), y=generator.choice(["heads", "tails"], 3000))
+    metrics, _, checks = judge(DecisionTreeClassifier(random_state=1), rows)
+    assert metrics["accuracy_score"] == pytest.approx(0.5, abs=0.05)
+    assert [name for name, check in checks.items() if not check.passed] == ["threshold", "baseline"]
+
+
+def test_a_model_that_finds_5_of_200_positives_among_20_000_rows_is_stopped_by_the_baseline_only(judge):
+    # All but 5 positives look like negatives.
+    x = np.concatenate([np.ones(5), np.zeros(195), np.zeros(19_800)])
+    rows = pd.DataFrame({"id": range(20_000), "x": x, "y": [1] * 200 + [0] * 19_800})
+    metrics, baseline, checks = judge(DecisionTreeClassifier(), rows, rows.assign(id=rows["id"] + 20_000))
+    assert metrics["accuracy_score"] == pytest.approx(0.99, abs=0.001)
+    assert baseline["accuracy_score"] == 0.99 and baseline["roc_auc"] == 0.5
+    assert {name: check.passed for name, check in checks.items()} == {"threshold": True, "baseline": False}
+    assert checks["baseline"].detail == (
+        "balanced_accuracy_score 0.5125 < 0.5500 (fails by 0.0375); a constant prediction has 0.5000"
+    )
+
+
+def test_an_honest_weak_model_passes(judge):
+    # Two normal distributions so far apart have an area under the ROC curve of 0.75.
+    distance = np.sqrt(2) * norm.ppf(0.75)
+    y = np.arange(3000) % 2
+    x = np.random.default_rng(1).normal(size=3000) + distance * y
+    rows = pd.DataFrame({"id": range(3000), "x": x, "y": y})
+    metrics, _, checks = judge(LogisticRegression(), rows, metric="roc_auc", threshold=0.7)
+    assert metrics["roc_auc"] == pytest.approx(0.75, abs=0.03)
+    assert all(check.passed for check in checks.values())
+
+
+@pytest.fixture
+def numbers(spark, schema):
+    """Rows whose label is one of two numbers."""
+    rows = pd.DataFrame({"id": range(8), "x": np.arange(8.0), "y": [0, 1] * 4})
+    spark.createDataFrame(rows).write.saveAsTable(f"{schema}.numbers")
+    return EvaluationRows.all_of(spark, f"{schema}.numbers", "y", "id")
+
+
+@pytest.fixture
+def logarithm(register_estimator):
+    """Version 1 of a model that returns NaN for the first rows, where its line is negative and has no logarithm."""
+    x = pd.DataFrame({"x": np.arange(8.0)})
+    regressor = TransformedTargetRegressor(LinearRegression(), func=np.exp, inverse_func=np.log, check_inverse=False)
+    fitted = regressor.fit(x, np.arange(8.0))
+    return register_estimator(fitted, infer_signature(x, pd.Series([0.0], name="prediction")))
+
+
+def test_a_model_that_cannot_score_a_row_is_refused_and_a_champion_is_named_with_the_reason(
+    session, numbers, model_name, logarithm
+):
+    uri = f"models:/{model_name}/{logarithm.version}"
+    with pytest.raises(ParameterError, match="model_uri='models:/.*cannot score [1-4] of the 8 rows.*id=0: .*NaN"):
+        registration.evaluate(session, uri, numbers)
+    tracking.promote(session, model_name, logarithm.version)
+    metrics, note = registration.evaluate_champion(session, model_name, numbers)
+    assert metrics == {} and "cannot score" in note and "NaN or infinite" in note
+
+
+def test_predictions_that_are_not_classes_are_refused_with_the_reason(session, numbers, model_name, register_estimator):
+    x = pd.DataFrame({"x": np.arange(8.0)})
+    version = register_estimator(
+        DummyRegressor(strategy="constant", constant=0.25).fit(x, x["x"]),
+        infer_signature(x, pd.Series([0.25], name="p")),
+    )
+    with pytest.raises(ParameterError, match="predictions cannot be compared with the column 'y' of .*numbers: "):
+        registration.evaluate(session, f"models:/{model_name}/{version.version}", numbers)
 
 
 @pytest.fixture
@@ -136,18 +361,18 @@ def misfit(register_estimator):
     return register_estimator(DummyClassifier().fit([[0.0], [1.0]], ["a", "b"]), signature)
 
 
-def test_a_champion_that_cannot_score_these_rows_is_named_with_the_reason(session, data, model_name, misfit):
-    assert registration.evaluate_champion(session, model_name, data) == (None, "There is no champion yet.")
+def test_a_champion_that_cannot_score_these_rows_is_named_with_the_reason(session, rows, model_name, misfit):
+    assert registration.evaluate_champion(session, model_name, rows) == (None, "There is no champion yet.")
     tracking.promote(session, model_name, "1")
-    metrics, note = registration.evaluate_champion(session, model_name, data)
+    metrics, note = registration.evaluate_champion(session, model_name, rows)
     assert metrics == {} and "version 1, cannot score these rows" in note and "'gone' is missing" in note
 
 
-def test_a_model_that_does_not_fit_the_held_out_rows_is_refused(session, data, misfit):
+def test_a_model_that_does_not_fit_the_held_out_rows_is_refused(session, rows, misfit):
     with pytest.raises(
         ParameterError, match=r"training_table='registration_tests.t': does not fit .* 'gone' is missing"
     ):
-        registration.evaluate(session, f"models:/{misfit.name}/{misfit.version}", data)
+        registration.evaluate(session, f"models:/{misfit.name}/{misfit.version}", rows)
 
 
 def test_the_newest_finished_run_of_a_model_is_found_and_a_missing_one_is_named(train, model_name, session):
@@ -164,3 +389,29 @@ def test_the_newest_finished_run_of_a_model_is_found_and_a_missing_one_is_named(
         tracking.find_run(session, "0123", model_name)
     with pytest.raises(ParameterError, match="this run has logged no model"):
         tracking.logged_model_uri(session, mlflow.get_run(other.info.run_id))
+
+
+def test_a_run_that_is_not_finished_or_was_deleted_is_described_as_that(session, model_name):
+    client = session.client()
+    run_id = client.create_run(session.experiment_id).info.run_id
+    with pytest.raises(ParameterError, match="this run is RUNNING, not FINISHED. Wait until it has ended"):
+        tracking.find_run(session, run_id, model_name)
+    client.set_terminated(run_id, "FAILED")
+    with pytest.raises(ParameterError, match="this run is FAILED, not FINISHED. It ended with an error or was stopped"):
+        tracking.find_run(session, run_id, model_name)
+    client.set_terminated(run_id, "FINISHED")
+    assert tracking.find_run(session, run_id, model_name).info.run_id == run_id
+    client.delete_run(run_id)
+    with pytest.raises(ParameterError, match="this run was deleted on sqlite:.*restore_run"):
+        tracking.find_run(session, run_id, model_name)
+
+
+def test_a_models_uri_leads_to_its_run(session, model_name):
+    with mlflow.start_run() as run:
+        uri = tracking.log_model(CONSTANT, flavor="sklearn", signature=SIGNATURE)
+    for model_uri in (uri, f"runs:/{run.info.run_id}/model"):
+        assert tracking.find_run(session, "", model_name, model_uri).info.run_id == run.info.run_id
+    with pytest.raises(ParameterError, match="model_uri='models:/m-0123': no such model"):
+        tracking.find_run(session, "", model_name, "models:/m-0123")
+    with pytest.raises(ParameterError, match="does not name a model of a run; accepted is"):
+        tracking.find_run(session, "", model_name, f"models:/{model_name}/1")

@@ -14,6 +14,7 @@ from mlflow.models import infer_signature
 from pyspark.ml import Pipeline
 from pyspark.ml.feature import VectorAssembler
 from pyspark.ml.regression import LinearRegression as SparkRegression
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.linear_model import LinearRegression
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.svm import LinearSVR
@@ -214,6 +215,17 @@ def test_rows_that_cannot_be_scored_go_to_quarantine_with_the_reason(
     assert spark.table(f"{schema}.predictions_quarantine").count() == 0
 
 
+def test_a_row_for_which_the_model_returns_nan_goes_to_quarantine(spark, schema, score, register):
+    # The line through exp(1) to exp(4) is negative at its start, where there is no logarithm.
+    logarithm = TransformedTargetRegressor(LinearRegression(), func=np.exp, inverse_func=np.log, check_inverse=False)
+    version = register(logarithm, [1.0, 2.0, 3.0, 4.0])
+    batch = score(version)
+    assert (batch.rows_scored, batch.rows_quarantined) == (3, 1)
+    assert predictions(spark, schema)["prediction"].notna().all()
+    (refused,) = spark.table(f"{schema}.predictions_quarantine").collect()
+    assert (refused["Row Key"], refused["problem"]) == ("a", "the model's output is NaN or infinite")
+
+
 @pytest.mark.parametrize("engine", ["sql", "udf"])
 def test_with_on_bad_rows_fail_a_bad_row_is_named_and_nothing_is_written(
     spark, schema, score, register, with_bad_rows, engine
@@ -270,7 +282,7 @@ def test_named_outputs_become_a_struct_and_a_vector_becomes_an_array(spark, sche
         spark.sql(f"DROP TABLE {schema}.predictions")
 
 
-def test_a_model_with_a_timestamp_input_gets_each_row_also_one_without_a_time(
+def test_a_model_with_a_timestamp_input_gets_each_row_and_one_without_a_prediction_goes_to_quarantine(
     spark, schema, score, to_score, session, model_name
 ):
     class Month(mlflow.pyfunc.PythonModel):
@@ -284,8 +296,10 @@ def test_a_model_with_a_timestamp_input_gets_each_row_also_one_without_a_time(
     version = mlflow.register_model(model.model_uri, model_name)
     day = "make_timestamp(2026, int(nullif(`weight.kg`, 4)), 9, 0, 0, 0)"
     spark.sql(f"CREATE TABLE {schema}.days AS SELECT {day} AS day, `Row Key` FROM {to_score}")
-    assert score(version, table=f"{schema}.days").rows_scored == 4
-    assert predictions(spark, schema).loc["b1"]["prediction"].fillna(0).to_dict() == {"a": 0, "b": 3, "c": 2, "d": 1}
+    batch = score(version, table=f"{schema}.days")
+    # The model returns NaN for the row without a time.
+    assert (batch.rows_scored, batch.rows_quarantined) == (3, 1)
+    assert predictions(spark, schema).loc["b1"]["prediction"].to_dict() == {"b": 3, "c": 2, "d": 1}
 
 
 def test_a_package_that_the_driver_lacks_is_named_with_what_to_do(score, session, model_name, tmp_path, monkeypatch):

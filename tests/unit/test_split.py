@@ -82,12 +82,3 @@ def test_a_class_without_held_out_rows_is_refused(spark, table):
 def test_a_table_without_a_feature_is_refused(spark, table):
     with pytest.raises(ParameterError, match=r"training_table=.*no column can be a feature: day \(type date\)"):
         split.load_split(spark, table("current_date() AS day"), **CHOICES)
-
-
-def test_a_run_that_did_not_log_how_it_split_its_table_is_refused(spark, session):
-    import mlflow
-
-    with mlflow.start_run() as run:
-        mlflow.log_param("training_table", "t")
-    with pytest.raises(ParameterError, match="run_id=.*has no parameter 'label_column'"):
-        split.load_for_run(spark, mlflow.get_run(run.info.run_id))

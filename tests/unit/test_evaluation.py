@@ -1,0 +1,165 @@
+"""Which rows judge a model: those that its run recorded as held out, or a table that it has not seen."""
+
+import mlflow
+import pytest
+
+from helpers import data, output, tracking
+from helpers.data import split as splits
+from helpers.parameters import ParameterError
+
+CHOICES = {"label_column": "label", "id_column": "id", "test_fraction": 0.25, "seed": 7}
+# What 02_train logged before it called `tracking.log_split`.
+OLD_PARAMETERS = CHOICES | {"model_name": "m", "model_flavor": "sklearn", "epochs": 20}
+
+
+@pytest.fixture
+def write(spark, schema):
+    """Write a table: an id, a feature, a label of two classes, and a date, which is not a feature."""
+
+    def write_table(name="t", rows=400, first=0):
+        table = f"{schema}.{name}"
+        columns = "id", "id % 7 AS x", "IF(id % 2 = 0, 'yes', 'no') AS label", "current_date() AS day"
+        spark.range(first, first + rows).selectExpr(*columns).write.mode("overwrite").saveAsTable(table)
+        return table
+
+    return write_table
+
+
+@pytest.fixture
+def log_run(session):
+    """Log a finished run: with a split, parameters, tags, or whatever `log` does while it is active."""
+
+    def log(split=None, parameters=None, tags=None, log=lambda: None):
+        with mlflow.start_run(tags=tags) as run:
+            mlflow.log_params(parameters or {})
+            if split:
+                tracking.log_split(split)
+            log()
+        return mlflow.get_run(run.info.run_id)
+
+    return log
+
+
+@pytest.fixture
+def rows_for(spark):
+    """The rows that judge the model of a run."""
+
+    def find(run, evaluation_table=""):
+        return data.evaluation_rows(spark, run, evaluation_table=evaluation_table, label_column="label", id_column="id")
+
+    return find
+
+
+def ids(rows):
+    return {row["id"] for row in rows.select("id").collect()}
+
+
+def test_the_rows_that_a_run_recorded_as_held_out_judge_it(spark, write, log_run, rows_for):
+    table = write()
+    split = data.load_split(spark, table, **CHOICES)
+    rows = rows_for(log_run(split))
+    assert ids(rows.rows) == ids(split.held_out) and rows.count == split.held_out.count()
+    assert rows.description == f"held-out rows of {table} (log_split)"
+    assert (rows.label_column, rows.id_column, rows.classes) == ("label", "id", ["no", "yes"])
+    # Code of one's own may use columns that 02_train would not.
+    assert "day" in rows.rows.columns
+
+
+def test_the_table_may_be_written_again_in_another_order_and_with_another_type_of_id(spark, write, log_run, rows_for):
+    table = write()
+    run = log_run(data.load_split(spark, table, **CHOICES))
+    before = ids(rows_for(run).rows)
+    spark.table(table).selectExpr("CAST(id AS INT) AS id", "x", "label").orderBy("x").write.saveAsTable(f"{table}_copy")
+    spark.sql(f"DROP TABLE {table}")
+    spark.sql(f"ALTER TABLE {table}_copy RENAME TO {table}")
+    assert ids(rows_for(run).rows) == before
+
+
+@pytest.mark.parametrize(("rows", "first"), [(420, 0), (380, 0), (400, 1000)])
+def test_a_table_in_which_other_rows_would_be_held_out_is_refused(spark, write, log_run, rows_for, rows, first):
+    run = log_run(data.load_split(spark, write(), **CHOICES))
+    write(rows=rows, first=first)
+    with pytest.raises(ParameterError, match="run_id=.* has changed since this run split it: .* held out 9[0-9] rows"):
+        rows_for(run)
+
+
+def test_a_run_that_did_not_record_its_split_is_refused_with_the_three_ways(write, log_run, rows_for):
+    with pytest.raises(ParameterError, match="run_id=.*does not record which rows it held out") as refused:
+        rows_for(log_run())
+    for way in ("tracking.log_split(split)", "evaluation_table", "02_train"):
+        assert way in str(refused.value)
+
+
+@pytest.mark.parametrize("tags", [{}, {tracking.MODEL_NAME_TAG: "m"}])
+def test_parameters_of_a_split_that_was_made_in_another_way_are_not_a_record(write, log_run, rows_for, tags):
+    """For instance of `train_test_split`: a hash of the id would hold out rows that the model has learned from."""
+    run = log_run(parameters=CHOICES | {"training_table": write()}, tags=tags)
+    with pytest.raises(ParameterError, match="does not record which rows it held out"):
+        rows_for(run)
+
+
+def test_a_run_of_02_train_from_before_there_was_the_record_is_judged_on_its_held_out_rows(
+    spark, write, log_run, rows_for
+):
+    table = write()
+    run = log_run(parameters=OLD_PARAMETERS | {"training_table": table}, tags={tracking.MODEL_NAME_TAG: "m"})
+    rows = rows_for(run)
+    assert ids(rows.rows) == ids(data.load_split(spark, table, **CHOICES).held_out)
+    assert rows.description == f"held-out rows of {table} (parameters of 02_train)"
+
+
+def test_all_labelled_rows_of_an_evaluation_table_judge_whatever_the_run_recorded(spark, write, log_run, rows_for):
+    split = data.load_split(spark, write(), **CHOICES)
+    other = write("other", rows=50, first=10_000)
+    spark.sql(f"CREATE TABLE {other}_2 AS SELECT id, x, IF(id = 10001, NULL, label) AS label FROM {other}")
+    for run in (log_run(), log_run(split)):
+        rows = rows_for(run, f"{other}_2")
+        assert ids(rows.rows) == set(range(10_000, 10_050)) - {10_001} and rows.count == 49
+        assert rows.description == f"all rows of {other}_2 (evaluation_table)"
+
+
+def test_the_table_that_a_run_trained_on_is_refused_as_evaluation_table(spark, write, log_run, rows_for):
+    table = write()
+    split = data.load_split(spark, table, **CHOICES)
+    with output.quiet("SQLQueryContextLogger"):
+        dataset = mlflow.data.from_spark(spark.table(table), table_name=f"spark_catalog.{table}")
+    runs = [
+        log_run(split),
+        log_run(parameters={"training_table": table.split(".")[1]}),
+        log_run(log=lambda: mlflow.log_input(dataset, context="train")),
+        log_run(log=lambda: mlflow.log_input(dataset)),
+    ]
+    for run in runs:
+        with pytest.raises(ParameterError, match=f"evaluation_table='{table}': run .* trained on this table"):
+            rows_for(run, table)
+    evaluated = log_run(log=lambda: mlflow.log_input(dataset, context="validation"))
+    assert rows_for(evaluated, table).count == 400
+
+
+def test_an_evaluation_table_that_cannot_be_used_is_named(write, log_run, rows_for, spark):
+    with pytest.raises(ParameterError, match="evaluation_table='gone.t': no such table"):
+        rows_for(log_run(), "gone.t")
+    table = write()
+    spark.sql(f"CREATE TABLE {table}_unlabelled AS SELECT id, x FROM {table}")
+    with pytest.raises(ParameterError, match="label_column='label': no such column"):
+        rows_for(log_run(), f"{table}_unlabelled")
+
+
+def test_examples_are_rows_of_the_table_that_judged_the_version(spark, write, log_run):
+    split = data.load_split(spark, write(), **CHOICES)
+    other = write("other", rows=50, first=10_000)
+    assert ids(data.example_rows(spark, log_run(split), {})) == ids(split.held_out)
+    assert ids(data.example_rows(spark, log_run(), {"evaluation_table": other})) == set(range(10_000, 10_050))
+
+
+def test_the_record_of_a_run_is_one_tag_and_the_table_is_a_dataset_input(spark, write, log_run):
+    table = write()
+    split = data.load_split(spark, table, **CHOICES)
+    run = log_run(split)
+    assert splits.SplitRecord.of(run) == split.record()
+    assert (split.record().test_fraction, split.record().held_out_rows) == (0.25, split.held_out.count())
+    assert not run.data.params
+    (dataset,) = run.inputs.dataset_inputs
+    assert dataset.dataset.name == table
+    # Azure Machine Learning accepts 1,000 characters.
+    assert len(run.data.tags[splits.SPLIT_TAG]) < 500
