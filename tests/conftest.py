@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from helpers.laptop import class_data as local_class_data
 from tests.scenarios.process import ScenarioProcess
 from tests.stand_ins.azureml_workspace import AzureMLStandIn
 from tests.stand_ins.databricks_tracking import DatabricksStandIn
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts commands in the background so, and kernels inherit it: nobody could interrupt them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Less compilation by the JVM: tests run each query once.
 LITTLE_COMPILATION = "-XX:TieredStopAtLevel=1"
