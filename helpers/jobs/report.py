@@ -121,7 +121,7 @@ def print_summary(summary: Summary, output: Path, rows: int = 5) -> None:
             print(f"  {task.html}")
     values = {key: value for task in tasks for key, value in task.task_values.items()}
     # A task that uses a model hands on its version, too; after a gate that failed that is another one.
-    registrations = [task.task_values for task in tasks if "promoted" in task.task_values]
+    registrations = [task.task_values for task in tasks if "not_promoted_because" in task.task_values]
     registered = registrations[-1] if registrations else values
     if "model_version" in registered:
         version = f"{registered['model_name']} version {registered['model_version']}"
