@@ -199,6 +199,7 @@ def test_the_jobs_run_on_data_of_another_shape_with_the_spark_flavor(tmp_path, q
         "model_name": "wine",
         "model_version": "1",
         "promoted": True,
+        "not_promoted_because": "",
         "deploy": "false",
     }
     assert train["train"]["task_values"]["run_id"] == machine.newest_run("azureml_mlflow").info.run_id

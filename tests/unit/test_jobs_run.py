@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from helpers.jobs import report
+from helpers.jobs.results import SUCCESS, JobResult, Summary, TaskResult
 from helpers.jobs.task_types import TASK_TYPES
 from tests.unit.small_bundle import ScriptedTask, SmallBundle, condition, states, task
 
@@ -166,3 +168,22 @@ def test_a_condition_compares_the_value_of_a_declared_parameter_however_it_was_t
     status, summary = bundle.run("j", "--param", f"deploy={typed}")
     assert status == 0 and summary["jobs"]["j"]["parameters"] == {"deploy": outcome}
     assert summary["jobs"]["j"]["tasks"]["asked"]["outcome"] == outcome
+
+
+@pytest.mark.parametrize("because", ["", "check 'threshold' failed: accuracy_score 0.8500 < 0.9000 (fails by 0.05)"])
+def test_the_last_line_says_why_a_version_was_not_promoted_whatever_the_tasks_after_it_used(tmp_path, capsys, because):
+    handed_on = {"model_name": "m", "model_version": "2", "promoted": not because, "not_promoted_because": because}
+    tasks = {
+        "register": TaskResult(SUCCESS, task_values=handed_on),
+        "use": TaskResult(SUCCESS, task_values={"model_name": "m", "model_version": "1"}),
+    }
+    jobs = {"j": JobResult(SUCCESS, 1, tasks=tasks)}
+    report.print_summary(Summary("b", "dev", SUCCESS, "now", "a server", "a registry", str(tmp_path), jobs), tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert "Registered model:   m version 2 in a registry" in lines
+    expected = (
+        f"Not promoted:       version 2, because {because}"
+        if because
+        else f"Summary:            {tmp_path}/summary.json"
+    )
+    assert lines[-1] == expected

@@ -55,6 +55,7 @@ def test_the_jobs_of_a_deployed_bundle_hand_over_what_one_task_found_to_the_next
         "model_name": "tumour",
         "model_version": "1",
         "promoted": True,
+        "not_promoted_because": "",
         "deploy": "false",
     }
     scored = jobs["score"].task_values
