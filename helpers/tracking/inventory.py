@@ -52,8 +52,8 @@ def items(spark: SparkSession, session: Session, p: parameters.CleanUp) -> list[
     del spark
     model_name = p.model_name
     registered_name = session.registered_model_name(model_name, p.catalog, p.schema)
-    found, needed = _model(session, registered_name, p.force)
-    found += _copies(session, registered_name, needed)
+    listed, needed = _model(session, registered_name, p.force)
+    listed += _copies(session, registered_name, needed)
     for server, name in _experiment_names(session):
         where, client = server.place, server.client()
         for experiment in _experiments(client, server, name):
@@ -61,8 +61,8 @@ def items(spark: SparkSession, session: Session, p: parameters.CleanUp) -> list[
                 _run_item(client, run, where, model_name, needed)
                 for run in search_runs(client, experiment.experiment_id)
             ]
-            found += [*runs, _experiment_item(client, server, experiment, name, runs)]
-    return found
+            listed += [*runs, _experiment_item(client, server, experiment, name, runs)]
+    return listed
 
 
 def _experiment_names(session: Session) -> list[tuple[Server, str]]:
@@ -76,11 +76,11 @@ def _experiment_names(session: Session) -> list[tuple[Server, str]]:
 def _model(session: Session, model_name: str, force: bool) -> tuple[list[Item], dict[str, str]]:
     """Return versions and model, and why the runs are needed that the versions which stay were made of."""
     where, client, best = session.registry.place, session.client(), champion(session, model_name)
-    found: list[Item] = []
+    listed: list[Item] = []
     needed: dict[str, str] = {}
     for version in versions(session, model_name):
         item = _version_item(session, client, version, where, force, best)
-        found.append(item)
+        listed.append(item)
         if item.keep_reason:
             reason = f"its model is {item.name}, which stays ({item.keep_reason})"
             needed |= {run_id: reason for run_id in (version.run_id, version.tags.get(RUN_ID_TAG)) if run_id}
@@ -88,37 +88,39 @@ def _model(session: Session, model_name: str, force: bool) -> tuple[list[Item], 
     # Azure Machine Learning deletes versions, not a model as a whole:
     # https://learn.microsoft.com/azure/machine-learning/how-to-manage-models-mlflow#limitations
     if model is not None and session.registry.deletes_whole_models:
-        kept = "" if is_marked(model.tags) else NOT_OURS
+        keep_reason = "" if is_marked(model.tags) else NOT_OURS
         delete = partial(_delete_model, session, client, model_name)
-        found.append(Item("model_versions", f"{model_name} (the registered model)", where, delete, kept, tuple(found)))
-    return found, needed
+        listed.append(
+            Item("model_versions", f"{model_name} (the registered model)", where, delete, keep_reason, tuple(listed))
+        )
+    return listed, needed
 
 
 def _copies(session: Session, model_name: str, needed: dict[str, str]) -> list[Item]:
     """Return the versions that were made of others in the registry beside the endpoints."""
     if not session.uses_azureml or session.registry.in_azureml:
         return []
-    client, found = session.azureml_server.client(), []
-    there = client.search_model_versions(f"name = '{model_name}'")
-    for version in sorted(there, key=lambda version: int(version.version)):
+    client, listed = session.azureml_server.client(), []
+    copies = client.search_model_versions(f"name = '{model_name}'")
+    for version in sorted(copies, key=lambda version: int(version.version)):
         item = _version_item(session, client, version, session.azureml_server.place, True, None)
-        found.append(replace(item, keep_reason=item.keep_reason or needed.get(version.tags.get(RUN_ID_TAG, ""), "")))
-    return found
+        listed.append(replace(item, keep_reason=item.keep_reason or needed.get(version.tags.get(RUN_ID_TAG, ""), "")))
+    return listed
 
 
 def _version_item(
     session: Session, client: MlflowClient, version: ModelVersion, where: str, force: bool, best: ModelVersion | None
 ) -> Item:
-    kept = "" if is_marked(version.tags) else NOT_OURS
-    if not kept and not force and best is not None and str(best.version) == str(version.version):
-        kept = "the champion, unless force=true"
+    keep_reason = "" if is_marked(version.tags) else NOT_OURS
+    if not keep_reason and not force and best is not None and str(best.version) == str(version.version):
+        keep_reason = "the champion, unless force=true"
     name, number = version.name, str(version.version)
     return Item(
         "model_versions",
         f"{name} version {number}",
         where,
         partial(_delete_version, session, client, name, number, force),
-        kept,
+        keep_reason,
     )
 
 
@@ -126,7 +128,7 @@ def _delete_version(session: Session, client: MlflowClient, name: str, number: s
     best = None if force else champion(session, name)
     if best is not None and str(best.version) == number:
         raise RuntimeError("it has become the champion meanwhile")
-    return _found(client.get_model_version, name, number) is not None and _deleted(
+    return _existing(client.get_model_version, name, number) is not None and _deleted(
         client.delete_model_version, name, number
     )
 
@@ -145,14 +147,14 @@ def _run_item(client: MlflowClient, run: Run, where: str, model_name: str, neede
     tags = run.data.tags
     # A copy has the mark of its source only when all of it is copied.
     if not _is_ours(run):
-        kept = NOT_OURS
+        keep_reason = NOT_OURS
     elif tags.get(MARK, model_name) != model_name:
-        kept = f"trained {tags[MARK]}, not {model_name}"
+        keep_reason = f"trained {tags[MARK]}, not {model_name}"
     else:
         related = (run.info.run_id, tags.get(names.SOURCE_RUN), tags.get(names.COPY_RUN))
-        kept = next((needed[run_id] for run_id in related if run_id in needed), "")
+        keep_reason = next((needed[run_id] for run_id in related if run_id in needed), "")
     name = f"{run.info.run_name} ({run.info.run_id})"
-    return Item("runs", name, where, partial(_delete_run, client, run.info.run_id), kept)
+    return Item("runs", name, where, partial(_delete_run, client, run.info.run_id), keep_reason)
 
 
 def _is_ours(run: Run) -> bool:
@@ -160,7 +162,7 @@ def _is_ours(run: Run) -> bool:
 
 
 def _delete_run(client: MlflowClient, run_id: str) -> bool:
-    run = _found(client.get_run, run_id)
+    run = _existing(client.get_run, run_id)
     if run is None or run.info.lifecycle_stage != "active":
         return False
     # Before MLflow 3 a run has no outputs, and its model is among its artifacts.
@@ -173,26 +175,26 @@ def _delete_run(client: MlflowClient, run_id: str) -> bool:
 def _experiments(client: MlflowClient, server: Server, name: str) -> list[Experiment]:
     """Return the experiment, if there is one, and those that were renamed to be deleted, and then were not."""
     experiment = client.get_experiment_by_name(name)
-    found = [experiment] if experiment is not None and experiment.lifecycle_stage == "active" else []
+    listed = [experiment] if experiment is not None and experiment.lifecycle_stage == "active" else []
     if server.keeps_experiment_tags:
         quote = '"' if "'" in name else "'"
         renamed = client.search_experiments(filter_string=f"name LIKE {quote}{name} (deleted %{quote}")
-        found += [other for other in renamed if other.name == _deleted_name(name, other.experiment_id)]
-    return found
+        listed += [other for other in renamed if other.name == _deleted_name(name, other.experiment_id)]
+    return listed
 
 
 def _experiment_item(client: MlflowClient, server: Server, experiment: Experiment, name: str, runs: list[Item]) -> Item:
     renames = server.keeps_experiment_tags
-    kept = ""
+    keep_reason = ""
     if renames and not is_marked(experiment.tags):
-        kept = NOT_OURS
+        keep_reason = NOT_OURS
     elif not renames:
         # It is not documented that this server keeps an experiment's tags: there, what it held has to tell.
         held = list(search_runs(client, experiment.experiment_id, include_deleted=True))
         if not held or not all(map(_is_ours, held)):
-            kept = "not known to be made by this bundle: it has other runs, or none"
+            keep_reason = "not known to be made by this bundle: it has other runs, or none"
     delete = partial(_delete_experiment, client, experiment.experiment_id, name, renames)
-    return Item("experiments", experiment.name, server.place, delete, kept, tuple(runs))
+    return Item("experiments", experiment.name, server.place, delete, keep_reason, tuple(runs))
 
 
 def _deleted_name(name: str, experiment_id: str) -> str:
@@ -200,7 +202,7 @@ def _deleted_name(name: str, experiment_id: str) -> str:
 
 
 def _delete_experiment(client: MlflowClient, experiment_id: str, name: str, rename: bool) -> bool:
-    experiment = _found(client.get_experiment, experiment_id)
+    experiment = _existing(client.get_experiment, experiment_id)
     if experiment is None or experiment.lifecycle_stage != "active":
         return False
     # Deleting an experiment deletes all of its runs, whoever made them; Azure Machine Learning refuses it.
@@ -212,7 +214,7 @@ def _delete_experiment(client: MlflowClient, experiment_id: str, name: str, rena
     return _deleted(client.delete_experiment, experiment_id)
 
 
-def _found(get: Callable[..., Any], *arguments: str) -> Any:
+def _existing(get: Callable[..., Any], *arguments: str) -> Any:
     """Return what a server has, or None if it is not there."""
     from mlflow.exceptions import MlflowException
 

@@ -1,5 +1,6 @@
 """Clean-up on a laptop: what is listed, what is deleted in which order, and what is never touched."""
 
+import dataclasses
 import itertools
 import shutil
 import sqlite3
@@ -174,7 +175,7 @@ def test_an_experiment_and_a_model_that_somebody_else_made_stay_when_they_are_em
     model_name, name = f"{world.model_name}_foreign", f"{world.p.experiment_name}_foreign"
     world.client.create_experiment(name)
     world.client.create_registered_model(model_name)
-    world.p.experiment_name, world.model_name = name, model_name
+    world.p, world.model_name = dataclasses.replace(world.p, experiment_name=name), model_name
     assert {cleanup.overview(world.plan())["what"][i] for i in range(2)} == {f"keep: {NOT_OURS}"}
     world.clean("model_versions,experiments")
     assert world.client.get_experiment_by_name(name).lifecycle_stage == "active"
