@@ -1,9 +1,12 @@
 """Which rows judge a model: those that its run recorded as held out, or a table that it has not seen."""
 
 import mlflow
+import pandas as pd
 import pytest
+from mlflow.models import infer_signature
+from sklearn.linear_model import LinearRegression
 
-from helpers import data, output, tracking
+from helpers import data, output, serving, tracking
 from helpers.data import split as splits
 from helpers.parameters import ParameterError
 
@@ -163,3 +166,16 @@ def test_the_record_of_a_run_is_one_tag_and_the_table_is_a_dataset_input(spark, 
     assert dataset.dataset.name == table
     # Azure Machine Learning accepts 1,000 characters.
     assert len(run.data.tags[splits.SPLIT_TAG]) < 500
+
+
+def test_integers_of_an_evaluation_table_can_be_examples_of_a_model_of_fractions(
+    spark, write, session, register_estimator
+):
+    """As in batch scoring; MLflow itself refuses integers of 64 bits for a double."""
+    features = pd.DataFrame({"x": [0.0, 1.0]})
+    model = LinearRegression().fit(features, [0.0, 2.0])
+    version = register_estimator(model, infer_signature(features, pd.Series([0.0], name="prediction")))
+    rows = spark.table(write(rows=5)).select("id", "x").orderBy("id").toPandas()
+    assert rows["x"].dtype == "int64"
+    examples = serving.examples(session, version, rows)
+    assert list(examples.rows) == ["x"] and examples.predictions == pytest.approx([0, 2, 4, 6, 8])
