@@ -36,11 +36,11 @@ class MemoryEndpoint(Endpoint):
         self.model_name, self._traffic, self._models = model_name, {}, {}
 
     @classmethod
-    def open(cls, p, model_name, connect):
+    def open(cls, session, p, model_name):
         return cls.made.get(p.endpoint_name) or cls(p.endpoint_name, model_name)
 
     @classmethod
-    def existing(cls, workspace):
+    def existing(cls, session):
         for endpoint in list(cls.made.values()):
             yield ExistingEndpoint(endpoint, "memory", endpoint.model_name)
 
