@@ -217,14 +217,16 @@ def test_a_check_added_to_the_table_decides_and_becomes_a_tag_of_the_version(
 
 
 def test_a_version_that_is_judged_again_on_other_rows_has_the_tags_of_the_last_time_only(
-    spark, session, rows, train, model_name
+    spark, session, rows, train, model_name, request
 ):
     run, _ = train(epochs=1)
     uri = tracking.logged_model_uri(session, run)
     metrics = {"accuracy_score": 0.95, "balanced_accuracy_score": 0.9, "roc_auc": 0.9}
     checks = registration.validate(metrics, metrics, BASELINE, **SETTINGS)
     registration.register(session, run, uri, model_name, registration.version_tags(rows, metrics, checks))
-    spark.sql(f"CREATE OR REPLACE TEMPORARY VIEW judges AS SELECT * FROM {rows.table} LIMIT 200")
+    # A temporary view is listed in every schema, those of other tests among them.
+    request.addfinalizer(lambda: spark.catalog.dropTempView("judges"))
+    spark.sql(f"CREATE TEMPORARY VIEW judges AS SELECT * FROM {rows.table} LIMIT 200")
     others = EvaluationRows.all_of(spark, "judges", "diagnosis", "id")
     del metrics["roc_auc"]
     checks = registration.validate(metrics, None, BASELINE, **SETTINGS)
