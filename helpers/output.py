@@ -60,3 +60,17 @@ def quiet(*loggers: str) -> Iterator[None]:
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+@contextlib.contextmanager
+def quiet_sql_errors() -> Iterator[None]:
+    """Suppress what Spark logs when a SQL statement fails, around a call that tries one and expects it to fail."""
+    logger = "SQLQueryContextLogger"
+    with contextlib.suppress(ImportError):  # Spark 3.5 logs nothing.
+        from pyspark.logger import PySparkLogger
+
+        # PySpark's class. One that `logging` made would stay, and each later error of SQL would become a TypeError,
+        # because PySpark logs with arguments that only its own class accepts.
+        PySparkLogger.getLogger(logger)
+    with quiet(logger):
+        yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import signal
@@ -49,12 +48,6 @@ def spark(local_dir: Path):
     from helpers import runtime
 
     session = runtime.spark()
-    with contextlib.suppress(ImportError):  # Spark 3.5 has no such logger.
-        from pyspark.logger import PySparkLogger
-
-        # Made before there are threads: two that make it at once get a logger that refuses PySpark's own arguments,
-        # because `getLogger` changes the logger class of the whole process for a moment.
-        PySparkLogger.getLogger("SQLQueryContextLogger")
     yield session
     session.stop()
 

@@ -122,7 +122,7 @@ class Split:
 
         # MLflow asks Spark whether the table is Delta, and Spark logs an error if it is not. MLflow also warns about
         # integer columns, which matter in a model's signature, but not here.
-        with output.quiet("SQLQueryContextLogger"):
+        with output.quiet_sql_errors():
             dataset = from_spark(self.rows, table_name=self.table, name=self.table, targets=self.label_column)
             mlflow.log_input(dataset, context="training")
 

@@ -1,9 +1,12 @@
 """Which rows judge a model: those that its run recorded as held out, or a table that it has not seen."""
 
+import logging
+
 import mlflow
 import pandas as pd
 import pytest
 from mlflow.models import infer_signature
+from pyspark.errors import AnalysisException
 from sklearn.linear_model import LinearRegression
 
 from helpers import data, output, serving, tracking
@@ -121,10 +124,19 @@ def test_all_labelled_rows_of_an_evaluation_table_judge_whatever_the_run_recorde
         assert rows.description == f"all rows of {other}_2 (evaluation_table)"
 
 
+def test_after_a_split_is_logged_a_wrong_statement_has_sparks_own_error(spark, write, log_run, monkeypatch):
+    # As in a process in which no statement has failed yet.
+    monkeypatch.delitem(logging.root.manager.loggerDict, "SQLQueryContextLogger", raising=False)
+    table = write()
+    log_run(data.load_split(spark, table, **CHOICES))
+    with pytest.raises(AnalysisException, match="no_such_column"):
+        spark.sql(f"SELECT no_such_column FROM {table}")
+
+
 def test_the_table_that_a_run_trained_on_is_refused_as_evaluation_table(spark, write, log_run, rows_for):
     table = write()
     split = data.load_split(spark, table, **CHOICES)
-    with output.quiet("SQLQueryContextLogger"):
+    with output.quiet_sql_errors():
         dataset = mlflow.data.from_spark(spark.table(table), table_name=f"spark_catalog.{table}")
     runs = [
         log_run(split),
