@@ -1,8 +1,8 @@
-"""What there are several kinds of, and where each is: the tables to add a kind to.
+"""The tables of flavors, engines, endpoints, servers, tracking modes and kinds of clean-up.
 
-A new flavor, engine, endpoint, server or clean-up kind is a class in a file of its own, and a line here. The
-parameters' choices and the rooms that use the kinds are derived from these tables. The classes are named by text,
-so that reading this file imports none of them.
+To add one, write a class or function in a file of its own, and a line here. The values that the parameters accept come
+from these tables, and so do the classes that the other modules use. The tables name them by text, so that importing this
+file imports none of them.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class Item:
     Attributes
     ----------
     kind : str
-        One of `helpers.parameters.CLEAN_UP_KINDS`.
+        One of `helpers.kinds.CLEAN_UP`.
     name : str
         Unique within its kind and place.
     where : str

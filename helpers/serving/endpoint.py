@@ -123,7 +123,7 @@ class ExistingEndpoint:
 class Endpoint(abc.ABC):
     """An address for scoring requests, with deployments of model versions behind it.
 
-    A new kind of endpoint is a subclass, and one line in `helpers.serving.opening.KINDS`.
+    A new kind of endpoint is a subclass, and one line in `helpers.kinds.ENDPOINTS`.
 
     Parameters
     ----------
