@@ -1,5 +1,6 @@
 """The job runner with notebooks in kernels; the notebooks need no Spark."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -26,8 +27,13 @@ def bundle(tmp_path, monkeypatch):
 
 def kernels():
     """Return the ids of the kernels that this process has started and that are alive."""
-    children = psutil.Process().children(recursive=True)
-    return [child.pid for child in children if any("ipykernel" in part for part in child.cmdline())]
+    ids = []
+    for child in psutil.Process().children(recursive=True):
+        # Children of other tests may be ending just now.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any("ipykernel" in part for part in child.cmdline()):
+                ids.append(child.pid)
+    return ids
 
 
 def test_parameters_and_task_values_pass_through_a_job_in_order(bundle, capsys):
