@@ -49,7 +49,10 @@ def of_spark(spark: SparkSession, label: str) -> Iterator[None]:
 def _watch(context: SparkContext, bar: tqdm, ended: threading.Event) -> None:
     tracker = context.statusTracker()
     stages: set[int] = set()
-    while not ended.wait(_INTERVAL):
+    has_ended = False
+    while not has_ended:
+        # Once more after the end: the last tasks report their rows when they end.
+        has_ended = ended.wait(_INTERVAL)
         stages.update(tracker.getActiveStageIds())
         known = [info for stage in sorted(stages) if (info := tracker.getStageInfo(stage))]
         rows = max((_rows_read(context, info.stageId) for info in known), default=0)

@@ -33,7 +33,7 @@ def test_the_bar_counts_tasks_and_rows_until_all_are_done(spark, stored, at_once
     updates = re.findall(r"a table: .*? (\d+)/(\d+) \[.*?, ([\d,]+) rows read\]", capsys.readouterr().out)
     done, total, rows = ([int(update[i].replace(",", "")) for update in updates] for i in range(3))
     assert len(updates) > 1 and done[-1] == total[-1] > 0
-    assert rows == sorted(rows) and rows[-1] <= ROWS
+    assert rows == sorted(rows) and 0 < rows[-1] <= ROWS
 
 
 def test_failed_work_is_not_shown_as_done(spark, at_once, capsys):
