@@ -53,7 +53,6 @@ class WebService(Endpoint):
     """
 
     in_azureml = True
-
     single_version = True
     compute_type: ClassVar[str]
     loses_tags: ClassVar[bool] = False

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from helpers.ownership import MARK, NOT_OURS, Item, is_marked
 from helpers.tracking.mirror import names
 from helpers.tracking.mirror.experiment import search_runs
-from helpers.tracking.versions import RUN_ID_TAG, champion, registered_model, versions
+from helpers.tracking.versions import RUN_ID_TAG, champion, registered_model, versions, versions_in
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -101,8 +101,7 @@ def _copies(session: Session, model_name: str, needed: dict[str, str]) -> list[I
     if not session.uses_azureml or session.registry.in_azureml:
         return []
     client, listed = session.azureml_server.client(), []
-    copies = client.search_model_versions(f"name = '{model_name}'")
-    for version in sorted(copies, key=lambda version: int(version.version)):
+    for version in versions_in(session.azureml_server, model_name):
         item = _version_item(session, client, version, session.azureml_server.place, True, None)
         listed.append(replace(item, keep_reason=item.keep_reason or needed.get(version.tags.get(RUN_ID_TAG, ""), "")))
     return listed

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from helpers.ownership import MARK
 from helpers.tracking.models import download_model
+from helpers.tracking.versions import versions_in
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -44,7 +45,7 @@ def in_azureml(session: Session, version: ModelVersion) -> tuple[ModelVersion, b
     try:
         client.get_registered_model(version.name)
         # Tags cannot be searched for there.
-        for copy in client.search_model_versions(f"name = '{version.name}'"):
+        for copy in versions_in(session.azureml_server, version.name):
             if copy.tags.get(SOURCE_TAG) == source:
                 return copy, False
     except MlflowException as error:

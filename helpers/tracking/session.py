@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from helpers import azureml, kinds, parameters, runtime
@@ -181,8 +181,13 @@ def configure(p: parameters.Tracking, create: bool = True) -> Session:
         experiment = _experiment(tracking, experiment_name, create)
         if experiment and create:
             mlflow.set_experiment(experiment_id=experiment.experiment_id)
-    experiment_id = experiment.experiment_id if experiment else ""
-    return Session(tracking, registry, connection, experiment_id, experiment_name, mirror_name, mirror_problem)
+    return replace(
+        session,
+        experiment_id=experiment.experiment_id if experiment else "",
+        experiment_name=experiment_name,
+        mirror_name=mirror_name,
+        mirror_problem=mirror_problem,
+    )
 
 
 def bound_retries() -> None:

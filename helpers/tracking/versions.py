@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
+    from helpers.tracking.servers import Server
     from helpers.tracking.session import Session
 
 CHAMPION = "champion"
@@ -31,7 +32,12 @@ _MOST_DESCRIBED = 5
 
 def versions(session: Session, model_name: str) -> list[ModelVersion]:
     """Return all versions of a model, the oldest first; none if there is no such model."""
-    client = session.client()
+    return versions_in(session.registry, model_name)
+
+
+def versions_in(registry: Server, model_name: str) -> list[ModelVersion]:
+    """Return all versions of a model in a registry, the oldest first; none if there is no such model."""
+    client = registry.client()
     all_versions: list[ModelVersion] = []
     token: str | None = None
     while True:
@@ -40,7 +46,7 @@ def versions(session: Session, model_name: str) -> list[ModelVersion]:
         token = page.token
         if not token:
             break
-    if not session.registry.search_returns_tags:
+    if not registry.search_returns_tags:
         all_versions = [client.get_model_version(model_name, version.version) for version in all_versions]
     return sorted(all_versions, key=lambda version: int(version.version))
 

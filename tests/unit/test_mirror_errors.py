@@ -15,7 +15,7 @@ def test_a_long_message_keeps_its_beginning_and_the_file_at_its_end():
 
 
 def test_a_signed_url_loses_its_signature():
-    url = "https://storage.blob.core.windows.net/root/model.pkl"
+    url = "https://storage.blob.core.windows.net/azureml/model.pkl"
     error = HTTPError(
         f"403 Client Error: Forbidden for url: {url}?sv=2024-11-04&sp=r&sig=secret%3D Response text: expired"
     )

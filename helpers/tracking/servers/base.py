@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 Page = Literal["home", "models", "experiment", "run"]
 
 
+def path_in_ui(page: Page, experiment_id: str, run_id: str) -> str:
+    """Return the path of a page in MLflow's own UI, which Databricks has, too."""
+    experiment = f"experiments/{experiment_id}"
+    pages = {"home": "experiments", "models": "models", "experiment": experiment, "run": f"{experiment}/runs/{run_id}"}
+    return pages[page]
+
+
 class Server(abc.ABC):
     """An MLflow server: a tracking server, a model registry, or both.
 

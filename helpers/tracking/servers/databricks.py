@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from helpers import runtime
 from helpers.azureml.rest import unreachable
 from helpers.parameters import ParameterError
-from helpers.tracking.servers.base import Page, Server
+from helpers.tracking.servers.base import Page, Server, path_in_ui
 
 
 class DatabricksServer(Server):
@@ -59,14 +59,7 @@ class DatabricksServer(Server):
 
     def page(self, page: Page, experiment_id: str = "", run_id: str = "") -> str:
         """Return the address of a page of the workspace."""
-        experiment = f"experiments/{experiment_id}"
-        pages = {
-            "home": "experiments",
-            "models": "models",
-            "experiment": experiment,
-            "run": f"{experiment}/runs/{run_id}",
-        }
-        return f"{runtime.workspace_url()}/ml/{pages[page]}"
+        return f"{runtime.workspace_url()}/ml/{path_in_ui(page, experiment_id, run_id)}"
 
 
 class UnityCatalog(DatabricksServer):

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from helpers import runtime
-from helpers.tracking.servers.base import Page, Server
+from helpers.tracking.servers.base import Page, Server, path_in_ui
 
 UI = "http://127.0.0.1:5000"
 """Where `make ui` serves the local store."""
@@ -39,11 +39,4 @@ class LocalServer(Server):
 
     def page(self, page: Page, experiment_id: str = "", run_id: str = "") -> str:
         """Return the address of a page of ``mlflow ui``."""
-        experiment = f"experiments/{experiment_id}"
-        pages = {
-            "home": "experiments",
-            "models": "models",
-            "experiment": experiment,
-            "run": f"{experiment}/runs/{run_id}",
-        }
-        return f"{UI}/#/{pages[page]}"
+        return f"{UI}/#/{path_in_ui(page, experiment_id, run_id)}"
