@@ -2,6 +2,7 @@
 
 from helpers.registration.register import register, version_tags
 from helpers.registration.validation import (
+    Evaluation,
     ValidationCheck,
     evaluate,
     evaluate_baseline,
@@ -11,6 +12,7 @@ from helpers.registration.validation import (
 )
 
 __all__ = [
+    "Evaluation",
     "ValidationCheck",
     "evaluate",
     "evaluate_baseline",

@@ -256,38 +256,11 @@ def check_baseline(evaluation: Evaluation) -> ValidationCheck:
 CHECKS: list[Callable[[Evaluation], ValidationCheck | None]] = [check_threshold, check_champion, check_baseline]
 
 
-def validate(
-    metrics: dict[str, float],
-    champion_metrics: dict[str, float] | None,
-    baseline_metrics: dict[str, float],
-    *,
-    metric: str,
-    threshold: float,
-    margin: float,
-) -> list[ValidationCheck]:
-    """Run the checks of `CHECKS` on a model. It may become the champion if all of them pass.
+def validate(evaluation: Evaluation) -> list[ValidationCheck]:
+    """Run the checks of `CHECKS` on a model, and return the outcome of each that applies.
 
-    Parameters
-    ----------
-    metrics : dict of str to float
-        Metrics of the model, from `evaluate`.
-    champion_metrics : dict of str to float or None
-        Metrics of the champion, from `evaluate_champion`.
-    baseline_metrics : dict of str to float
-        Metrics of a constant prediction, from `evaluate_baseline`.
-    metric : str
-        Name of the metric that decides.
-    threshold : float
-        Lowest value that passes, or for ``log_loss`` the highest.
-    margin : float
-        How much better than the constant prediction the model has to be; see `check_baseline`.
-
-    Returns
-    -------
-    list of ValidationCheck
-        The outcome of each check that applies.
+    The model may become the champion if all of them pass.
     """
-    evaluation = Evaluation(metrics, champion_metrics, baseline_metrics, metric, threshold, margin)
     outcomes = (check(evaluation) for check in CHECKS)
     return [outcome for outcome in outcomes if outcome is not None]
 

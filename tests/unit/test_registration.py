@@ -165,7 +165,9 @@ def test_a_champion_that_was_deleted_is_not_said_to_have_failed(session, model_n
 def test_each_check_says_by_how_much_the_model_passes_or_fails(metric, value, champion, outcomes):
     champion_metrics = None if champion is None else {metric: champion}
     metrics = {"balanced_accuracy_score": 0.8, metric: value}
-    checks = registration.validate(metrics, champion_metrics, BASELINE, **SETTINGS | {"metric": metric})
+    checks = registration.validate(
+        registration.Evaluation(metrics, champion_metrics, BASELINE, **SETTINGS | {"metric": metric})
+    )
     outcomes = outcomes | {"baseline": (True, "0.8000 ≥ 0.5500 (passes by 0.25); a constant prediction has 0.5000")}
     assert [(check.name, check.passed) for check in checks] == [
         (name, passed) for name, (passed, _) in outcomes.items()
@@ -188,7 +190,7 @@ def test_each_check_says_by_how_much_the_model_passes_or_fails(metric, value, ch
 def test_the_margin_is_a_share_of_the_way_from_a_constant_prediction_to_a_perfect_model(classes, value, margin, passed):
     metrics = {"accuracy_score": 1.0, "balanced_accuracy_score": value}
     baseline = {"balanced_accuracy_score": 1 / classes}
-    *_, check = registration.validate(metrics, None, baseline, **SETTINGS | {"margin": margin})
+    *_, check = registration.validate(registration.Evaluation(metrics, None, baseline, **SETTINGS | {"margin": margin}))
     assert (check.name, check.passed) == ("baseline", passed)
 
 
@@ -201,7 +203,7 @@ def test_a_check_added_to_the_table_decides_and_becomes_a_tag_of_the_version(
 
     monkeypatch.setattr(validation, "CHECKS", [*validation.CHECKS, check_recall])
     metrics = {"accuracy_score": 0.95, "recall_score": 0.9, "balanced_accuracy_score": 0.9}
-    checks = registration.validate(metrics, None, BASELINE, **SETTINGS)
+    checks = registration.validate(registration.Evaluation(metrics, None, BASELINE, **SETTINGS))
     outcomes = [(check.name, check.passed) for check in checks]
     assert outcomes == [("threshold", True), ("baseline", True), ("recall", False)]
     assert registration.failures(checks) == "check 'recall' failed: recall_score 0.9, 2 required"
@@ -222,14 +224,14 @@ def test_a_version_that_is_judged_again_on_other_rows_has_the_tags_of_the_last_t
     run, _ = train(epochs=1)
     uri = tracking.logged_model_uri(session, run)
     metrics = {"accuracy_score": 0.95, "balanced_accuracy_score": 0.9, "roc_auc": 0.9}
-    checks = registration.validate(metrics, metrics, BASELINE, **SETTINGS)
+    checks = registration.validate(registration.Evaluation(metrics, metrics, BASELINE, **SETTINGS))
     registration.register(session, run, uri, model_name, registration.version_tags(rows, metrics, checks))
     # A temporary view is listed in every schema, those of other tests among them.
     request.addfinalizer(lambda: spark.catalog.dropTempView("judges"))
     spark.sql(f"CREATE TEMPORARY VIEW judges AS SELECT * FROM {rows.table} LIMIT 200")
     others = EvaluationRows.all_of(spark, "judges", "diagnosis", "id")
     del metrics["roc_auc"]
-    checks = registration.validate(metrics, None, BASELINE, **SETTINGS)
+    checks = registration.validate(registration.Evaluation(metrics, None, BASELINE, **SETTINGS))
     version, is_new = registration.register(
         session, run, uri, model_name, registration.version_tags(others, metrics, checks)
     )
@@ -243,7 +245,9 @@ def test_a_version_that_is_judged_again_on_other_rows_has_the_tags_of_the_last_t
 
 def test_a_metric_that_could_not_be_computed_fails_the_check_by_name():
     metrics = {"accuracy_score": 1.0, "balanced_accuracy_score": 1.0}
-    checks = registration.validate(metrics, {}, BASELINE, metric="roc_auc", threshold=0.5, margin=0.1)
+    checks = registration.validate(
+        registration.Evaluation(metrics, {}, BASELINE, metric="roc_auc", threshold=0.5, margin=0.1)
+    )
     assert [(check.passed, check.detail) for check in checks[:2]] == [
         (False, "roc_auc could not be computed for the model"),
         (False, "roc_auc could not be computed for the model and the champion"),
@@ -277,7 +281,7 @@ def judge(spark, schema, session):
         judging = evaluation_rows(spark, run, evaluation_table=evaluation_table, label_column="y", id_column="id")
         metrics = registration.evaluate(session, uri, judging)
         baseline = registration.evaluate_baseline(judging)
-        checks = registration.validate(metrics, None, baseline, **SETTINGS | settings)
+        checks = registration.validate(registration.Evaluation(metrics, None, baseline, **SETTINGS | settings))
         return metrics, baseline, {check.name: check for check in checks}
 
     return judge_estimator
