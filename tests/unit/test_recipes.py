@@ -1,4 +1,4 @@
-"""README's recipes that no other test follows: a flavor all the way, a server and its mode, a kind of clean-up, a plot.
+"""README's recipes that no other test follows: flavor, server and tracking mode, kind of clean-up, plot, notebook, parameter.
 
 The others are followed where their table is: test_engines, test_endpoint_kinds, test_registration, test_tables,
 test_jobs_run.
@@ -6,10 +6,19 @@ test_jobs_run.
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import mlflow
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from matplotlib.figure import Figure
 from sklearn.naive_bayes import GaussianNB
 
@@ -130,3 +139,51 @@ def test_a_plot_in_its_table_is_among_the_figures_of_a_fit(session, labelled, mo
     _, _, trained = train(session, labelled, "sklearn", model_name)
     assert trained.figures.keys() == plots.FIGURES.keys()
     assert len(trained.figures["balance"].axes[0].patches) == 2
+
+
+GROUP = '''
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Greet(IdColumn):
+    """Parameters of 07_greet."""
+
+    times: int = Field(default=1, ge=1, description="How often")
+
+
+STAGES = (SetUp, Greet, '''
+CELLS = """
+import sys
+
+sys.path.append("..")
+
+from helpers import parameters, runtime
+
+p = runtime.read_parameters(parameters.Greet)
+runtime.set_task_value("greeting", p.times * f"hello {p.id_column} ")
+"""
+
+
+@pytest.mark.slow
+def test_a_notebook_with_a_parameter_of_its_own_runs_as_a_job_that_checks_the_parameter(tmp_path):
+    root = Path(__file__).parents[2]
+    shutil.copytree(root / "helpers", tmp_path / "helpers", ignore=shutil.ignore_patterns("__pycache__"))
+    declarations = tmp_path / "helpers" / "parameters.py"
+    declarations.write_text(declarations.read_text().replace("\nSTAGES = (SetUp, ", GROUP))
+    (tmp_path / "notebooks").mkdir()
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELLS)])
+    nbformat.write(notebook, tmp_path / "notebooks" / "07_greet.ipynb")
+    task = {"task_key": "greet", "notebook_task": {"notebook_path": "notebooks/07_greet.ipynb"}}
+    job = {"parameters": [{"name": "times", "default": "1"}], "tasks": [task]}
+    bundle = {"bundle": {"name": "toy"}, "resources": {"jobs": {"greet": job}}}
+    (tmp_path / "databricks.yml").write_text(yaml.safe_dump(bundle))
+
+    def run(times):
+        command = [sys.executable, "-m", "helpers.jobs", "greet", "--output", "out", "--param", f"times={times}"]
+        environment = os.environ | {"BUNDLE_LOCAL_DIR": str(tmp_path / "local")}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    refused = run(0)
+    assert refused.returncode == 2 and "times='0' (from --param): not accepted" in refused.stderr
+    done = run(2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((tmp_path / "out" / "summary.json").read_text())["jobs"]["greet"]["tasks"]["greet"]
+    assert result["task_values"] == {"greeting": "hello id hello id "}
