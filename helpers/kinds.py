@@ -13,6 +13,7 @@ from typing import Any
 
 FLAVORS = {
     "sklearn": "helpers.training.flavors.sklearn:SklearnFlavor",
+    "xgboost": "helpers.training.flavors.xgboost:XGBoostFlavor",
     "spark": "helpers.training.flavors.spark:SparkFlavor",
 }
 """``model_flavor``: what 02_train trains."""

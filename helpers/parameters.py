@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import itertools
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -101,6 +102,19 @@ def _clean_up_kinds(value: object) -> tuple[str, ...]:
     return tuple(items)
 
 
+def _number_or_nothing(value: object) -> float | None:
+    if value is None or str(value).strip() == "":
+        return None
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError("empty, or a number")
+    return number
+
+
+OptionalNumber = Annotated[float | None, BeforeValidator(_number_or_nothing)]
 _PART = r"[^`./\\\s:]+"
 Identifier = Annotated[str, _matching(_PART, "one name without dots, spaces, slashes, colons or backticks")]
 OptionalIdentifier = Annotated[
@@ -259,7 +273,14 @@ class IdColumn:
 class LabelColumn:
     """The column to predict."""
 
-    label_column: ColumnName = Field(default="diagnosis", description="Column to predict, with two classes or more")
+    label_column: ColumnName = Field(
+        default="diagnosis", description="Column to predict: two or more classes, or numbers"
+    )
+    model_type: Literal["auto", "classifier", "regressor"] = Field(
+        default="auto",
+        description="What the label is: classes (classifier) or a quantity (regressor). auto: text, booleans and up to 20 "
+        "different whole numbers are classes, other numbers a quantity",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
@@ -330,21 +351,43 @@ class SetUp(Tracking, Namespace, TrainingTable, ScoringTable, LabelColumn, IdCol
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
-class Train(Tracking, Namespace, TrainingTable, LabelColumn, IdColumn, ModelName):
-    """Parameters of 02_train."""
+class Fit:
+    """How a model is trained."""
 
     model_flavor: ModelFlavor = Field(
-        default="sklearn", description="scikit-learn pipeline (on the driver) or Spark ML pipeline (on the cluster)"
+        default="sklearn",
+        description="sklearn: linear model, on the driver. xgboost: boosted trees. spark: linear Spark ML pipeline, on the "
+        "cluster",
     )
-    epochs: int = Field(default=20, ge=1, le=10_000, description="Passes over the training rows")
+    epochs: int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        description="Highest number of passes over the training rows (xgboost: of trees per class). 0: the flavor's own, "
+        "sklearn 20, xgboost 100, spark 50",
+    )
     learning_rate: float = Field(
-        default=0.01,
+        default=0.1,
         gt=0,
-        allow_inf_nan=False,
-        description="Step size of the scikit-learn pipeline (Spark ML chooses its own)",
+        le=1,
+        description="Of model_flavor=xgboost: the share of each tree that is added. Linear models choose their step size",
     )
-    test_fraction: float = Field(default=0.2, gt=0, lt=1, description="Share of the rows held out of training")
+    class_weight: Literal["none", "balanced"] = Field(
+        default="none",
+        description="Of a classifier. balanced: rows of a rare class weigh more, so that all classes weigh the same",
+    )
+    training_on: Literal["auto", "driver", "cluster"] = Field(
+        default="auto",
+        description="Of model_flavor=xgboost: where it trains. auto: on the driver if the table fits into its memory",
+    )
     seed: int = Field(default=42, ge=0, lt=2**32, description="Seed of the split and of the training")
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Train(Tracking, Namespace, TrainingTable, LabelColumn, IdColumn, ModelName, Fit):
+    """Parameters of 02_train."""
+
+    test_fraction: float = Field(default=0.2, gt=0, lt=1, description="Share of the rows held out of training")
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
@@ -365,25 +408,36 @@ class Register(Tracking, Namespace, LabelColumn, IdColumn, ModelName):
         "run held out, as it has recorded them",
     )
     validation_metric: Literal[
+        "auto",
         "accuracy_score",
         "balanced_accuracy_score",
         "precision_score",
         "recall_score",
         "f1_score",
         "roc_auc",
+        "average_precision_score",
         "log_loss",
-    ] = Field(default="accuracy_score", description="Metric of the gate, on the rows that judge the model")
-    validation_threshold: float = Field(
-        default=0.9,
-        allow_inf_nan=False,
-        description="Least value of the metric that passes (for log_loss: the greatest)",
+        "r2_score",
+        "root_mean_squared_error",
+        "mean_squared_error",
+        "mean_absolute_error",
+        "mean_absolute_percentage_error",
+        "max_error",
+    ] = Field(
+        default="auto",
+        description="Metric of the gate, on the rows that judge the model. auto: accuracy_score, or r2_score for a regressor",
+    )
+    validation_threshold: OptionalNumber = Field(
+        default=None,
+        description="Lowest value of the metric that passes; for a loss or an error the highest. Empty: 0.9 for metrics of "
+        "classes from 0 to 1, no threshold for others",
     )
     validation_margin: float = Field(
         default=0.1,
         ge=0,
         lt=1,
-        description="Least balanced accuracy that passes, as a share of the way from a constant prediction (0) to a "
-        "perfect model (1). 0: a model may be as good as a constant prediction",
+        description="Lowest share of the way from a constant prediction (0) to a perfect model (1) that passes, in balanced "
+        "accuracy or R². 0: a model may be as good as a constant prediction",
     )
     deploy: Flag = Field(default=False, description="After registering: deploy the champion to its endpoint")
 
@@ -487,6 +541,8 @@ def choices(name: str) -> tuple[str, ...]:
 
 def as_text(value: Any) -> str:
     """Return a value as widgets, job parameters and task values write it: ``true``, not ``True``."""
+    if value is None:
+        return ""
     if isinstance(value, bool):
         return str(value).lower()
     return ", ".join(map(as_text, value)) if isinstance(value, (tuple, list)) else str(value)

@@ -7,17 +7,22 @@ add a line to `TABLE_CHECKS`. Set-up and training run all of them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from helpers.data.columns import has_label
+from helpers.data.metrics import CLASSIFIER, REGRESSOR
 from helpers.data.names import RESERVED_COLUMNS, quoted
 from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from pyspark.sql import Column, DataFrame
     from pyspark.sql.types import DataType
 
 MAX_CLASSES = 100
+# More different numbers are a label for regression, unless `model_type` says otherwise.
+MAX_CLASSES_OF_NUMBERS = 20
 _MAX_NAMES_IN_MESSAGE = 40
 # Bitmaps of the ids have one bit for each number between the lowest and the highest. Up to this many bits per row they
 # are used, which is one byte per row.
@@ -104,68 +109,148 @@ def _distinct_integers(rows: DataFrame, ids: Column, row_count: int, lowest: int
     return buckets.agg(F.sum("distinct")).collect()[0][0]
 
 
-def check_label(rows: DataFrame, label_column: str, id_column: str) -> dict:
-    """Check that a column can be the label of a classification, and count its classes.
+@dataclass(frozen=True)
+class Label:
+    """What is known of a label column.
+
+    Attributes
+    ----------
+    model_type : str
+        ``classifier`` or ``regressor``: what can be trained on it.
+    reason : str
+        Why.
+    summary : dict
+        Of a classifier: the number of rows by class, sorted by class. Of a regressor: count, mean, standard deviation,
+        minimum and maximum of the label. Rows without a label are not counted.
+    """
+
+    model_type: str
+    reason: str
+    summary: dict[Any, Any]
+
+    def table(self) -> pd.DataFrame:
+        """Return the summary as a table: one row per class, or one per statistic."""
+        import pandas as pd
+
+        names = ("class", "rows") if self.model_type == CLASSIFIER else ("label", "value")
+        return pd.DataFrame(dict(zip(names, (list(self.summary), list(self.summary.values())), strict=True)))
+
+
+def check_label(rows: DataFrame, label_column: str, id_column: str, model_type: str = "auto") -> Label:
+    """Check that a column can be the label, and tell classification from regression.
+
+    With ``auto``, text and booleans are classes, and so are whole numbers with at most `MAX_CLASSES_OF_NUMBERS` different
+    values. Other numbers are a label for regression.
 
     Parameters
     ----------
     rows : pyspark.sql.DataFrame
     label_column, id_column : str
+    model_type : str, default "auto"
+        ``auto``, ``classifier`` or ``regressor``.
 
     Returns
     -------
-    dict
-        Number of rows by class, sorted by class. Rows without a label are not counted.
+    Label
 
     Raises
     ------
     helpers.parameters.ParameterError
-        If the column is missing, is the id, is empty, or has only one value or too many to be classes.
+        If the column is missing, is the id, is empty or has only one value; if it has too many values to be classes; or
+        if it cannot be the label of a regression, because it is not a number or has an infinite value.
     """
     from pyspark.sql import functions as F
-    from pyspark.sql.types import AtomicType
-
-    def unusable(problem: str) -> ParameterError:
-        return ParameterError("label_column", label_column, problem)
+    from pyspark.sql.types import AtomicType, NumericType
 
     kind = require_column(rows, label_column, "label_column")
     if label_column == id_column:
-        raise unusable("is also the id_column; the label must be another column")
+        raise _unusable(label_column, "is also the id_column; the label must be another column")
     if not isinstance(kind, AtomicType):
-        raise unusable(f"has type {kind.simpleString()}; it must have numbers, booleans or text")
-    labels = rows.where(has_label(rows, label_column)).groupBy(F.col(quoted(label_column)))
-    counts: dict[Any, int] = dict(labels.count().limit(MAX_CLASSES + 1).collect())
+        raise _unusable(label_column, f"has type {kind.simpleString()}; it must have numbers, booleans or text")
+    labelled = rows.where(has_label(rows, label_column)).select(F.col(quoted(label_column)).alias("label"))
+    is_number = isinstance(kind, NumericType)
+    if model_type == REGRESSOR and not is_number:
+        raise ParameterError(
+            "model_type",
+            model_type,
+            f"regression needs a number as the label, and {label_column} has type {kind.simpleString()}. Set "
+            "model_type=classifier, or name another label_column",
+        )
+    # Classes are counted on the cluster, and never more than are needed to see that these are too many.
+    counts: dict[Any, int] = dict(labelled.groupBy("label").count().limit(MAX_CLASSES + 1).collect())
     if not counts:
-        raise unusable("is null in every row")
+        raise _unusable(label_column, "is null in every row")
     if len(counts) == 1:
-        raise unusable(f"has only one class, {next(iter(counts))!r}; at least two are needed")
+        raise _unusable(label_column, f"has only one value, {next(iter(counts))!r}; at least two are needed")
+    reason = "as model_type says"
+    if model_type == "auto":
+        model_type, reason = _infer_model_type(counts, kind)
+    if model_type == REGRESSOR:
+        return Label(model_type, reason, _number_summary(labelled, label_column))
     if len(counts) > MAX_CLASSES:
-        raise unusable(f"has more than {MAX_CLASSES} different values, which are too many to be classes")
-    return dict(sorted(counts.items()))
+        hint = "; for numbers, set model_type=regressor" if is_number else ""
+        raise _unusable(
+            label_column, f"has more than {MAX_CLASSES} different values, which are too many to be classes{hint}"
+        )
+    return Label(model_type, reason, dict(sorted(counts.items())))
+
+
+def _infer_model_type(counts: dict[Any, int], kind: DataType) -> tuple[str, str]:
+    from pyspark.sql.types import NumericType
+
+    if not isinstance(kind, NumericType):
+        return CLASSIFIER, f"the label has type {kind.simpleString()}"
+    if any(value != value // 1 for value in counts):
+        return REGRESSOR, "the label has numbers with a fraction"
+    if len(counts) > MAX_CLASSES_OF_NUMBERS:
+        return REGRESSOR, f"the label is a number with more than {MAX_CLASSES_OF_NUMBERS} different values"
+    return CLASSIFIER, f"the label has {len(counts)} different whole numbers"
+
+
+def _number_summary(labelled: DataFrame, label_column: str) -> dict[str, float]:
+    from pyspark.sql import functions as F
+
+    label = F.col("label").cast("double")
+    aggregates = {"rows": F.count, "mean": F.mean, "standard deviation": F.stddev, "lowest": F.min, "highest": F.max}
+    summary = labelled.select(*(function(label).alias(name) for name, function in aggregates.items())).collect()[0]
+    if any(abs(summary[name]) == float("inf") for name in ("lowest", "highest")):
+        raise _unusable(label_column, "has infinite values, which no regression can learn; remove these rows")
+    return summary.asDict()
+
+
+def _unusable(label_column: str, problem: str) -> ParameterError:
+    return ParameterError("label_column", label_column, problem)
 
 
 # Each takes the rows, the label column and the id column, and raises ParameterError if the table cannot be used.
 TABLE_CHECKS: list[Callable[[DataFrame, str, str], object]] = [
-    check_label,
     lambda rows, _label_column, id_column: check_id(rows, id_column),
 ]
 
 
-def check_table(rows: DataFrame, label_column: str, id_column: str) -> None:
-    """Run the checks of `TABLE_CHECKS` on a labelled table.
+def check_table(rows: DataFrame, label_column: str, id_column: str, model_type: str = "auto") -> Label:
+    """Check the label of a labelled table, and run the checks of `TABLE_CHECKS`.
 
     Parameters
     ----------
     rows : pyspark.sql.DataFrame
     label_column, id_column : str
+    model_type : str, default "auto"
+        See `check_label`.
+
+    Returns
+    -------
+    Label
 
     Raises
     ------
     helpers.parameters.ParameterError
         From the first check that fails.
     """
+    label = check_label(rows, label_column, id_column, model_type)
     for check in TABLE_CHECKS:
         check(rows, label_column, id_column)
+    return label
 
 
 def _listed(names: list[str]) -> str:

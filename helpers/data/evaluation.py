@@ -40,6 +40,8 @@ class EvaluationRows:
     rows : pyspark.sql.DataFrame
         The rows, with all columns of the table. The label has the type that models predict.
     id_column, label_column : str
+    model_type : str
+        ``classifier`` or ``regressor``.
     """
 
     table: str
@@ -48,6 +50,7 @@ class EvaluationRows:
     rows: DataFrame
     id_column: str
     label_column: str
+    model_type: str
 
     @cached_property
     def count(self) -> int:
@@ -75,13 +78,16 @@ class EvaluationRows:
             split.table,
             "training_table",
             description,
-            _with_typed_label(held_out, split.label_column),
+            _with_typed_label(held_out, split.label_column, split.model_type),
             split.id_column,
             split.label_column,
+            split.model_type,
         )
 
     @classmethod
-    def all_of(cls, spark: SparkSession, table: str, label_column: str, id_column: str) -> EvaluationRows:
+    def all_of(
+        cls, spark: SparkSession, table: str, label_column: str, id_column: str, model_type: str = "auto"
+    ) -> EvaluationRows:
         """Return all rows of an evaluation table that have a label.
 
         Raises
@@ -90,14 +96,20 @@ class EvaluationRows:
             If there is no such table, or if its label or its id cannot be used.
         """
         rows = read_table(spark, table, "evaluation_table")
-        check_table(rows, label_column, id_column)
-        rows = _with_typed_label(rows.where(has_label(rows, label_column)), label_column)
+        model_type = check_table(rows, label_column, id_column, model_type).model_type
+        rows = _with_typed_label(rows.where(has_label(rows, label_column)), label_column, model_type)
         description = f"all rows of {table} (evaluation_table)"
-        return cls(table, "evaluation_table", description, rows, id_column, label_column)
+        return cls(table, "evaluation_table", description, rows, id_column, label_column, model_type)
 
 
 def evaluation_rows(
-    spark: SparkSession, run: Run, *, evaluation_table: str, label_column: str, id_column: str
+    spark: SparkSession,
+    run: Run,
+    *,
+    evaluation_table: str,
+    label_column: str,
+    id_column: str,
+    model_type: str = "auto",
 ) -> EvaluationRows:
     """Return the rows that judge the model of a run.
 
@@ -112,6 +124,9 @@ def evaluation_rows(
         Qualified name of a table whose rows the model has not seen. Empty: the rows that the run held out.
     label_column, id_column : str
         Columns of the evaluation table.
+    model_type : str, default "auto"
+        Of the evaluation table's label: ``classifier`` or ``regressor``. ``auto``: as the run's split, else by the
+        label, see `helpers.data.checks.check_label`.
 
     Raises
     ------
@@ -133,7 +148,10 @@ def evaluation_rows(
             "of labelled rows that it has not seen; or leave the parameter empty if the run recorded which rows it held "
             "out (tracking.log_split)",
         )
-    return EvaluationRows.all_of(spark, evaluation_table, label_column, id_column)
+    record = SplitRecord.of(run)
+    if model_type == "auto" and record:
+        model_type = record.model_type
+    return EvaluationRows.all_of(spark, evaluation_table, label_column, id_column, model_type)
 
 
 def example_rows(spark: SparkSession, run: Run, tags: Mapping[str, str]) -> DataFrame:
@@ -152,10 +170,10 @@ def example_rows(spark: SparkSession, run: Run, tags: Mapping[str, str]) -> Data
     return load_for_run(spark, run).held_out
 
 
-def _with_typed_label(rows: DataFrame, label_column: str) -> DataFrame:
+def _with_typed_label(rows: DataFrame, label_column: str, model_type: str) -> DataFrame:
     from pyspark.sql import functions as F
 
-    label = F.col(quoted(label_column)).cast(label_type(rows.schema[label_column].dataType))
+    label = F.col(quoted(label_column)).cast(label_type(rows.schema[label_column].dataType, model_type))
     return rows.withColumn(label_column, label)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from helpers import output
 from helpers.data.checks import check_table
 from helpers.data.columns import has_label
+from helpers.data.metrics import CLASSIFIER, REGRESSOR
 from helpers.data.names import MODEL_OUTPUT_COLUMNS, quoted
 from helpers.data.tables import read_table
 from helpers.ownership import MARK
@@ -39,6 +40,8 @@ class SplitRecord:
     table, label_column, id_column : str
     test_fraction : float
     seed : int
+    model_type : str
+        ``classifier`` (older records do not say so) or ``regressor``.
     held_out_rows : int or None
         Number of held-out rows. None in the record of an older run of 02_train.
     held_out_ids : str or None
@@ -50,6 +53,7 @@ class SplitRecord:
     id_column: str
     test_fraction: float
     seed: int
+    model_type: str = CLASSIFIER
     held_out_rows: int | None = None
     held_out_ids: str | None = None
 
@@ -85,8 +89,12 @@ class Split:
     rows : pyspark.sql.DataFrame
         The rows that have a label, with all columns of the table.
     id_column, label_column : str
+    model_type : str
+        ``classifier`` or ``regressor``.
+    reason : str
+        Why it is the one or the other.
     classes : list
-        The distinct labels, sorted.
+        Of a classifier: the distinct labels, sorted. Of a regressor: empty.
     numeric, categorical : list of str
         Feature columns.
     train, held_out : pyspark.sql.DataFrame
@@ -101,6 +109,8 @@ class Split:
     rows: DataFrame
     id_column: str
     label_column: str
+    model_type: str
+    reason: str
     classes: list[Any]
     numeric: list[str]
     categorical: list[str]
@@ -140,17 +150,22 @@ class Split:
             id_column=self.id_column,
             test_fraction=self.test_fraction,
             seed=self.seed,
+            model_type=self.model_type,
             held_out_rows=row_count,
             held_out_ids=f"{int(hash_sum) % (1 << 64):016x}",
         )
 
     def counts(self) -> pd.DataFrame:
-        """Return the number of rows of each class (index) in each part (columns ``training`` and ``held out``)."""
-        import pandas as pd
+        """Return the number of rows in each part (columns ``training`` and ``held out``).
 
-        label = quoted(self.label_column)
+        The index has the classes, or ``rows`` for a regressor.
+        """
+        import pandas as pd
+        from pyspark.sql import functions as F
+
+        group = F.col(quoted(self.label_column)) if self.model_type == CLASSIFIER else F.lit("rows")
         parts = {"training": self.train, "held out": self.held_out}
-        return pd.DataFrame({part: dict(rows.groupBy(label).count().collect()) for part, rows in parts.items()})
+        return pd.DataFrame({part: dict(rows.groupBy(group).count().collect()) for part, rows in parts.items()})
 
 
 def is_held_out(id_column: str, test_fraction: float, seed: int) -> Column:
@@ -173,7 +188,14 @@ def is_held_out(id_column: str, test_fraction: float, seed: int) -> Column:
 
 
 def load_split(
-    spark: SparkSession, table: str, *, label_column: str, id_column: str, test_fraction: float, seed: int
+    spark: SparkSession,
+    table: str,
+    *,
+    label_column: str,
+    id_column: str,
+    test_fraction: float,
+    seed: int,
+    model_type: str = "auto",
 ) -> Split:
     """Read a labelled table, check it, choose its feature columns and split it.
 
@@ -189,6 +211,8 @@ def load_split(
     test_fraction : float
         Share of the rows to hold out, between 0 and 1.
     seed : int
+    model_type : str, default "auto"
+        ``classifier`` or ``regressor``; ``auto`` decides by the label, see `helpers.data.checks.check_label`.
 
     Returns
     -------
@@ -203,7 +227,7 @@ def load_split(
     from pyspark.sql import functions as F
 
     rows = read_table(spark, table, "training_table")
-    check_table(rows, label_column, id_column)
+    label = check_table(rows, label_column, id_column, model_type)
     rows = rows.where(has_label(rows, label_column))
 
     numeric, categorical, left_out = _choose_features(rows, label_column, id_column)
@@ -212,12 +236,12 @@ def load_split(
         raise ParameterError(
             "training_table", table, f"no column can be a feature: {reasons or 'the table has no other columns'}"
         )
-    label = F.col(quoted(label_column)).cast(label_type(rows.schema[label_column].dataType))
+    type_of_label = label_type(rows.schema[label_column].dataType, label.model_type)
     selected = rows.select(
         quoted(id_column),
         *(F.col(quoted(name)).cast("double").alias(name) for name in numeric),
         *map(quoted, categorical),
-        label.alias(label_column),
+        F.col(quoted(label_column)).cast(type_of_label).alias(label_column),
     )
     held_out = is_held_out(id_column, test_fraction, seed)
     split = Split(
@@ -225,7 +249,9 @@ def load_split(
         rows=rows,
         id_column=id_column,
         label_column=label_column,
-        classes=sorted(row[0] for row in selected.select(quoted(label_column)).distinct().collect()),
+        model_type=label.model_type,
+        reason=label.reason,
+        classes=[],
         numeric=numeric,
         categorical=categorical,
         left_out=left_out,
@@ -234,16 +260,18 @@ def load_split(
         test_fraction=test_fraction,
         seed=seed,
     )
-    for part, counts in split.counts().items():
-        missing = [name for name in split.classes if not counts.get(name, 0) > 0]
-        if missing:
+    counts = split.counts().reindex(columns=["training", "held out"]).fillna(0).sort_index()
+    for part, counts_of_part in counts.items():
+        missing = [name for name, count in counts_of_part.items() if not count]
+        if missing or counts.empty:
+            named = f"row of class {missing[0]!r} ({label_column})" if label.model_type == CLASSIFIER else "row"
             raise ParameterError(
                 "test_fraction",
                 test_fraction,
-                f"with seed={seed} no row of class {missing[0]!r} ({label_column}) is in the {part} part of {table}. "
-                "Add rows of that class, or change test_fraction or seed.",
+                f"with seed={seed} no {named} is in the {part} part of {table}. "
+                "Add such rows, or change test_fraction or seed.",
             )
-    return split
+    return replace(split, classes=counts.index.tolist() if label.model_type == CLASSIFIER else [])
 
 
 def load_for_run(spark: SparkSession, run: Run) -> Split:
@@ -276,6 +304,7 @@ def load_for_run(spark: SparkSession, run: Run) -> Split:
         id_column=record.id_column,
         test_fraction=record.test_fraction,
         seed=record.seed,
+        model_type=record.model_type,
     )
 
 
@@ -301,10 +330,12 @@ def _choose_features(rows: DataFrame, label_column: str, id_column: str) -> tupl
     return numeric, categorical, left_out
 
 
-def label_type(kind: DataType) -> str:
+def label_type(kind: DataType, model_type: str = CLASSIFIER) -> str:
     """Return the type in which labels of a type are trained on and predicted."""
     from pyspark.sql.types import BooleanType, DecimalType, DoubleType, FloatType, IntegralType
 
+    if model_type == REGRESSOR:
+        return "double"
     if isinstance(kind, BooleanType):
         return "boolean"
     if isinstance(kind, IntegralType) or (isinstance(kind, DecimalType) and kind.scale == 0):

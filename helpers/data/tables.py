@@ -133,6 +133,7 @@ def make_tables(
     source_path: str,
     label_column: str,
     id_column: str,
+    model_type: str = "auto",
 ) -> list[dict]:
     """Make the training table and the scoring table from the user's data or the sample data.
 
@@ -151,6 +152,8 @@ def make_tables(
         File or folder to load. Empty for the sample data.
     label_column, id_column : str
         Columns of the data.
+    model_type : str, default "auto"
+        See `helpers.data.checks.check_label`.
 
     Returns
     -------
@@ -184,7 +187,7 @@ def make_tables(
         rows, source = spark.table(names["training_table"]), names["training_table"]
     else:
         rows, source = sample_rows(spark), SAMPLE
-    check_table(rows, label_column, id_column)
+    check_table(rows, label_column, id_column, model_type)
 
     create_schema(spark, catalog, schema)
     contents = {"training_table": rows, "scoring_table": rows.drop(label_column)}

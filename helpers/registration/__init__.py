@@ -8,6 +8,7 @@ from helpers.registration.validation import (
     evaluate_baseline,
     evaluate_champion,
     failures,
+    gate_metric,
     validate,
 )
 
@@ -18,6 +19,7 @@ __all__ = [
     "evaluate_baseline",
     "evaluate_champion",
     "failures",
+    "gate_metric",
     "register",
     "validate",
     "version_tags",

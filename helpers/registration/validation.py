@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from helpers import output, scoring, tracking
-from helpers.data.metrics import LOWER_IS_BETTER, classification_metrics
+from helpers.data.metrics import CLASSIFIER, DEFAULT_METRIC, METRICS, REGRESSOR, measure
 from helpers.data.names import quoted
 from helpers.parameters import ParameterError
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from helpers.data.evaluation import EvaluationRows
     from helpers.scoring.predictor import Predictor
 
-# The constant prediction has 1 / (number of classes), however rare a class is; of accuracy, the more the rarer one is.
-BASELINE_METRIC = "balanced_accuracy_score"
+# A constant prediction has a balanced accuracy of 1 / (number of classes), however rare a class is, and an R² of 0. A
+# perfect model has 1 in both.
+BASELINE_METRIC = {CLASSIFIER: "balanced_accuracy_score", REGRESSOR: "r2_score"}
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,10 @@ class Evaluation:
     baseline_metrics : dict of str to float
         Metrics of a constant prediction for the same rows, from `evaluate_baseline`.
     metric : str
-        Name of the metric that decides.
-    threshold : float
-        Lowest value that passes, or for ``log_loss`` the highest.
+        Name of the metric that decides, from `gate_metric`.
+    threshold : float or None
+        Lowest value that passes, or of a metric whose lower values are better the highest. None: that of
+        `helpers.data.metrics.METRICS`, which may be None, too; then there is no check of a threshold.
     margin : float
         How much better than the constant prediction the model has to be; see `check_baseline`.
     """
@@ -49,13 +51,13 @@ class Evaluation:
     champion_metrics: dict[str, float] | None
     baseline_metrics: dict[str, float]
     metric: str
-    threshold: float
+    threshold: float | None
     margin: float
 
     @property
     def greater_is_better(self) -> bool:
         """Whether a higher value of the metric is better."""
-        return self.metric not in LOWER_IS_BETTER
+        return METRICS[self.metric].greater_is_better
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,31 @@ class ValidationCheck:
     detail: str
 
 
+def gate_metric(metric: str, model_type: str) -> str:
+    """Return the metric that decides about a model.
+
+    Parameters
+    ----------
+    metric : str
+        The parameter ``validation_metric``; ``auto`` for `helpers.data.metrics.DEFAULT_METRIC`.
+    model_type : str
+        ``classifier`` or ``regressor``.
+
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        If the metric does not fit the model type.
+    """
+    if metric == "auto":
+        return DEFAULT_METRIC[model_type]
+    fitting = [name for name, known in METRICS.items() if known.model_type == model_type]
+    if metric not in fitting:
+        raise ParameterError(
+            "validation_metric", metric, f"does not measure a {model_type}; these do: auto, {', '.join(fitting)}"
+        )
+    return metric
+
+
 def evaluate(session: tracking.Session, model_uri: str, rows: EvaluationRows) -> dict[str, float]:
     """Measure a model on the rows that judge it. It is applied as in batch scoring.
 
@@ -88,7 +115,7 @@ def evaluate(session: tracking.Session, model_uri: str, rows: EvaluationRows) ->
     Returns
     -------
     dict of str to float
-        See `helpers.data.metrics.classification_metrics`.
+        See `helpers.data.metrics.measure`.
 
     Raises
     ------
@@ -105,8 +132,12 @@ def evaluate(session: tracking.Session, model_uri: str, rows: EvaluationRows) ->
     if predictor.classes and scored["probabilities"].notna().all():
         probabilities = np.stack(scored["probabilities"].to_numpy())
     try:
-        return classification_metrics(
-            scored[rows.label_column], scored["prediction"], probabilities, predictor.classes or rows.classes
+        return measure(
+            rows.model_type,
+            scored[rows.label_column],
+            scored["prediction"],
+            probabilities,
+            predictor.classes or rows.classes,
         )
     except (TypeError, ValueError) as error:
         # scikit-learn's, for instance for predictions that are numbers where the labels are text.
@@ -186,10 +217,10 @@ def evaluate_champion(
 
 
 def evaluate_baseline(rows: EvaluationRows) -> dict[str, float]:
-    """Measure the best prediction that ignores the features: always the most frequent class.
+    """Measure the best prediction that ignores the features: always the most frequent class, or the mean of the labels.
 
-    Its probabilities are the frequencies of the classes.
-    https://scikit-learn.org/stable/modules/generated/sklearn.dummy.DummyClassifier.html
+    The probabilities are the frequencies of the classes.
+    https://scikit-learn.org/stable/modules/model_evaluation.html#dummy-estimators
 
     Parameters
     ----------
@@ -198,24 +229,30 @@ def evaluate_baseline(rows: EvaluationRows) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        See `helpers.data.metrics.classification_metrics`.
+        See `helpers.data.metrics.measure`.
     """
-    from sklearn.dummy import DummyClassifier
+    from sklearn.dummy import DummyClassifier, DummyRegressor
 
     labels = rows.rows.select(quoted(rows.label_column)).toPandas()[rows.label_column].to_numpy()
     no_features = labels.reshape(-1, 1)
+    if rows.model_type == REGRESSOR:
+        return measure(REGRESSOR, labels, DummyRegressor().fit(no_features, labels).predict(no_features))
     constant = DummyClassifier(strategy="prior").fit(no_features, labels)
-    return classification_metrics(
-        labels, constant.predict(no_features), constant.predict_proba(no_features), constant.classes_.tolist()
-    )
+    predictions, probabilities = constant.predict(no_features), constant.predict_proba(no_features)
+    return measure(CLASSIFIER, labels, predictions, probabilities, constant.classes_.tolist())
 
 
-def check_threshold(evaluation: Evaluation) -> ValidationCheck:
-    """Check that the model reaches the threshold."""
+def check_threshold(evaluation: Evaluation) -> ValidationCheck | None:
+    """Check that the model reaches the threshold, if there is one."""
     from mlflow.models import MetricThreshold
 
-    limit = MetricThreshold(threshold=float(evaluation.threshold), greater_is_better=evaluation.greater_is_better)
-    return _compare("threshold", evaluation, evaluation.metric, {evaluation.metric: evaluation.threshold}, limit)
+    metric, threshold = evaluation.metric, evaluation.threshold
+    if threshold is None:
+        threshold = METRICS[metric].threshold
+    if threshold is None:
+        return None
+    limit = MetricThreshold(threshold=float(threshold), greater_is_better=evaluation.greater_is_better)
+    return _compare("threshold", evaluation, metric, {metric: threshold}, limit)
 
 
 def check_champion(evaluation: Evaluation) -> ValidationCheck | None:
@@ -234,20 +271,19 @@ def check_baseline(evaluation: Evaluation) -> ValidationCheck:
 
     The other checks do not see that where a class is rare: with 1 % positives the constant prediction has an accuracy
     of 0.99. Balanced accuracy gives each class the same weight. On the scale on which the constant prediction is 0 and
-    a perfect model is 1 (scikit-learn's ``adjusted=True``) the model has to reach the margin.
+    a perfect model is 1 (scikit-learn's ``adjusted=True``) the model has to reach the margin. The R² of a regressor is on
+    that scale.
     https://scikit-learn.org/stable/modules/model_evaluation.html#balanced-accuracy-score
     """
     from mlflow.models import MetricThreshold
 
-    baseline = evaluation.baseline_metrics[BASELINE_METRIC]
+    metric = BASELINE_METRIC[METRICS[evaluation.metric].model_type]
+    baseline = evaluation.baseline_metrics.get(metric)
+    if baseline is None:
+        return ValidationCheck("baseline", False, f"{metric} could not be computed for a constant prediction")
     required = baseline + evaluation.margin * (1 - baseline)
-    check = _compare(
-        "baseline",
-        evaluation,
-        BASELINE_METRIC,
-        {BASELINE_METRIC: required},
-        MetricThreshold(threshold=required, greater_is_better=True),
-    )
+    limit = MetricThreshold(threshold=required, greater_is_better=True)
+    check = _compare("baseline", evaluation, metric, {metric: required}, limit)
     detail = f"{check.detail}; a constant prediction has {baseline:.4f}"
     return ValidationCheck(check.name, check.passed, detail)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from helpers import output
-from helpers.data.metrics import classification_metrics
+from helpers.data.metrics import CLASSIFIER, measure, measure_each_class
 from helpers.training import plots
 from helpers.training.flavors import load_flavor
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
     from helpers.data.split import Split
+    from helpers.parameters import Fit
 
 # Training rows from which the signature is inferred.
 SAMPLE_ROWS = 1_000
@@ -33,7 +35,7 @@ class TrainedModel:
     flavor : str
         Module of MLflow that logs it: ``sklearn`` or ``spark``, for instance.
     classes : list
-        In the order of the probabilities.
+        Of a classifier: in the order of the probabilities. Empty for a regressor.
     signature : mlflow.models.ModelSignature
         The features by name as inputs, and ``prediction`` as output.
     input_example : pandas.DataFrame
@@ -42,6 +44,8 @@ class TrainedModel:
         Metrics of the held-out rows: ``val_<metric>``.
     figures : dict of str to matplotlib.figure.Figure
         Figures by name.
+    each_class : pandas.DataFrame or None
+        Of a classifier: precision, recall and held-out rows of each class.
     """
 
     model: Any
@@ -51,22 +55,20 @@ class TrainedModel:
     input_example: pd.DataFrame
     metrics: dict[str, float]
     figures: dict[str, Figure]
+    each_class: pd.DataFrame | None
 
 
-def fit(split: Split, *, model_flavor: str, epochs: int, learning_rate: float, seed: int) -> TrainedModel:
+def fit(split: Split, p: Fit, hyperparameters: Mapping[str, Any] | None = None) -> TrainedModel:
     """Train a model, and log the metrics of each epoch to the active MLflow run, with the epoch as step.
 
     Parameters
     ----------
     split : helpers.data.split.Split
         The training rows, and the held-out rows on which the model is measured.
-    model_flavor : str
-        One of `helpers.kinds.FLAVORS`.
-    epochs : int
-        Passes over the training rows.
-    learning_rate : float
-        Step size. Flavors that choose their own ignore it.
-    seed : int
+    p : helpers.parameters.Fit
+        Which flavor, and how it is trained. With ``epochs=0`` the flavor's own number.
+    hyperparameters : mapping of str to object, optional
+        In place of the flavor's own values.
 
     Returns
     -------
@@ -77,9 +79,10 @@ def fit(split: Split, *, model_flavor: str, epochs: int, learning_rate: float, s
     from mlflow.models import infer_signature
     from tqdm import tqdm
 
-    flavor = load_flavor(model_flavor)
+    flavor = load_flavor(p.model_flavor)
+    p = replace(p, epochs=p.epochs or flavor.default_epochs)
     history: dict[int, dict[str, float]] = {}
-    with tqdm(total=epochs, desc="epochs", file=sys.stdout) as progress:
+    with tqdm(total=p.epochs, desc="epochs", file=sys.stdout) as progress:
 
         def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
             mlflow.log_metrics(metrics, step=epoch)
@@ -87,10 +90,10 @@ def fit(split: Split, *, model_flavor: str, epochs: int, learning_rate: float, s
             progress.set_postfix(epoch_loss=f"{metrics['epoch_loss']:.4f}", refresh=False)
             progress.update()
 
-        model = flavor.fit(split, epochs=epochs, learning_rate=learning_rate, seed=seed, on_epoch=on_epoch)
+        model = flavor.fit(split, p, on_epoch, hyperparameters or {})
 
     labels, predictions, probabilities = flavor.predict(model, split)
-    validation = classification_metrics(labels, predictions, probabilities, split.classes)
+    validation = measure(split.model_type, labels, predictions, probabilities, split.classes)
     metrics = {f"val_{name}": value for name, value in validation.items()}
     if not metrics.keys() <= history[max(history)].keys():
         mlflow.log_metrics(metrics, step=max(history))
@@ -100,12 +103,14 @@ def fit(split: Split, *, model_flavor: str, epochs: int, learning_rate: float, s
     with output.quiet():
         signature = infer_signature(sample, pd.Series(predictions, name="prediction"))
     fitted = plots.Fit(
+        model_type=split.model_type,
+        label_column=split.label_column,
         history=pd.DataFrame.from_dict(history, orient="index"),
         labels=labels,
         predictions=predictions,
         probabilities=probabilities,
         classes=split.classes,
-        importance=flavor.importance(model, split, seed),
+        importance=flavor.importance(model, split, p.seed),
     )
     return TrainedModel(
         model=model,
@@ -114,5 +119,6 @@ def fit(split: Split, *, model_flavor: str, epochs: int, learning_rate: float, s
         signature=signature,
         input_example=sample.head(5),
         metrics=metrics,
-        figures={name: draw(fitted) for name, draw in plots.FIGURES.items()},
+        figures={name: draw(fitted) for name, draw in plots.FIGURES[split.model_type].items()},
+        each_class=measure_each_class(labels, predictions, split.classes) if split.model_type == CLASSIFIER else None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from helpers.data.split import Split
+    from helpers.parameters import Fit
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 
 
 class Flavor(ABC):
-    """A kind of classifier: how it is trained, how it predicts, and which features matter to it.
+    """A kind of model: how it is trained, how it predicts, and which features matter to it.
 
     `helpers.training.fit` takes care of everything else: it logs the metrics of each epoch, measures the model, draws
     the pictures and makes the signature.
@@ -25,36 +26,44 @@ class Flavor(ABC):
     ----------
     mlflow_flavor : str
         Module of MLflow that logs and loads the model, for instance ``sklearn`` for ``mlflow.sklearn``.
+    default_epochs : int
+        The number of epochs where the parameter ``epochs`` is 0.
     """
 
     mlflow_flavor: ClassVar[str]
+    default_epochs: ClassVar[int] = 20
 
     @abstractmethod
-    def fit(self, split: Split, *, epochs: int, learning_rate: float, seed: int, on_epoch: OnEpoch) -> Any:
+    def fit(self, split: Split, p: Fit, on_epoch: OnEpoch, hyperparameters: Mapping[str, Any]) -> Any:
         """Train a model.
 
         Parameters
         ----------
         split : helpers.data.split.Split
-            Rows, features and label. The model must accept the features under their own names.
-        epochs : int
-            Passes over the training rows.
-        learning_rate : float
-            Step size.
-        seed : int
-            Seed of all that is random.
+            Rows, features and label; ``split.model_type`` says what to train. The model must accept the features under
+            their own names.
+        p : helpers.parameters.Fit
+            Its `epochs` are at least 1. All that is random depends on its `seed`.
         on_epoch : callable
-            Call it after each epoch, with the number of the epoch, from 1, and its metrics: ``epoch_loss`` (log loss of
-            the training rows, in nats), and ``val_<metric>`` of the held-out rows if they were measured.
+            Call it after each epoch, with the number of the epoch, from 1, and its metrics: ``epoch_loss``
+            (`helpers.data.metrics.LOSS` of the training rows), and ``val_<metric>`` of the held-out rows if they were
+            measured.
+        hyperparameters : mapping of str to object
+            In place of the flavor's own values; the keys are those of `search_space`.
 
         Returns
         -------
         object
             The model that `mlflow_flavor` logs.
+
+        Raises
+        ------
+        helpers.parameters.ParameterError
+            If the flavor cannot train with these parameters.
         """
 
     @abstractmethod
-    def predict(self, model: Any, split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def predict(self, model: Any, split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Apply a model to the held-out rows.
 
         Parameters
@@ -66,8 +75,8 @@ class Flavor(ABC):
         Returns
         -------
         labels, predictions : numpy.ndarray, shape (n_rows,)
-        probabilities : numpy.ndarray of float, shape (n_rows, n_classes)
-            Probability of each class, in the order of ``split.classes``.
+        probabilities : numpy.ndarray of float, shape (n_rows, n_classes), or None
+            Probability of each class, in the order of ``split.classes``; None for a regressor.
         """
 
     @abstractmethod

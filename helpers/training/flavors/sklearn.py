@@ -1,71 +1,106 @@
-"""A scikit-learn pipeline, trained epoch by epoch on the driver."""
+"""A linear scikit-learn pipeline, trained iteration by iteration on the driver."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from sklearn.compose import ColumnTransformer
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import SimpleImputer
-from sklearn.inspection import permutation_importance
-from sklearn.linear_model import SGDClassifier
-from sklearn.metrics import log_loss
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from helpers.data.metrics import classification_metrics
+from helpers.data.metrics import REGRESSOR, loss, measure
+from helpers.training import driver
 from helpers.training.flavors.base import Flavor, OnEpoch
 
 if TYPE_CHECKING:
-    from helpers.data.split import Split
+    import pandas as pd
 
-# Held-out rows on which importance is measured.
-_IMPORTANCE_ROWS = 2_000
+    from helpers.data.split import Split
+    from helpers.parameters import Fit
 
 
 class SklearnFlavor(Flavor):
-    """Logistic regression by stochastic gradient descent.
+    """Logistic regression by Newton's method, or ridge regression by least squares (LSQR).
 
     The rows must fit into the driver's memory.
     """
 
     mlflow_flavor = "sklearn"
 
-    def fit(self, split: Split, *, epochs: int, learning_rate: float, seed: int, on_epoch: OnEpoch) -> Pipeline:
-        """Train a pipeline that imputes, scales and encodes the columns by their names, then classifies.
+    def fit(self, split: Split, p: Fit, on_epoch: OnEpoch, hyperparameters: Mapping[str, Any]) -> Pipeline:
+        """Train a pipeline that imputes, scales and encodes the columns by their names, then classifies or regresses.
 
-        After each epoch the held-out rows are measured, too.
+        `epochs` is the highest number of iterations: training ends earlier if the loss no longer falls. After each
+        iteration the held-out rows are measured, too.
         """
-        train, held_out = split.train.toPandas(), split.held_out.toPandas()
-        labels, held_out_labels = train[split.label_column].to_numpy(), held_out[split.label_column].to_numpy()
+        driver.require_memory(split, "sklearn")
+        train, labels = driver.to_pandas(split.train, split)
+        held_out, held_out_labels = driver.to_pandas(split.held_out, split)
         numeric = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
         categorical = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=50)
         preprocess = ColumnTransformer(
             [("numeric", numeric, split.numeric), ("categorical", categorical, split.categorical)]
         )
         rows, held_out_rows = preprocess.fit_transform(train), preprocess.transform(held_out)
-        classifier = SGDClassifier(loss="log_loss", learning_rate="constant", eta0=learning_rate, random_state=seed)
-        generator = np.random.default_rng(seed)
-        for epoch in range(1, epochs + 1):
-            shuffled = generator.permutation(len(labels))
-            classifier.partial_fit(rows[shuffled], labels[shuffled], classes=split.classes)
-            predictions, probabilities = classifier.predict(held_out_rows), classifier.predict_proba(held_out_rows)
-            validation = classification_metrics(held_out_labels, predictions, probabilities, split.classes)
-            loss = log_loss(labels, classifier.predict_proba(rows), labels=split.classes)
-            on_epoch(epoch, {"epoch_loss": loss} | {f"val_{name}": value for name, value in validation.items()})
-        return Pipeline([("preprocess", preprocess), ("classifier", classifier)])
+        regularization = hyperparameters.get("regularization", 1.0)
+        if split.model_type == REGRESSOR:
+            name, models = "regressor", _regressors(rows, labels, p.epochs, regularization)
+        else:
+            class_weight = "balanced" if p.class_weight == "balanced" else None
+            name, models = "classifier", _classifiers(rows, labels, p.epochs, regularization, class_weight)
+        for epoch, model in enumerate(models, start=1):
+            validation = measure(
+                split.model_type,
+                held_out_labels,
+                model.predict(held_out_rows),
+                _probabilities(model, held_out_rows),
+                split.classes,
+            )
+            epoch_loss = loss(split.model_type, labels, model.predict(rows), _probabilities(model, rows), split.classes)
+            on_epoch(epoch, {"epoch_loss": epoch_loss} | {f"val_{key}": value for key, value in validation.items()})
+        return Pipeline([("preprocess", preprocess), (name, model)])
 
-    def predict(self, model: Pipeline, split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def predict(self, model: Pipeline, split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Apply the pipeline to the held-out rows, on the driver."""
-        held_out = split.held_out.toPandas()
-        rows = held_out[split.features]
-        return held_out[split.label_column].to_numpy(), model.predict(rows), model.predict_proba(rows)
+        return driver.predict(model, split)
 
     def importance(self, model: Pipeline, split: Split, seed: int) -> pd.Series:
-        """Measure how much the held-out log loss (in nats) grows when the values of a feature are shuffled."""
-        held_out = split.held_out.limit(_IMPORTANCE_ROWS).toPandas()
-        shuffled = permutation_importance(
-            model, held_out[split.features], held_out[split.label_column], scoring="neg_log_loss", random_state=seed
-        )
-        return pd.Series(shuffled.importances_mean, split.features, name="growth of the log loss when shuffled")
+        """Measure how much the held-out loss grows when the values of a feature are shuffled."""
+        return driver.permutation_importance(model, split, seed)
+
+
+def _probabilities(model: Any, rows: Any) -> np.ndarray | None:
+    return model.predict_proba(rows) if hasattr(model, "predict_proba") else None
+
+
+def _classifiers(
+    rows: Any, labels: np.ndarray, epochs: int, regularization: float, class_weight: str | None
+) -> Iterator[LogisticRegression]:
+    """Yield the model after each iteration of Newton's method, which needs nothing but the coefficients to go on."""
+    model = LogisticRegression(
+        C=1 / regularization, solver="newton-cg", max_iter=1, warm_start=True, class_weight=class_weight
+    )
+    for epoch in range(epochs):
+        with warnings.catch_warnings():
+            # One iteration is not meant to converge.
+            warnings.filterwarnings("ignore", message="newton-cg failed to converge", category=ConvergenceWarning)
+            model.fit(rows, labels)
+        if epoch and not model.n_iter_.max():
+            break
+        yield model
+    model.set_params(max_iter=epochs, warm_start=False)
+
+
+def _regressors(rows: Any, labels: np.ndarray, epochs: int, regularization: float) -> Iterator[Ridge]:
+    """Yield the model after each iteration of LSQR, which is repeated from the start, because it cannot go on."""
+    for epoch in range(1, epochs + 1):
+        model = Ridge(alpha=regularization, solver="lsqr", max_iter=epoch, tol=1e-6).fit(rows, labels)
+        yield model
+        if model.n_iter_.max() < epoch:
+            break

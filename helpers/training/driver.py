@@ -1,0 +1,102 @@
+"""Rows in the driver's memory, for the flavors that train there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from helpers.data.metrics import CLASSIFIER, REGRESSOR
+from helpers.data.names import quoted
+from helpers.parameters import ParameterError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from pyspark.sql import DataFrame
+    from sklearn.base import BaseEstimator
+
+    from helpers.data.split import Split
+
+# Arrow's copy, pandas' copy, and the matrix that the model is trained on.
+_COPIES = 3
+# Of a text in pandas: the object, and a pointer to it.
+_BYTES_OF_TEXT = 60
+# Rows of which the length of texts is measured.
+_SAMPLE_ROWS = 10_000
+# Held-out rows on which importance is measured.
+_IMPORTANCE_ROWS = 2_000
+
+
+def memory_needed(split: Split) -> int:
+    """Estimate the memory that the rows of a split take on the driver while a model is trained, in bytes."""
+    from pyspark.sql import functions as F
+
+    row_count = int(split.counts().to_numpy().sum())
+    row_bytes = 8.0 * (len(split.numeric) + 2)
+    if split.categorical:
+        lengths = sum((F.coalesce(F.length(quoted(name)), F.lit(0)) for name in split.categorical), F.lit(0))
+        mean = split.train.limit(_SAMPLE_ROWS).select(F.mean(lengths)).collect()[0][0] or 0.0
+        row_bytes += mean + _BYTES_OF_TEXT * len(split.categorical)
+    return int(_COPIES * row_count * row_bytes)
+
+
+def memory_available() -> int:
+    """Return the memory that the driver has left, in bytes."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def fits(split: Split) -> bool:
+    """Return whether the rows of a split fit into the driver's memory."""
+    return memory_needed(split) <= memory_available()
+
+
+def require_memory(split: Split, flavor: str) -> None:
+    """Check that the rows of a split fit into the driver's memory.
+
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        If they do not, with the ways out.
+    """
+    needed, available = memory_needed(split), memory_available()
+    if needed > available:
+        raise ParameterError(
+            "training_table",
+            split.table,
+            f"needs about {needed / 1e9:.3g} GB in the driver's memory to train model_flavor={flavor} there, and "
+            f"{available / 1e9:.3g} GB are available. Set model_flavor=spark, or model_flavor=xgboost with "
+            "training_on=cluster, which train on the cluster; or train on a table with a sample of the rows "
+            "(https://spark.apache.org/docs/latest/sql-ref-syntax-qry-select-sampling.html)",
+        )
+
+
+def to_pandas(rows: DataFrame, split: Split) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return the features and the labels of some rows of a split."""
+    frame = rows.toPandas()
+    return frame[split.features], frame[split.label_column].to_numpy()
+
+
+def predict(model: BaseEstimator, split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Apply a scikit-learn model to the held-out rows, see `helpers.training.flavors.base.Flavor.predict`."""
+    rows, labels = to_pandas(split.held_out, split)
+    return labels, model.predict(rows), model.predict_proba(rows) if split.model_type == CLASSIFIER else None
+
+
+def permutation_importance(model: BaseEstimator, split: Split, seed: int) -> pd.Series:
+    """Measure how much the held-out loss of a scikit-learn model grows when the values of a feature are shuffled.
+
+    The loss is in nats for a classifier, and the root mean squared error, in the label's unit, for a regressor.
+    """
+    import pandas as pd
+    from sklearn.inspection import permutation_importance as shuffle
+    from sklearn.metrics import log_loss, make_scorer
+
+    rows, labels = to_pandas(split.held_out.limit(_IMPORTANCE_ROWS), split)
+    scoring, loss = "neg_root_mean_squared_error", "root mean squared error"
+    if split.model_type != REGRESSOR:
+        # The named scorer fails if one of the classes does not occur in these rows.
+        scoring = make_scorer(log_loss, response_method="predict_proba", greater_is_better=False, labels=split.classes)
+        loss = "log loss"
+    shuffled = shuffle(model, rows, labels, scoring=scoring, random_state=seed)
+    return pd.Series(shuffled.importances_mean, split.features, name=f"growth of the {loss} when shuffled")
