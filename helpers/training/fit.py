@@ -39,7 +39,7 @@ class TrainedModel:
     input_example : pandas.DataFrame
         A few rows of features.
     metrics : dict of str to float
-        Metrics of the held-out rows: ``val_<metric>``.
+        Metrics of the rows that measure the model, ``split.validation``: ``val_<metric>``.
     figures : dict of str to matplotlib.figure.Figure
         Figures by name.
     """
@@ -59,7 +59,7 @@ def fit(split: Split, *, model_flavor: str, epochs: int, learning_rate: float, s
     Parameters
     ----------
     split : helpers.data.split.Split
-        The training rows, and the held-out rows on which the model is measured.
+        The training rows, and those on which the model is measured: ``split.validation``.
     model_flavor : str
         One of `helpers.kinds.FLAVORS`.
     epochs : int

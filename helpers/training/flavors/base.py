@@ -45,7 +45,7 @@ class Flavor(ABC):
             Seed of all that is random.
         on_epoch : callable
             Call it after each epoch, with the number of the epoch, from 1, and its metrics: ``epoch_loss`` (log loss of
-            the training rows, in nats), and ``val_<metric>`` of the held-out rows if they were measured.
+            the training rows, in nats), and ``val_<metric>`` of ``split.validation`` if that was measured.
 
         Returns
         -------
@@ -55,7 +55,7 @@ class Flavor(ABC):
 
     @abstractmethod
     def predict(self, model: Any, split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Apply a model to the held-out rows.
+        """Apply a model to the rows that measure it, ``split.validation``.
 
         Parameters
         ----------

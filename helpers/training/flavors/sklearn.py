@@ -37,7 +37,7 @@ class SklearnFlavor(Flavor):
 
         After each epoch the held-out rows are measured, too.
         """
-        train, held_out = split.train.toPandas(), split.held_out.toPandas()
+        train, held_out = split.train.toPandas(), split.validation.toPandas()
         labels, held_out_labels = train[split.label_column].to_numpy(), held_out[split.label_column].to_numpy()
         numeric = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
         categorical = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=50)
@@ -58,13 +58,13 @@ class SklearnFlavor(Flavor):
 
     def predict(self, model: Pipeline, split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Apply the pipeline to the held-out rows, on the driver."""
-        held_out = split.held_out.toPandas()
+        held_out = split.validation.toPandas()
         rows = held_out[split.features]
         return held_out[split.label_column].to_numpy(), model.predict(rows), model.predict_proba(rows)
 
     def importance(self, model: Pipeline, split: Split, seed: int) -> pd.Series:
         """Measure how much the held-out log loss (in nats) grows when the values of a feature are shuffled."""
-        held_out = split.held_out.limit(_IMPORTANCE_ROWS).toPandas()
+        held_out = split.validation.limit(_IMPORTANCE_ROWS).toPandas()
         shuffled = permutation_importance(
             model, held_out[split.features], held_out[split.label_column], scoring="neg_log_loss", random_state=seed
         )

@@ -52,7 +52,7 @@ class SparkFlavor(Flavor):
 
         probability = vector_to_array(F.col("probability")).alias("probability")
         scored = (
-            model.transform(split.held_out).select(quoted(split.label_column), "prediction", probability).toPandas()
+            model.transform(split.validation).select(quoted(split.label_column), "prediction", probability).toPandas()
         )
         return (
             scored[split.label_column].to_numpy(),
