@@ -1,4 +1,4 @@
-"""The tables of flavors, engines, endpoints, servers, tracking modes and kinds of clean-up.
+"""The tables of flavors, splits, engines, endpoints, servers, tracking modes and kinds of clean-up.
 
 To add one, write a class or function in a file of its own, and a line here. The values that the parameters accept come
 from these tables, and so do the classes that the other modules use. The tables name them by text, so that importing this
@@ -17,6 +17,13 @@ FLAVORS = {
     "spark": "helpers.training.flavors.spark:SparkFlavor",
 }
 """``model_flavor``: what 02_train trains."""
+
+SPLITS = {
+    "id": "helpers.data.holdout:ById",
+    "time": "helpers.data.holdout:ByTime",
+    "column": "helpers.data.holdout:ByColumn",
+}
+"""``split_by``: how 02_train holds out rows."""
 
 ENGINES = {
     "sql": "helpers.scoring.engines.sql:SqlEngine",

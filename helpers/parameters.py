@@ -190,6 +190,7 @@ RunId = Annotated[str, _matching(r"[\w-]*", "empty (the newest finished run), or
 TrackingMode = Annotated[str, AfterValidator(_OneOf(kinds.TRACKING_MODES, ("auto",)))]
 ModelRegistry = Annotated[str, AfterValidator(_OneOf(kinds.SERVERS, ("auto",)))]
 ModelFlavor = Annotated[str, AfterValidator(_OneOf(kinds.FLAVORS))]
+SplitBy = Annotated[str, AfterValidator(_OneOf(kinds.SPLITS))]
 ScoringEngine = Annotated[str, AfterValidator(_OneOf(kinds.ENGINES, ("auto",)))]
 EndpointTarget = Annotated[str, AfterValidator(_OneOf(kinds.ENDPOINTS, ("auto",)))]
 
@@ -387,6 +388,16 @@ class Fit:
 class Train(Tracking, Namespace, TrainingTable, LabelColumn, IdColumn, ModelName, Fit):
     """Parameters of 02_train."""
 
+    split_by: SplitBy = Field(
+        default="id",
+        description="Which rows are held out. id: by a hash of id_column. time: the newest ones by split_column. column: "
+        "split_column says train, validation or test, whatever test_fraction is",
+    )
+    split_column: str = Field(
+        default="",
+        description="Of split_by=time: column of dates, timestamps or numbers. Of split_by=column: column of text. It is "
+        "not a feature. Empty for split_by=id",
+    )
     test_fraction: float = Field(default=0.2, gt=0, lt=1, description="Share of the rows held out of training")
 
 

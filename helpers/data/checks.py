@@ -44,10 +44,7 @@ def require_column(rows: DataFrame, column: str, parameter: str) -> DataType:
     helpers.parameters.ParameterError
         If there is no such column, or if its name is one of `helpers.data.names.RESERVED_COLUMNS`.
     """
-    if column not in rows.columns:
-        similar = [name for name in rows.columns if name.strip().lower() == column.strip().lower()]
-        hint = f"did you mean {similar[0]!r}? " if similar else ""
-        raise ParameterError(parameter, column, f"no such column; {hint}the columns are: {_listed(rows.columns)}")
+    find_column(rows, column, parameter)
     if column.lower() in RESERVED_COLUMNS:
         raise ParameterError(
             parameter,
@@ -55,6 +52,14 @@ def require_column(rows: DataFrame, column: str, parameter: str) -> DataType:
             f"scoring writes a column of this name; rename yours. Reserved names: {', '.join(RESERVED_COLUMNS)}",
         )
     return rows.schema[column].dataType
+
+
+def find_column(rows: DataFrame, column: str, parameter: str) -> None:
+    """Check that there is a column of exactly this name; the error names `parameter` and the columns."""
+    if column not in rows.columns:
+        similar = [name for name in rows.columns if name.strip().lower() == column.strip().lower()]
+        hint = f"did you mean {similar[0]!r}? " if similar else ""
+        raise ParameterError(parameter, column, f"no such column; {hint}the columns are: {_listed(rows.columns)}")
 
 
 def check_id(rows: DataFrame, id_column: str) -> int:

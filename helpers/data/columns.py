@@ -23,8 +23,13 @@ def cast_or_null(column: str, kind: DataType) -> Column:
 
 def has_label(rows: DataFrame, label_column: str) -> Column:
     """Return the condition that a row has a label, which is neither null nor NaN."""
+    return has_value(rows, label_column)
+
+
+def has_value(rows: DataFrame, column: str) -> Column:
+    """Return the condition that a column is neither null nor NaN."""
     from pyspark.sql import functions as F
 
-    label = F.col(quoted(label_column))
-    fractional = rows.schema[label_column].dataType.typeName() in ("double", "float")
-    return label.isNotNull() & ~F.isnan(label) if fractional else label.isNotNull()
+    value = F.col(quoted(column))
+    fractional = rows.schema[column].dataType.typeName() in ("double", "float")
+    return value.isNotNull() & ~F.isnan(value) if fractional else value.isNotNull()

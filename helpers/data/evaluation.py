@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.data.checks import check_table
 from helpers.data.columns import has_label
+from helpers.data.holdout import HELD_OUT, TRAINING
 from helpers.data.names import quoted
-from helpers.data.split import SPLIT_TAG, Split, SplitRecord, is_held_out, label_type, load_for_run
+from helpers.data.split import SPLIT_TAG, Split, SplitRecord, label_type, load_for_run
 from helpers.data.tables import read_table
 from helpers.parameters import ParameterError
 
@@ -62,6 +63,19 @@ class EvaluationRows:
         """The distinct labels, sorted."""
         return sorted(row[0] for row in self.rows.select(quoted(self.label_column)).distinct().collect())
 
+    def learned_from(self, run: Run) -> int:
+        """Count the rows that the model of another run may have learned from.
+
+        These are the rows in the training part of that run's split of the same table. 0 if it has recorded no such
+        split.
+        """
+        record = SplitRecord.of(run)
+        if record is None or not _may_be_same_table(record.table, self.table):
+            return 0
+        if not {record.id_column, record.split_column} - {""} <= set(self.rows.columns):
+            return 0
+        return record.hold_out.parts(self.rows)[TRAINING].count()
+
     @classmethod
     def held_out_of(cls, split: Split, recorded_by: str = "log_split") -> EvaluationRows:
         """Return the held-out rows of a split.
@@ -72,8 +86,9 @@ class EvaluationRows:
         recorded_by : str, default "log_split"
             What recorded the split in the run.
         """
-        held_out = split.rows.where(is_held_out(split.id_column, split.test_fraction, split.seed))
-        description = f"held-out rows of {split.table} ({recorded_by})"
+        held_out = split.hold_out.parts(split.rows)[HELD_OUT]
+        how = f"{recorded_by}: {split.hold_out.description}" if split.hold_out.description else recorded_by
+        description = f"held-out rows of {split.table} ({how})"
         return cls(
             split.table,
             "training_table",

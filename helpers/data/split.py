@@ -1,12 +1,14 @@
-"""Which rows a model learns from and which are held out: the id of each row decides."""
+"""Which rows a model learns from and which are held out."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from helpers import output
+from helpers.data import holdout
 from helpers.data.checks import check_table
 from helpers.data.columns import has_label
 from helpers.data.metrics import CLASSIFIER, REGRESSOR
@@ -18,8 +20,10 @@ from helpers.parameters import ParameterError
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities import Run
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import DataType
+
+    from helpers.data.holdout import HoldOut
 
 SPLIT_TAG = f"{MARK}_split"
 """The tag of a run that records which rows it held out."""
@@ -28,7 +32,6 @@ SPLIT_TAG = f"{MARK}_split"
 _PARAMETERS_OF_TRAINING = (
     "training_table", "label_column", "id_column", "test_fraction", "seed", "model_name", "model_flavor", "epochs",
 )  # fmt: skip
-_HASH_BUCKETS = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,10 @@ class SplitRecord:
         Number of held-out rows. None in the record of an older run of 02_train.
     held_out_ids : str or None
         Hash of their ids, which does not depend on the order of the rows. None as above.
+    split_by, split_column : str
+        Parameters of 02_train. A record from before there were any is one of ``split_by=id``.
+    split_values : list of str
+        What was found in the split column: the `helpers.data.holdout.HoldOut.values`.
     """
 
     table: str
@@ -56,6 +63,9 @@ class SplitRecord:
     model_type: str = CLASSIFIER
     held_out_rows: int | None = None
     held_out_ids: str | None = None
+    split_by: str = "id"
+    split_column: str = ""
+    split_values: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, run: Run) -> SplitRecord | None:
@@ -65,12 +75,21 @@ class SplitRecord:
         parameters = run.data.params
         if MARK not in run.data.tags or any(name not in parameters for name in _PARAMETERS_OF_TRAINING):
             return None
+        if parameters.get("split_by", "id") != "id":
+            return None
         return cls(
             table=parameters["training_table"],
             label_column=parameters["label_column"],
             id_column=parameters["id_column"],
             test_fraction=float(parameters["test_fraction"]),
             seed=int(parameters["seed"]),
+        )
+
+    @property
+    def hold_out(self) -> HoldOut:
+        """How the run held out rows."""
+        return holdout.make(
+            self.split_by, self.id_column, self.test_fraction, self.seed, self.split_column, self.split_values
         )
 
     def as_text(self) -> str:
@@ -97,10 +116,14 @@ class Split:
         Of a classifier: the distinct labels, sorted. Of a regressor: empty.
     numeric, categorical : list of str
         Feature columns.
-    train, held_out : pyspark.sql.DataFrame
-        The id, the features and the label. Numeric features are doubles.
+    train, held_out, validation : pyspark.sql.DataFrame
+        The rows to learn from, those that judge the finished model, and those that measure it while it is trained:
+        after each epoch, and for early stopping. Unless the table has rows for validation and for test, the last two
+        are the same object. The columns are the id, the features and the label. Numeric features are doubles.
     test_fraction : float
     seed : int
+    hold_out : helpers.data.holdout.HoldOut
+        How the rows were held out.
     left_out : dict of str to str
         Columns that are not used as features, with the reason.
     """
@@ -116,8 +139,10 @@ class Split:
     categorical: list[str]
     train: DataFrame
     held_out: DataFrame
+    validation: DataFrame
     test_fraction: float
     seed: int
+    hold_out: HoldOut
     left_out: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -152,39 +177,29 @@ class Split:
             seed=self.seed,
             model_type=self.model_type,
             held_out_rows=row_count,
-            held_out_ids=f"{int(hash_sum) % (1 << 64):016x}",
+            held_out_ids=f"{int(hash_sum or 0) % (1 << 64):016x}",
+            split_by=self.hold_out.split_by,
+            split_column=self.hold_out.split_column,
+            split_values=list(self.hold_out.values),
         )
 
     def counts(self) -> pd.DataFrame:
-        """Return the number of rows in each part (columns ``training`` and ``held out``).
+        """Return the number of rows in each part.
 
-        The index has the classes, or ``rows`` for a regressor.
+        The index has the classes, or ``rows`` for a regressor. The columns are ``training``, ``held out``, and
+        ``validation`` if these are other rows.
         """
         import pandas as pd
         from pyspark.sql import functions as F
 
         group = F.col(quoted(self.label_column)) if self.model_type == CLASSIFIER else F.lit("rows")
-        parts = {"training": self.train, "held out": self.held_out}
-        return pd.DataFrame({part: dict(rows.groupBy(group).count().collect()) for part, rows in parts.items()})
-
-
-def is_held_out(id_column: str, test_fraction: float, seed: int) -> Column:
-    """Return the condition that a row is held out.
-
-    Only the row's id, the fraction and the seed decide. A row therefore stays on its side when the table is reordered
-    or grows.
-
-    Parameters
-    ----------
-    id_column : str
-    test_fraction : float
-        Expected share of held-out rows, between 0 and 1.
-    seed : int
-    """
-    from pyspark.sql import functions as F
-
-    bucket = F.pmod(F.xxhash64(F.col(quoted(id_column)).cast("string"), F.lit(seed)), F.lit(_HASH_BUCKETS))
-    return bucket < int(test_fraction * _HASH_BUCKETS)
+        parts = {holdout.TRAINING: self.train, holdout.HELD_OUT: self.held_out}
+        if self.validation is not self.held_out:
+            parts[holdout.VALIDATION] = self.validation
+        counts: dict[str, dict[Any, int]] = {
+            part: dict(rows.groupBy(group).count().collect()) for part, rows in parts.items()
+        }
+        return pd.DataFrame(counts, columns=list(parts)).fillna(0).astype(int).sort_index()
 
 
 def load_split(
@@ -196,6 +211,9 @@ def load_split(
     test_fraction: float,
     seed: int,
     model_type: str = "auto",
+    split_by: str = "id",
+    split_column: str = "",
+    split_values: Sequence[str] = (),
 ) -> Split:
     """Read a labelled table, check it, choose its feature columns and split it.
 
@@ -213,6 +231,13 @@ def load_split(
     seed : int
     model_type : str, default "auto"
         ``classifier`` or ``regressor``; ``auto`` decides by the label, see `helpers.data.checks.check_label`.
+    split_by : str, default "id"
+        One of `helpers.kinds.SPLITS`: a hash of the id decides which rows are held out (``id``), the newest ones are
+        (``time``), or a column says ``train``, ``validation`` or ``test`` (``column``).
+    split_column : str, default ""
+        The column of ``time`` or ``column``. It is not a feature.
+    split_values : sequence of str, optional
+        What a run recorded about its split column, to find the same rows again. Default: find it in the table.
 
     Returns
     -------
@@ -221,29 +246,34 @@ def load_split(
     Raises
     ------
     helpers.parameters.ParameterError
-        If the table, the label or the id cannot be used, if no column can be a feature, or if a class is missing from
-        either part.
+        If the table, the label, the id or the split column cannot be used, if no column can be a feature, or if a class
+        is missing from a part.
     """
     from pyspark.sql import functions as F
 
     rows = read_table(spark, table, "training_table")
     label = check_table(rows, label_column, id_column, model_type)
     rows = rows.where(has_label(rows, label_column))
+    hold_out = holdout.make(split_by, id_column, test_fraction, seed, split_column, split_values)
+    hold_out = holdout.choose(rows, hold_out, label_column)
 
     numeric, categorical, left_out = _choose_features(rows, label_column, id_column)
+    if split_column in numeric + categorical or split_column in left_out:
+        numeric, categorical = ([name for name in names if name != split_column] for names in (numeric, categorical))
+        left_out[split_column] = hold_out.why_no_feature
     if not numeric + categorical:
         reasons = ", ".join(f"{name} ({reason})" for name, reason in left_out.items())
         raise ParameterError(
             "training_table", table, f"no column can be a feature: {reasons or 'the table has no other columns'}"
         )
     type_of_label = label_type(rows.schema[label_column].dataType, label.model_type)
-    selected = rows.select(
+    columns: list[Any] = [
         quoted(id_column),
         *(F.col(quoted(name)).cast("double").alias(name) for name in numeric),
         *map(quoted, categorical),
         F.col(quoted(label_column)).cast(type_of_label).alias(label_column),
-    )
-    held_out = is_held_out(id_column, test_fraction, seed)
+    ]
+    parts = {name: part.select(*columns) for name, part in hold_out.parts(rows).items()}
     split = Split(
         table=table,
         rows=rows,
@@ -255,22 +285,20 @@ def load_split(
         numeric=numeric,
         categorical=categorical,
         left_out=left_out,
-        train=selected.where(~held_out),
-        held_out=selected.where(held_out),
+        train=parts[holdout.TRAINING],
+        held_out=parts[holdout.HELD_OUT],
+        validation=parts.get(holdout.VALIDATION, parts[holdout.HELD_OUT]),
         test_fraction=test_fraction,
         seed=seed,
+        hold_out=hold_out,
     )
-    counts = split.counts().reindex(columns=["training", "held out"]).fillna(0).sort_index()
+    counts = split.counts()
     for part, counts_of_part in counts.items():
         missing = [name for name, count in counts_of_part.items() if not count]
-        if missing or counts.empty:
+        # The rows of a run are recognized by their ids. Classes that the table has got since do not matter.
+        if (missing or counts.empty) and not split_values:
             named = f"row of class {missing[0]!r} ({label_column})" if label.model_type == CLASSIFIER else "row"
-            raise ParameterError(
-                "test_fraction",
-                test_fraction,
-                f"with seed={seed} no {named} is in the {part} part of {table}. "
-                "Add such rows, or change test_fraction or seed.",
-            )
+            raise hold_out.missing_class(f"no {named} is in the {part} part of {table}")
     return replace(split, classes=counts.index.tolist() if label.model_type == CLASSIFIER else [])
 
 
@@ -305,6 +333,9 @@ def load_for_run(spark: SparkSession, run: Run) -> Split:
         test_fraction=record.test_fraction,
         seed=record.seed,
         model_type=record.model_type,
+        split_by=record.split_by,
+        split_column=record.split_column,
+        split_values=record.split_values,
     )
 
 

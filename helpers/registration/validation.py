@@ -16,6 +16,7 @@ from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import MetricThreshold
 
     from helpers.data.evaluation import EvaluationRows
@@ -204,7 +205,7 @@ def evaluate_champion(
     metrics : dict of str to float or None
         None if there is no champion, empty if it cannot score these rows.
     note : str
-        A sentence that names the champion, and says why there are no metrics.
+        Names the champion, and says why there are no metrics, or from how many of the rows it may have learned.
     """
     version = tracking.champion(session, model_name)
     if version is None:
@@ -213,7 +214,26 @@ def evaluate_champion(
         metrics = evaluate(session, f"models:/{model_name}/{version.version}", rows)
     except ParameterError as error:
         return {}, f"The champion, version {version.version}, cannot score these rows: {error.problem}"
-    return metrics, f"The champion is version {version.version}."
+    note = f"The champion is version {version.version}."
+    learned_from = _rows_learned_from(session, version, rows)
+    if learned_from:
+        note += (
+            f" Its run held out other rows, so it may have learned from {learned_from} of these {rows.count} rows: the "
+            "comparison favours it."
+        )
+    return metrics, note
+
+
+def _rows_learned_from(session: tracking.Session, version: ModelVersion, rows: EvaluationRows) -> int:
+    """Count the rows that a version may have learned from, as far as its run can be asked."""
+    from mlflow.exceptions import MlflowException
+
+    run_id = tracking.run_id(version)
+    try:
+        return rows.learned_from(session.client().get_run(run_id)) if run_id else 0
+    except MlflowException:
+        # The run was deleted, or is on another server. Only a note depends on it.
+        return 0
 
 
 def evaluate_baseline(rows: EvaluationRows) -> dict[str, float]:

@@ -42,8 +42,8 @@ def autolog(**options: Any) -> None:
 def log_split(split: Split) -> None:
     """Record in the active run which rows it holds out, so that they can judge its model when it is registered.
 
-    The run gets the table as a dataset input, and a tag with the table, its label and id column, the fraction, the
-    seed, and the number and a hash of the held-out ids. `helpers.data.evaluation_rows` finds the rows again by them.
+    The run gets the table as a dataset input, and a tag with the table, its label and id column, how it was split, and
+    the number and a hash of the held-out ids. `helpers.data.evaluation_rows` finds the rows again by them.
 
     Parameters
     ----------

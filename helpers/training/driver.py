@@ -22,7 +22,7 @@ _COPIES = 3
 _BYTES_OF_TEXT = 60
 # Rows of which the length of texts is measured.
 _SAMPLE_ROWS = 10_000
-# Held-out rows on which importance is measured.
+# Rows on which importance is measured.
 _IMPORTANCE_ROWS = 2_000
 
 
@@ -78,13 +78,13 @@ def to_pandas(rows: DataFrame, split: Split) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def predict(model: BaseEstimator, split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Apply a scikit-learn model to the held-out rows, see `helpers.training.flavors.base.Flavor.predict`."""
-    rows, labels = to_pandas(split.held_out, split)
+    """Apply a scikit-learn model to the rows that measure it, see `helpers.training.flavors.base.Flavor.predict`."""
+    rows, labels = to_pandas(split.validation, split)
     return labels, model.predict(rows), model.predict_proba(rows) if split.model_type == CLASSIFIER else None
 
 
 def permutation_importance(model: BaseEstimator, split: Split, seed: int) -> pd.Series:
-    """Measure how much the held-out loss of a scikit-learn model grows when the values of a feature are shuffled.
+    """Measure how much the loss of a scikit-learn model grows when the values of a feature are shuffled.
 
     The loss is in nats for a classifier, and the root mean squared error, in the label's unit, for a regressor.
     """
@@ -92,7 +92,7 @@ def permutation_importance(model: BaseEstimator, split: Split, seed: int) -> pd.
     from sklearn.inspection import permutation_importance as shuffle
     from sklearn.metrics import log_loss, make_scorer
 
-    rows, labels = to_pandas(split.held_out.limit(_IMPORTANCE_ROWS), split)
+    rows, labels = to_pandas(split.validation.limit(_IMPORTANCE_ROWS), split)
     scoring, loss = "neg_root_mean_squared_error", "root mean squared error"
     if split.model_type != REGRESSOR:
         # The named scorer fails if one of the classes does not occur in these rows.

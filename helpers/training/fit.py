@@ -41,7 +41,7 @@ class TrainedModel:
     input_example : pandas.DataFrame
         A few rows of features.
     metrics : dict of str to float
-        Metrics of the held-out rows: ``val_<metric>``.
+        Metrics of the rows that measure the model, ``split.validation``: ``val_<metric>``.
     figures : dict of str to matplotlib.figure.Figure
         Figures by name.
     each_class : pandas.DataFrame or None
@@ -64,7 +64,7 @@ def fit(split: Split, p: Fit, hyperparameters: Mapping[str, Any] | None = None) 
     Parameters
     ----------
     split : helpers.data.split.Split
-        The training rows, and the held-out rows on which the model is measured.
+        The training rows, and those on which the model is measured: ``split.validation``.
     p : helpers.parameters.Fit
         Which flavor, and how it is trained. With ``epochs=0`` the flavor's own number.
     hyperparameters : mapping of str to object, optional

@@ -1,5 +1,6 @@
 """Which rows judge a model: those that its run recorded as held out, or a table that it has not seen."""
 
+import json
 import logging
 
 import mlflow
@@ -7,9 +8,10 @@ import pandas as pd
 import pytest
 from mlflow.models import infer_signature
 from pyspark.errors import AnalysisException
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LinearRegression
 
-from helpers import data, output, serving, tracking
+from helpers import data, output, registration, serving, tracking
 from helpers.data import split as splits
 from helpers.parameters import ParameterError
 
@@ -191,3 +193,104 @@ def test_integers_of_an_evaluation_table_can_be_examples_of_a_model_of_fractions
     assert rows["x"].dtype == "int64"
     examples = serving.examples(session, version, rows)
     assert list(examples.rows) == ["x"] and examples.predictions == pytest.approx([0, 2, 4, 6, 8])
+
+
+BY_DAY = CHOICES | {"split_by": "time", "split_column": "day"}
+
+
+@pytest.fixture
+def add_days(spark, schema):
+    """Append days of 100 rows each to a table; their ids go on from the last one, unless another first one is given."""
+
+    def add(first_day, days, label="IF(id % 2 = 0, 'yes', 'no')", **first):
+        first_id = first.get("first_id", (first_day - 1) * 100)
+        day = f"date_add(DATE'2026-01-01', CAST({first_day - 1} + (id - {first_id}) DIV 100 AS INT)) AS day"
+        rows = spark.range(first_id, first_id + days * 100).selectExpr("id", "id % 7 AS x", f"{label} AS label", day)
+        rows.write.mode("append").saveAsTable(f"{schema}.days")
+        return f"{schema}.days"
+
+    return add
+
+
+def test_the_newest_rows_of_a_run_judge_it_although_newer_ones_have_arrived_since(spark, add_days, log_run, rows_for):
+    table = add_days(1, 4)
+    run = log_run(data.load_split(spark, table, **BY_DAY))
+    # With a class that was not there, and rows without a time.
+    add_days(5, 2, label="'maybe'")
+    spark.sql(f"INSERT INTO {table} SELECT id + 10000, x, label, NULL FROM {table}")
+    rows = rows_for(run)
+    assert ids(rows.rows) == set(range(300, 400)) and rows.classes == ["no", "yes"]
+    assert rows.description == f"held-out rows of {table} (log_split: newest by `day` from 2026-01-04 to 2026-01-04)"
+    assert ids(data.example_rows(spark, run, {})) == set(range(300, 400))
+    assert registration.version_tags(rows, {}, [])["judged_on"] == rows.description
+
+
+def test_rows_that_arrive_late_in_the_time_of_held_out_ones_are_refused_and_older_ones_do_not_matter(
+    spark, add_days, log_run, rows_for
+):
+    run = log_run(data.load_split(spark, add_days(1, 4), **BY_DAY))
+    add_days(2, 1, first_id=1000)
+    assert rows_for(run).count == 100
+    add_days(4, 1, first_id=2000)
+    with pytest.raises(ParameterError, match="has changed .* held out 100 rows, and the same split now holds out 200"):
+        rows_for(run)
+
+
+def test_a_run_whose_split_column_is_gone_or_has_other_values_is_refused(spark, add_days, log_run, rows_for):
+    table = add_days(1, 4)
+    run = log_run(data.load_split(spark, table, **BY_DAY))
+    for select, problem in (
+        ("id, x, label, 5 AS day", "now holds out 0"),
+        ("id, x, label", "split_column='day': no suc"),
+    ):
+        spark.sql(f"CREATE OR REPLACE TEMPORARY VIEW other AS SELECT {select} FROM {table}")
+        spark.table("other").write.mode("overwrite").saveAsTable(f"{table}_other")
+        spark.catalog.dropTempView("other")
+        record = run.data.tags[splits.SPLIT_TAG].replace(table, f"{table}_other")
+        with pytest.raises(ParameterError, match=problem):
+            rows_for(log_run(tags={splits.SPLIT_TAG: record}))
+
+
+def test_rows_for_test_judge_a_run_that_validated_on_others(spark, write, log_run, rows_for):
+    table = write()
+    parts = "element_at(array('train', 'test', 'validation'), CAST(id % 3 + 1 AS INT)) AS part"
+    spark.sql(f"CREATE TABLE {table}_parts AS SELECT *, {parts} FROM {table}")
+    split = data.load_split(spark, f"{table}_parts", **CHOICES, split_by="column", split_column="part")
+    rows = rows_for(log_run(split))
+    assert ids(rows.rows) == set(range(1, 400, 3))
+    assert rows.description == f"held-out rows of {table}_parts (log_split: `part` is test)"
+
+
+def test_a_record_from_before_there_were_other_splits_is_one_by_id(spark, write, log_run, rows_for):
+    split = data.load_split(spark, write(), **CHOICES)
+    record = json.loads(split.record().as_text())
+    for name in ("split_by", "split_column", "split_values"):
+        del record[name]
+    assert ids(rows_for(log_run(tags={splits.SPLIT_TAG: json.dumps(record)})).rows) == ids(split.held_out)
+
+
+def test_the_champion_is_measured_on_the_new_rows_and_the_note_says_how_many_it_may_know(
+    spark, session, model_name, add_days, log_run, rows_for
+):
+    constant = DummyClassifier(strategy="constant", constant="yes").fit([[0.0], [1.0]], ["no", "yes"])
+    signature = infer_signature(pd.DataFrame({"x": [0]}), pd.Series(["no"], name="prediction"))
+
+    def promote(split):
+        uris = []
+        log_run(split, log=lambda: uris.append(tracking.log_model(constant, flavor="sklearn", signature=signature)))
+        tracking.promote(session, model_name, mlflow.register_model(uris[0], model_name).version)
+
+    table = add_days(1, 4)
+    by_id = data.load_split(spark, table, **CHOICES)
+    promote(data.load_split(spark, table, **BY_DAY))
+    add_days(5, 4, label="IF(id % 4 = 0, 'yes', 'no')")
+    rows = rows_for(log_run(data.load_split(spark, table, **BY_DAY)))
+    assert ids(rows.rows) == set(range(600, 800))
+    metrics, note = registration.evaluate_champion(session, model_name, rows)
+    assert metrics["accuracy_score"] == 0.25 and note == "The champion is version 1."
+
+    promote(by_id)
+    known = ids(data.load_split(spark, table, **CHOICES).train) & ids(rows.rows)
+    metrics, note = registration.evaluate_champion(session, model_name, rows)
+    assert metrics["accuracy_score"] == 0.25
+    assert f"may have learned from {len(known)} of these 200 rows: the comparison favours it" in note and known

@@ -91,6 +91,7 @@ def test_each_default_is_accepted_and_described(name):
         ("learning_rate", "nan", "finite"),
         ("test_fraction", "1", "less than 1"),
         ("model_flavor", "xgboost", "one of sklearn, spark"),
+        ("split_by", "week", "one of id, time, column"),
         ("tracking_mode", "cloud", "auto, local,"),
         ("training_table", "a.b.c.d", "catalog.schema.table"),
         ("schema", "a`b", "backticks"),
@@ -139,7 +140,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_one():
 
 
 def test_each_kind_that_a_table_names_is_there():
-    for table in (kinds.FLAVORS, kinds.ENGINES, kinds.ENDPOINTS, kinds.SERVERS, kinds.CLEAN_UP):
+    for table in (kinds.FLAVORS, kinds.SPLITS, kinds.ENGINES, kinds.ENDPOINTS, kinds.SERVERS, kinds.CLEAN_UP):
         assert all(callable(kinds.load(table, name)) for name in table)
     assert {name for servers in kinds.TRACKING_MODES.values() for name in servers} <= kinds.SERVERS.keys()
     assert parameters.choices("tracking_mode") == ("auto", *kinds.TRACKING_MODES)

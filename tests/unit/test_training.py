@@ -90,6 +90,25 @@ def test_the_same_seed_gives_the_same_model(session, load):
     assert not np.array_equal(coefficients[0], coefficients[2])
 
 
+@pytest.mark.parametrize("flavor", ["sklearn", "spark"])
+def test_rows_for_validation_measure_the_model_and_rows_for_test_do_not(session, spark, schema, flavor):
+    parts = "element_at(array('train', 'validation', 'test'), CAST(id DIV 2 % 3 + 1 AS INT)) AS part"
+    # The test rows have the other label.
+    rows = spark.range(300).selectExpr("id", parts).selectExpr(
+        "id", "part", "id % 2 AS x", "(id % 2 = 0) = (part = 'test') AS y"
+    )  # fmt: skip
+    rows.write.saveAsTable(f"{schema}.parts")
+    data = split.load_split(
+        spark, f"{schema}.parts", label_column="y", id_column="id", test_fraction=0.3, seed=1, split_by="column",
+        split_column="part",
+    )  # fmt: skip
+    with mlflow.start_run() as run:
+        trained = training.fit(data, model_flavor=flavor, epochs=3, learning_rate=0.1, seed=1)
+    assert trained.metrics["val_accuracy_score"] == 1
+    history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "val_accuracy_score")
+    assert history[-1].value == 1
+
+
 class BayesFlavor(Flavor):
     """Naive Bayes on the text features, which needs one pass over the rows."""
 

@@ -46,10 +46,10 @@ class Flavor(ABC):
             Its `epochs` are at least 1. All that is random depends on its `seed`.
         on_epoch : callable
             Call it after each epoch, with the number of the epoch, from 1, and its metrics: ``epoch_loss``
-            (`helpers.data.metrics.LOSS` of the training rows), and ``val_<metric>`` of the held-out rows if they were
+            (`helpers.data.metrics.LOSS` of the training rows), and ``val_<metric>`` of ``split.validation`` if that was
             measured.
         hyperparameters : mapping of str to object
-            In place of the flavor's own values; the keys are those of `search_space`.
+            In place of the flavor's own values.
 
         Returns
         -------
@@ -64,7 +64,7 @@ class Flavor(ABC):
 
     @abstractmethod
     def predict(self, model: Any, split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Apply a model to the held-out rows.
+        """Apply a model to the rows that measure it, ``split.validation``.
 
         Parameters
         ----------

@@ -37,17 +37,17 @@ class SklearnFlavor(Flavor):
         """Train a pipeline that imputes, scales and encodes the columns by their names, then classifies or regresses.
 
         `epochs` is the highest number of iterations: training ends earlier if the loss no longer falls. After each
-        iteration the held-out rows are measured, too.
+        iteration ``split.validation`` is measured, too.
         """
         driver.require_memory(split, "sklearn")
         train, labels = driver.to_pandas(split.train, split)
-        held_out, held_out_labels = driver.to_pandas(split.held_out, split)
+        validation_rows, validation_labels = driver.to_pandas(split.validation, split)
         numeric = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
         categorical = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=50)
         preprocess = ColumnTransformer(
             [("numeric", numeric, split.numeric), ("categorical", categorical, split.categorical)]
         )
-        rows, held_out_rows = preprocess.fit_transform(train), preprocess.transform(held_out)
+        rows, validation_rows = preprocess.fit_transform(train), preprocess.transform(validation_rows)
         regularization = hyperparameters.get("regularization", 1.0)
         if split.model_type == REGRESSOR:
             name, models = "regressor", _regressors(rows, labels, p.epochs, regularization)
@@ -57,9 +57,9 @@ class SklearnFlavor(Flavor):
         for epoch, model in enumerate(models, start=1):
             validation = measure(
                 split.model_type,
-                held_out_labels,
-                model.predict(held_out_rows),
-                _probabilities(model, held_out_rows),
+                validation_labels,
+                model.predict(validation_rows),
+                _probabilities(model, validation_rows),
                 split.classes,
             )
             epoch_loss = loss(split.model_type, labels, model.predict(rows), _probabilities(model, rows), split.classes)
@@ -67,11 +67,11 @@ class SklearnFlavor(Flavor):
         return Pipeline([("preprocess", preprocess), (name, model)])
 
     def predict(self, model: Pipeline, split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Apply the pipeline to the held-out rows, on the driver."""
+        """Apply the pipeline to the rows that measure it, on the driver."""
         return driver.predict(model, split)
 
     def importance(self, model: Pipeline, split: Split, seed: int) -> pd.Series:
-        """Measure how much the held-out loss grows when the values of a feature are shuffled."""
+        """Measure how much the loss grows when the values of a feature are shuffled."""
         return driver.permutation_importance(model, split, seed)
 
 

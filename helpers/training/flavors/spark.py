@@ -61,7 +61,7 @@ class SparkFlavor(Flavor):
         columns = [F.col(quoted(split.label_column)), F.col("prediction")]
         if split.model_type == CLASSIFIER:
             columns.append(vector_to_array(F.col("probability")).alias("probability"))
-        scored = model.transform(split.held_out).select(*columns).toPandas()
+        scored = model.transform(split.validation).select(*columns).toPandas()
         probabilities = np.stack(scored["probability"].to_numpy()) if "probability" in scored else None
         return scored[split.label_column].to_numpy(), scored["prediction"].to_numpy(), probabilities
 

@@ -89,7 +89,7 @@ class XGBoostFlavor(Flavor):
         return Pipeline([("encode", encoder), ("regressor", estimator)])
 
     def predict(self, model: Pipeline, split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Apply the pipeline to the held-out rows, on the driver."""
+        """Apply the pipeline to the rows that measure it, on the driver."""
         return driver.predict(model, split)
 
     def importance(self, model: Pipeline, split: Split, seed: int) -> pd.Series:
@@ -109,16 +109,16 @@ def _train_on_driver(
 ) -> tuple[ColumnTransformer, xgboost.XGBModel]:
     driver.require_memory(split, "xgboost")
     train, labels = driver.to_pandas(split.train, split)
-    held_out, held_out_labels = driver.to_pandas(split.held_out, split)
+    validation, validation_labels = driver.to_pandas(split.validation, split)
     encoder = _encoder(split, [list(train[name].value_counts().index[:_MAX_CATEGORIES]) for name in split.categorical])
-    rows, held_out_rows = encoder.transform(train), encoder.transform(held_out)
+    rows, validation_rows = encoder.transform(train), encoder.transform(validation)
     if split.model_type == CLASSIFIER:
         classes = LabelEncoder().fit(split.classes)
-        labels, held_out_labels = classes.transform(labels), classes.transform(held_out_labels)
+        labels, validation_labels = classes.transform(labels), classes.transform(validation_labels)
     weights = np.ones(len(labels))
     if split.model_type == CLASSIFIER and p.class_weight == "balanced":
         weights = compute_sample_weight("balanced", labels)
-    evaluated, early_stopping = [(held_out_rows, held_out_labels)], None
+    evaluated, early_stopping = [(validation_rows, validation_labels)], None
     if len(labels) >= _ROWS_FOR_EARLY_STOPPING:
         rows, aside, labels, aside_labels, weights, _ = train_test_split(
             rows, labels, weights, test_size=_EARLY_STOPPING_FRACTION, random_state=p.seed
@@ -165,14 +165,14 @@ def _train_on_cluster(
     if split.model_type == CLASSIFIER:
         label = F.call_function("array_position", F.array(*map(F.lit, split.classes)), label) - 1
     parts = [
-        part.select(*features, label.cast("double").alias("label"), F.lit(is_held_out).alias("held_out"))
-        for part, is_held_out in ((split.train, False), (split.held_out, True))
+        part.select(*features, label.cast("double").alias("label"), F.lit(is_validation).alias("validation"))
+        for part, is_validation in ((split.train, False), (split.validation, True))
     ]
     estimator_class = SparkXGBRegressor if split.model_type == REGRESSOR else SparkXGBClassifier
     spark_estimator = estimator_class(
         features_col=names,
         label_col="label",
-        validation_indicator_col="held_out",
+        validation_indicator_col="validation",
         num_workers=_workers(split),
         **settings,
     )
@@ -182,8 +182,8 @@ def _train_on_cluster(
         next(iter(history.values()))
         for history in (summary.train_objective_history, summary.validation_objective_history)
     ]
-    for epoch, (loss, held_out_loss) in enumerate(zip(*losses, strict=True), start=1):
-        on_epoch(epoch, {"epoch_loss": loss, f"val_{LOSS[split.model_type]}": held_out_loss})
+    for epoch, (loss, validation_loss) in enumerate(zip(*losses, strict=True), start=1):
+        on_epoch(epoch, {"epoch_loss": loss, f"val_{LOSS[split.model_type]}": validation_loss})
     estimator = _estimator_class(split.model_type)(**settings)
     estimator.load_model(bytearray(fitted.get_booster().save_raw("ubj")))
     return encoder, estimator
