@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from helpers import output
 from helpers.data.metrics import CLASSIFIER, measure, measure_each_class
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from helpers.data.split import Split
     from helpers.parameters import Fit
 
+_Fit = TypeVar("_Fit", bound="Fit")
 # Training rows from which the signature is inferred.
 SAMPLE_ROWS = 1_000
 
@@ -58,6 +59,11 @@ class TrainedModel:
     each_class: pd.DataFrame | None
 
 
+def with_flavor_defaults(p: _Fit) -> _Fit:
+    """Return the parameters with the flavor's own number of epochs where they say 0."""
+    return p if p.epochs else replace(p, epochs=load_flavor(p.model_flavor).default_epochs)
+
+
 def fit(split: Split, p: Fit, hyperparameters: Mapping[str, Any] | None = None) -> TrainedModel:
     """Train a model, and log the metrics of each epoch to the active MLflow run, with the epoch as step.
 
@@ -79,8 +85,7 @@ def fit(split: Split, p: Fit, hyperparameters: Mapping[str, Any] | None = None) 
     from mlflow.models import infer_signature
     from tqdm import tqdm
 
-    flavor = load_flavor(p.model_flavor)
-    p = replace(p, epochs=p.epochs or flavor.default_epochs)
+    flavor, p = load_flavor(p.model_flavor), with_flavor_defaults(p)
     history: dict[int, dict[str, float]] = {}
     with tqdm(total=p.epochs, desc="epochs", file=sys.stdout) as progress:
 
@@ -95,8 +100,8 @@ def fit(split: Split, p: Fit, hyperparameters: Mapping[str, Any] | None = None) 
     labels, predictions, probabilities = flavor.predict(model, split)
     validation = measure(split.model_type, labels, predictions, probabilities, split.classes)
     metrics = {f"val_{name}": value for name, value in validation.items()}
-    if not metrics.keys() <= history[max(history)].keys():
-        mlflow.log_metrics(metrics, step=max(history))
+    last = max(history)
+    mlflow.log_metrics({name: value for name, value in metrics.items() if name not in history[last]}, step=last)
     sample = split.train.limit(SAMPLE_ROWS).toPandas()[split.features]
     # The output is a Series, so that the signature names a column. An array would be a tensor, which Spark turns into a
     # list for every row. MLflow warns about integers in the output, where they do not matter.

@@ -21,7 +21,7 @@ NOTEBOOKS = ("01_setup", "02_train", "03_register", "04_batch_score")
 NO_LIMIT_MS = 600_000
 # Guards against a cell that hangs.
 SECONDS_PER_CELL = 1800
-PLOTS = ["confusion_matrix", "feature_importance", "loss_curve", "roc_curve"]
+PLOTS = ["confusion_matrix", "feature_importance", "loss_curve", "precision_recall", "roc_curve"]
 
 
 class Machine:

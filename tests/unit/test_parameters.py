@@ -86,9 +86,9 @@ def test_each_default_is_accepted_and_described(name):
     ("name", "value", "accepted"),
     [
         ("epochs", "abc", "integer"),
-        ("epochs", "0", "greater than or equal to 1"),
+        ("epochs", "-1", "greater than or equal to 0"),
         ("learning_rate", "0", "greater than 0"),
-        ("learning_rate", "nan", "finite"),
+        ("learning_rate", "2", "less than or equal to 1"),
         ("test_fraction", "1", "less than 1"),
         ("model_flavor", "xgboost", "one of sklearn, spark"),
         ("split_by", "week", "one of id, time, column"),

@@ -36,7 +36,7 @@ class BayesFlavor(Flavor):
 
     mlflow_flavor = "sklearn"
 
-    def fit(self, split, *, epochs, learning_rate, seed, on_epoch):
+    def fit(self, split, p, on_epoch, hyperparameters):
         rows = split.train.toPandas()
         model = GaussianNB().fit(rows[split.features], rows[split.label_column])
         on_epoch(1, {"epoch_loss": 0.5})
@@ -72,7 +72,7 @@ def labelled(spark, schema):
 
 def train(session, split, flavor, model_name):
     with mlflow.start_run(experiment_id=session.experiment_id, tags={tracking.MODEL_NAME_TAG: model_name}) as run:
-        trained = training.fit(split, model_flavor=flavor, epochs=1, learning_rate=0.1, seed=1)
+        trained = training.fit(split, parameters.parse(parameters.Fit, {"model_flavor": flavor, "epochs": 1}))
         uri = tracking.log_model(
             trained.model, flavor=trained.flavor, signature=trained.signature, classes=trained.classes
         )
@@ -135,9 +135,9 @@ def test_a_plot_in_its_table_is_among_the_figures_of_a_fit(session, labelled, mo
         figure.add_subplot().bar(*np.unique(fit.predictions, return_counts=True))
         return figure
 
-    monkeypatch.setitem(plots.FIGURES, "balance", balance)
+    monkeypatch.setitem(plots.FIGURES["classifier"], "balance", balance)
     _, _, trained = train(session, labelled, "sklearn", model_name)
-    assert trained.figures.keys() == plots.FIGURES.keys()
+    assert trained.figures.keys() == plots.FIGURES["classifier"].keys()
     assert len(trained.figures["balance"].axes[0].patches) == 2
 
 

@@ -11,7 +11,7 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
-from helpers import registration, tracking, training
+from helpers import parameters, registration, tracking, training
 from helpers.data import EvaluationRows, evaluation_rows, load_split, source
 from helpers.parameters import ParameterError
 from helpers.registration import validation
@@ -44,9 +44,9 @@ def train(data, session, model_name):
     """Log a run with a model, as 02_train does, and return it."""
 
     def train_one(flavor="sklearn", **changes):
-        settings = {"epochs": 3, "learning_rate": 0.01, "seed": 1} | changes
+        settings = parameters.parse(parameters.Fit, {"model_flavor": flavor, "epochs": 3, "seed": 1} | changes)
         with mlflow.start_run(tags={tracking.MODEL_NAME_TAG: model_name}) as run:
-            trained = training.fit(data, model_flavor=flavor, **settings)
+            trained = training.fit(data, settings)
             tracking.log_model(
                 trained.model, flavor=trained.flavor, signature=trained.signature, classes=trained.classes
             )
@@ -55,7 +55,7 @@ def train(data, session, model_name):
     return train_one
 
 
-@pytest.mark.parametrize("flavor", ["sklearn", "spark"])
+@pytest.mark.parametrize("flavor", ["sklearn", "xgboost", "spark"])
 def test_a_loaded_model_scores_the_held_out_rows_as_the_trained_one_did(session, rows, train, flavor):
     run, trained = train(flavor)
     metrics = registration.evaluate(session, tracking.logged_model_uri(session, run), rows)

@@ -1,5 +1,7 @@
 """Training each flavor on labels and columns of every kind, tracked epoch by epoch."""
 
+import dataclasses
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -8,17 +10,23 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.types import DataType
 from sklearn.compose import make_column_transformer
 from sklearn.metrics import log_loss
 from sklearn.naive_bayes import BernoulliNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from helpers import kinds, training
+from helpers import kinds, parameters, training
 from helpers.data import split
+from helpers.parameters import ParameterError
+from helpers.training import driver
+from helpers.training.flavors import load_flavor
 from helpers.training.flavors.base import Flavor
 
 ROOT = Path(__file__).parents[2]
+# The rows decide about the loss of a regression as they do about the classes.
+QUANTITY = "10 * k + noise"
 LABELS = {"text": "element_at(array('low', 'mid', 'high'), k + 1)", "numbers": "k", "two classes": "k = 0"}
 
 
@@ -26,7 +34,7 @@ LABELS = {"text": "element_at(array('low', 'mid', 'high'), k + 1)", "numbers": "
 def tables_by_label(spark):
     """One table for each kind of label, with two numeric features that determine the class, and two of text."""
     spark.sql("CREATE SCHEMA IF NOT EXISTS training_tests")
-    for i, label in enumerate(LABELS.values()):
+    for i, label in enumerate([*LABELS.values(), QUANTITY]):
         rows = spark.range(300).selectExpr("id", "int(id % 3) AS k", "(id * 7919) % 100 / 100 AS noise").selectExpr(
             "id",
             "IF(id % 11 = 0, NULL, k + noise / 4) AS `size.in cm`",
@@ -36,7 +44,11 @@ def tables_by_label(spark):
             f"{label} AS `the label`",
         )  # fmt: skip
         rows.write.mode("overwrite").saveAsTable(f"training_tests.t{i}")
-    return {kind: f"training_tests.t{i}" for i, kind in enumerate(LABELS)}
+    return {kind: f"training_tests.t{i}" for i, kind in enumerate([*LABELS, "quantity"])}
+
+
+def settings(flavor, **changes):
+    return parameters.parse(parameters.Fit, {"model_flavor": flavor, "epochs": 1, "seed": 3} | changes)
 
 
 @pytest.fixture
@@ -50,21 +62,23 @@ def load(spark, tables_by_label):
     return load_split
 
 
-@pytest.mark.parametrize("flavor", ["sklearn", "spark"])
-@pytest.mark.parametrize("kind", LABELS)
+@pytest.mark.parametrize(
+    ("flavor", "kind"),
+    [*itertools.product(["sklearn", "xgboost"], LABELS), ("spark", "text"), ("spark", "two classes")],
+)
 def test_a_model_learns_and_logs_its_metrics_after_each_epoch(session, load, flavor, kind):
     data = load(kind)
     assert (len(data.numeric), len(data.categorical)) == (2, 2)
     with mlflow.start_run() as run:
-        trained = training.fit(data, model_flavor=flavor, epochs=8, learning_rate=0.05, seed=3)
+        trained = training.fit(data, settings(flavor, epochs=8, learning_rate=0.5))
 
-    assert trained.flavor == flavor
+    assert trained.flavor == ("spark" if flavor == "spark" else "sklearn")
     assert trained.metrics["val_accuracy_score"] > 0.95
     assert trained.metrics["val_roc_auc"] > 0.95
     assert trained.classes == {"text": ["high", "low", "mid"], "numbers": [0, 1, 2], "two classes": [False, True]}[kind]
     history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "epoch_loss")
     assert [point.step for point in history] == list(range(1, len(history) + 1))
-    assert len(history) == 8 or flavor == "spark"
+    assert len(history) == 8 or (flavor != "xgboost" and 1 < len(history) < 8)
     assert history[-1].value < history[0].value
     assert mlflow.get_run(run.info.run_id).data.metrics["val_log_loss"] == pytest.approx(
         trained.metrics["val_log_loss"]
@@ -77,17 +91,91 @@ def test_a_model_learns_and_logs_its_metrics_after_each_epoch(session, load, fla
     assert len(trained.figures["roc_curve"].axes[0].lines) == (2 if kind == "two classes" else 4)
     counts = [int(text.get_text()) for text in trained.figures["confusion_matrix"].axes[0].texts]
     assert sum(counts) == data.held_out.count()
+    assert trained.each_class["rows"].sum() == data.held_out.count()
+    assert trained.each_class.index.tolist() == trained.classes
+
+
+@pytest.mark.parametrize("flavor", ["sklearn", "xgboost", "spark"])
+def test_a_quantity_is_learned_by_a_regressor_with_its_own_metrics_and_pictures(session, load, flavor):
+    data = load("quantity")
+    assert (data.model_type, data.classes) == ("regressor", [])
+    with mlflow.start_run() as run:
+        trained = training.fit(data, settings(flavor, epochs=30, learning_rate=0.5))
+    assert trained.metrics["val_r2_score"] > 0.95
+    assert trained.metrics["val_root_mean_squared_error"] == pytest.approx(
+        trained.metrics["val_mean_squared_error"] ** 0.5
+    )
+    history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "epoch_loss")
+    # In the label's unit, whose values are between 0 and 21.
+    assert history[0].value > history[-1].value and history[-1].value < 2
+    assert trained.figures.keys() == {"loss_curve", "predicted_against_actual", "residuals", "feature_importance"}
+    labels, predictions, probabilities = load_flavor(flavor).predict(trained.model, data)
+    points = trained.figures["predicted_against_actual"].axes[0].collections[0].get_offsets()
+    assert np.array_equal(np.asarray(points), np.column_stack([labels, predictions])) and probabilities is None
+    assert trained.each_class is None and trained.signature.outputs.input_types()[0] in (DataType.double, DataType.float)
+
+
+def test_the_last_loss_of_a_spark_ml_regression_is_the_root_mean_squared_error_of_the_training_rows(session, load):
+    data = load("quantity")
+    with mlflow.start_run() as run:
+        model = training.fit(data, settings("spark", epochs=100)).model
+    train = dataclasses.replace(data, validation=data.train)
+    labels, predictions, _ = load_flavor("spark").predict(model, train)
+    last = mlflow.get_run(run.info.run_id).data.metrics["epoch_loss"]
+    assert last == pytest.approx(np.mean((labels - predictions) ** 2) ** 0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("flavor", ["sklearn", "xgboost", "spark"])
+def test_balanced_class_weights_find_more_of_a_rare_class(session, spark, schema, flavor):
+    generator = np.random.default_rng(5)
+    labels = generator.random(2000) < 0.06
+    rows = pd.DataFrame({"id": range(2000), "x": generator.normal(size=2000) + 1.2 * labels, "y": labels})
+    spark.createDataFrame(rows).write.saveAsTable(f"{schema}.rare")
+    data = split.load_split(
+        spark, f"{schema}.rare", label_column="y", id_column="id", test_fraction=0.5, seed=1
+    )  # fmt: skip
+    recall = {}
+    for weight in ("none", "balanced"):
+        with mlflow.start_run():
+            trained = training.fit(data, settings(flavor, epochs=20, class_weight=weight))
+        recall[weight] = trained.each_class.loc[True, "recall_score"]
+    assert recall["none"] < 0.2 and recall["balanced"] > 0.5
+
+
+def test_xgboost_on_the_cluster_learns_what_it_learns_on_the_driver(session, load):
+    data, predictions = load("text"), {}
+    for place in ("driver", "cluster"):
+        with mlflow.start_run() as run:
+            trained = training.fit(data, settings("xgboost", epochs=8, learning_rate=0.5, training_on=place))
+        assert len(mlflow.MlflowClient().get_metric_history(run.info.run_id, "val_log_loss")) == 8
+        assert trained.metrics["val_accuracy_score"] > 0.95
+        predictions[place] = load_flavor("xgboost").predict(trained.model, data)[1]
+    assert np.mean(predictions["driver"] == predictions["cluster"]) > 0.95
+
+
+def test_a_table_that_does_not_fit_into_the_drivers_memory_is_refused_before_it_is_read(session, load, monkeypatch):
+    data = load("text")
+    needed = driver.memory_needed(data)
+    rows = data.train.count() + data.held_out.count()
+    assert 3 * 8 * 4 * rows < needed < 3 * 8 * 100 * rows
+    monkeypatch.setattr(driver, "memory_available", lambda: needed - 1)
+    for flavor in ("sklearn", "xgboost"):
+        with pytest.raises(ParameterError, match="memory .*training_on=cluster.* sample"), mlflow.start_run():
+            training.fit(data, settings(flavor, training_on="driver"))
+    monkeypatch.setattr(driver, "memory_available", lambda: needed)
+    with mlflow.start_run():
+        training.fit(data, settings("sklearn"))
 
 
 def test_the_same_seed_gives_the_same_model(session, load):
     data = load("text")
-    coefficients = []
+    probabilities = []
     for seed in (3, 3, 4):
         with mlflow.start_run():
-            model = training.fit(data, model_flavor="sklearn", epochs=2, learning_rate=0.05, seed=seed).model
-        coefficients.append(model.named_steps["classifier"].coef_)
-    assert np.array_equal(coefficients[0], coefficients[1])
-    assert not np.array_equal(coefficients[0], coefficients[2])
+            model = training.fit(data, settings("xgboost", epochs=3, seed=seed)).model
+        probabilities.append(load_flavor("xgboost").predict(model, data)[2])
+    assert np.array_equal(probabilities[0], probabilities[1])
+    assert not np.array_equal(probabilities[0], probabilities[2])
 
 
 @pytest.mark.parametrize("flavor", ["sklearn", "spark"])
@@ -103,7 +191,7 @@ def test_rows_for_validation_measure_the_model_and_rows_for_test_do_not(session,
         split_column="part",
     )  # fmt: skip
     with mlflow.start_run() as run:
-        trained = training.fit(data, model_flavor=flavor, epochs=3, learning_rate=0.1, seed=1)
+        trained = training.fit(data, settings(flavor, epochs=3))
     assert trained.metrics["val_accuracy_score"] == 1
     history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "val_accuracy_score")
     assert history[-1].value == 1
@@ -114,7 +202,7 @@ class BayesFlavor(Flavor):
 
     mlflow_flavor = "sklearn"
 
-    def fit(self, split, *, epochs, learning_rate, seed, on_epoch):
+    def fit(self, split, p, on_epoch, hyperparameters):
         train = split.train.toPandas()
         rows, labels = train[split.features], train[split.label_column]
         encoder = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), split.categorical))
@@ -135,10 +223,12 @@ def test_a_flavor_added_to_the_table_is_trained_measured_and_drawn(session, load
     monkeypatch.setitem(kinds.FLAVORS, "bayes", f"{__name__}:BayesFlavor")
     data = load("text")
     with mlflow.start_run() as run:
-        trained = training.fit(data, model_flavor="bayes", epochs=1, learning_rate=0.1, seed=1)
+        trained = training.fit(data, settings("bayes"))
     assert isinstance(trained.model[-1], BernoulliNB) and trained.flavor == "sklearn"
     assert trained.metrics["val_accuracy_score"] > 0.8
-    assert trained.figures.keys() == {"loss_curve", "roc_curve", "confusion_matrix", "feature_importance"}
+    assert trained.figures.keys() == {
+        "loss_curve", "roc_curve", "precision_recall", "confusion_matrix", "feature_importance"
+    }  # fmt: skip
     assert trained.signature.inputs.input_names() == data.features
     assert trained.signature.outputs.input_names() == ["prediction"]
     logged = mlflow.get_run(run.info.run_id).data.metrics
@@ -146,8 +236,10 @@ def test_a_flavor_added_to_the_table_is_trained_measured_and_drawn(session, load
 
 
 def test_an_unknown_flavor_is_refused_with_those_that_exist(load):
-    with pytest.raises(LookupError, match="there is no 'xgboost'; there are: sklearn, spark"):
-        training.fit(load("text"), model_flavor="xgboost", epochs=1, learning_rate=0.1, seed=1)
+    unknown = dataclasses.replace(settings("sklearn"), epochs=0)
+    object.__setattr__(unknown, "model_flavor", "prophet")
+    with pytest.raises(LookupError, match="there is no 'prophet'; there are: sklearn, xgboost, spark"):
+        training.fit(load("text"), unknown)
 
 
 def test_the_packages_of_a_flavor_are_imported_only_when_it_is_used():
