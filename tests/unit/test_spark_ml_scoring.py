@@ -1,7 +1,6 @@
 """Spark ML models: this bundle's own and somebody else's, with rows that they refuse, and with many columns."""
 
 import mlflow
-import numpy as np
 import pandas as pd
 import pytest
 from mlflow.models import infer_signature
@@ -24,8 +23,7 @@ from pyspark.ml.regression import LinearRegression
 from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
 from pyspark.sql import functions as F
 
-from helpers import scoring, tracking, training
-from helpers.data.split import load_split
+from helpers import scoring, tracking
 from helpers.parameters import ParameterError
 
 NAN = float("nan")
