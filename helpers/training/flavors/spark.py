@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from pyspark.ml import PipelineModel
+    from pyspark.sql import DataFrame
 
     from helpers.data.split import Split
 
@@ -38,7 +39,7 @@ class SparkFlavor(Flavor):
         # By name, because F.array_position of Spark 3 does not accept a column as its second argument.
         label = F.call_function("array_position", classes, F.col(quoted(split.label_column))) - 1
         train = split.train.withColumn(f"{_PREFIX}label", label.cast("double")).cache()
-        model = Pipeline(stages=_stages(split, epochs)).fit(train)
+        model = Pipeline(stages=_stages(split, _medians(train, split.numeric), epochs)).fit(train)
         train.unpersist()
         for epoch, loss in enumerate(_regression(model).summary.objectiveHistory[1:], start=1):
             on_epoch(epoch, {"epoch_loss": loss})
@@ -79,11 +80,20 @@ class SparkFlavor(Flavor):
         return pd.Series(coefficients, feature_of_coefficient, name="mean absolute coefficient").groupby(level=0).mean()
 
 
-def _stages(split: Split, max_iterations: int) -> list[Any]:
-    """Return the stages of the pipeline: rename, impute, scale and encode the features, classify, name the class."""
+def _medians(rows: DataFrame, columns: list[str]) -> list[float]:
+    """Return the median of each column, as precise as that of an Imputer; 0 for one without any value."""
+    quantiles = rows.approxQuantile([quoted(column) for column in columns], [0.5], 0.001)
+    return [quantile[0] if quantile else 0.0 for quantile in quantiles]
+
+
+def _stages(split: Split, medians: list[float], max_iterations: int) -> list[Any]:
+    """Return the stages of the pipeline: rename, impute, scale and encode the features, classify, name the class.
+
+    No stage refuses a row. Missing numbers are imputed in the statement that renames them, because an Imputer would
+    give each of them another name, and Spark's optimizer takes longer the more names there are.
+    """
     from pyspark.ml.classification import LogisticRegression
     from pyspark.ml.feature import (
-        Imputer,
         IndexToString,
         OneHotEncoder,
         SQLTransformer,
@@ -96,14 +106,14 @@ def _stages(split: Split, max_iterations: int) -> list[Any]:
     text = [f"{_PREFIX}text_{i}" for i in range(len(split.categorical))]
     index, encoded = [f"{name}_index" for name in text], [f"{name}_encoded" for name in text]
     renamed = [
-        f"CAST({quoted(column)} AS DOUBLE) AS {name}" for column, name in zip(split.numeric, numeric, strict=True)
+        f"COALESCE(NANVL(CAST({quoted(column)} AS DOUBLE), NULL), CAST('{median}' AS DOUBLE)) AS {name}"
+        for column, median, name in zip(split.numeric, medians, numeric, strict=True)
     ]
     renamed += [f"{quoted(column)} AS {name}" for column, name in zip(split.categorical, text, strict=True)]
     stages: list[Any] = [SQLTransformer(statement=f"SELECT *, {', '.join(renamed)} FROM __THIS__")]  # noqa: S608
     if numeric:
         stages += [
-            Imputer(strategy="median", inputCols=numeric, outputCols=[f"{name}_filled" for name in numeric]),
-            VectorAssembler(inputCols=[f"{name}_filled" for name in numeric], outputCol=f"{_PREFIX}numbers"),
+            VectorAssembler(inputCols=numeric, outputCol=f"{_PREFIX}numbers", handleInvalid="keep"),
             StandardScaler(withMean=True, inputCol=f"{_PREFIX}numbers", outputCol=f"{_PREFIX}scaled"),
         ]
     if text:
@@ -113,7 +123,11 @@ def _stages(split: Split, max_iterations: int) -> list[Any]:
         ]
     label_type = split.train.schema[split.label_column].dataType.simpleString()
     stages += [
-        VectorAssembler(inputCols=[f"{_PREFIX}scaled"] * bool(numeric) + encoded, outputCol=f"{_PREFIX}features"),
+        VectorAssembler(
+            inputCols=[f"{_PREFIX}scaled"] * bool(numeric) + encoded,
+            outputCol=f"{_PREFIX}features",
+            handleInvalid="keep",
+        ),
         LogisticRegression(
             featuresCol=f"{_PREFIX}features",
             labelCol=f"{_PREFIX}label",
