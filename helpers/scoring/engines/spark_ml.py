@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from helpers import output, runtime
 from helpers.data.names import quoted
+from helpers.scoring import worker
 from helpers.scoring.engines.base import Engine
 from helpers.scoring.engines.spark_ml_stages import PROBLEM, GuardedPipeline
 
@@ -31,28 +32,26 @@ class SparkMLEngine(Engine):
 
     def apply(self, rows: DataFrame, keep: Sequence[str], *, each_class: bool = False) -> DataFrame:
         """Apply the pipeline; a stage whose values `GuardedPipeline` does not check fails the job at an invalid one."""
-        return self._scored(self._pipeline(rows).transform(self._inputs(rows, keep)), keep, each_class)
+        return _with_problem(self._scored(self._pipeline(rows).transform(self._inputs(rows, keep)), keep, each_class))
 
     def accepted(self, rows: DataFrame, keep: Sequence[str]) -> DataFrame:
         """Apply the pipeline, and leave out the rows that it refuses."""
         from pyspark.sql import functions as F
 
-        transformed = self._pipeline(rows).transform(self._inputs(rows, keep), skip=True)
-        scored = self._scored(transformed, keep, each_class=False)
-        if PROBLEM in transformed.columns:
-            scored = _only(scored, F.col("problem").isNull())
-        return scored.drop("problem")
+        scored = self._scored(self._pipeline(rows).transform(self._inputs(rows, keep), skip=True), keep)
+        if "problem" not in scored.columns:
+            return scored
+        return _only(scored, F.col("problem").isNull()).drop("problem")
 
     def refused(self, rows: DataFrame, keep: Sequence[str]) -> DataFrame:
         """Return the rows that `accepted` leaves out, and why."""
         from pyspark.sql import functions as F
 
         pipeline = self._pipeline(rows)
-        transformed = pipeline.transform(self._inputs(rows, keep), skip=True)
-        problem = F.col(PROBLEM) if PROBLEM in transformed.columns else F.lit(None).cast("string")
-        refused = _only(transformed.select(*keep, problem.alias("problem")), F.col("problem").isNotNull())
+        scored = _with_problem(self._scored(pipeline.transform(self._inputs(rows, keep), skip=True), keep))
+        refused = _only(scored.select(*keep, "problem"), F.col("problem").isNotNull())
         if pipeline.may_leave_out:
-            missing = rows.select(*keep).join(transformed.select(keep[0]), keep[0], "left_anti")
+            missing = rows.select(*keep).join(scored.select(keep[0]), keep[0], "left_anti")
             refused = refused.union(missing.select(*keep, F.lit(LEFT_OUT)))
         return refused
 
@@ -66,22 +65,32 @@ class SparkMLEngine(Engine):
     def _inputs(self, rows: DataFrame, keep: Sequence[str]) -> DataFrame:
         return rows.select(*keep, *map(quoted, self.model.inputs))
 
-    def _scored(self, transformed: DataFrame, keep: Sequence[str], each_class: bool) -> DataFrame:
+    def _scored(self, transformed: DataFrame, keep: Sequence[str], each_class: bool = False) -> DataFrame:
+        """Return the columns of `apply`; without ``problem`` if no row can have one."""
         from pyspark.ml.functions import vector_to_array
         from pyspark.sql import functions as F
 
-        prediction: Column = F.col("prediction")
-        probabilities = problem = F.lit(None)
-        if "probability" in transformed.columns:
-            probabilities = vector_to_array(F.col("probability"))
-        if PROBLEM in transformed.columns:
-            problem = F.col(PROBLEM)
-            prediction, probabilities = (F.when(problem.isNull(), column) for column in (prediction, probabilities))
-        probabilities = probabilities.cast("array<double>")
-        columns = [prediction.alias("prediction"), F.array_max(probabilities).alias("probability")]
+        is_classifier = "probability" in transformed.columns
+        probabilities = vector_to_array(F.col("probability")) if is_classifier else F.lit(None).cast("array<double>")
+        outputs = {"prediction": F.col("prediction"), "probability": F.array_max(probabilities)}
         if each_class:
-            columns.append(probabilities.alias("probabilities"))
-        return transformed.select(*keep, *columns, problem.cast("string").alias("problem"))
+            outputs["probabilities"] = probabilities
+        problems = []
+        if PROBLEM in transformed.columns:
+            problems = [F.col(PROBLEM)]
+            outputs = {name: F.when(F.col(PROBLEM).isNull(), column) for name, column in outputs.items()}
+        scored = transformed.select(*keep, *(column.alias(name) for name, column in outputs.items()), *problems)
+        # A class is never NaN.
+        if not is_classifier and scored.schema["prediction"].dataType.typeName() in ("double", "float"):
+            value = F.col("prediction")
+            problems.append(F.when(F.isnan(value) | (F.abs(value) == float("inf")), F.lit(worker.NOT_FINITE)))
+        return scored.withColumn("problem", F.coalesce(*problems)).drop(PROBLEM) if problems else scored
+
+
+def _with_problem(scored: DataFrame) -> DataFrame:
+    from pyspark.sql import functions as F
+
+    return scored if "problem" in scored.columns else scored.withColumn("problem", F.lit(None).cast("string"))
 
 
 def _only(rows: DataFrame, condition: Column) -> DataFrame:

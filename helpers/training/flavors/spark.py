@@ -38,9 +38,8 @@ class SparkFlavor(Flavor):
         classes = F.array(*map(F.lit, split.classes))
         # By name, because F.array_position of Spark 3 does not accept a column as its second argument.
         label = F.call_function("array_position", classes, F.col(quoted(split.label_column))) - 1
-        train = split.train.withColumn(f"{_PREFIX}label", label.cast("double")).cache()
+        train = split.train.withColumn(f"{_PREFIX}label", label.cast("double"))
         model = Pipeline(stages=_stages(split, _medians(train, split.numeric), epochs)).fit(train)
-        train.unpersist()
         for epoch, loss in enumerate(_regression(model).summary.objectiveHistory[1:], start=1):
             on_epoch(epoch, {"epoch_loss": loss})
         return model
