@@ -82,10 +82,8 @@ class Predictor:
 
     def accepted(self, rows: DataFrame, keep: Sequence[str], engine: Engine) -> DataFrame:
         """Apply the model to rows, and leave out those that it refuses; otherwise as `transform`."""
-        from pyspark.sql import functions as F
-
         typed, names = self._typed(rows, keep, engine), _short_names(keep)
-        return engine.accepted(typed.where(F.col(_TYPE_PROBLEM).isNull()), list(names)).withColumnsRenamed(names)
+        return engine.accepted(_without_problem(typed, engine), list(names)).withColumnsRenamed(names)
 
     def refused(self, rows: DataFrame, keep: Sequence[str], engine: Engine) -> DataFrame:
         """Return the rows that the model refuses, and why.
@@ -105,9 +103,11 @@ class Predictor:
         from pyspark.sql import functions as F
 
         typed, names = self._typed(rows, keep, engine), _short_names(keep)
-        mistyped = typed.where(F.col(_TYPE_PROBLEM).isNotNull()).select(*names, F.col(_TYPE_PROBLEM).alias("problem"))
-        refused = engine.refused(typed.where(F.col(_TYPE_PROBLEM).isNull()), list(names))
-        return mistyped.union(refused).withColumnsRenamed(names)
+        refused = engine.refused(_without_problem(typed, engine), list(names))
+        if not engine.accepts_null_integers:
+            mistyped = typed.where(F.col(_TYPE_PROBLEM).isNotNull())
+            refused = mistyped.select(*names, F.col(_TYPE_PROBLEM).alias("problem")).union(refused)
+        return refused.withColumnsRenamed(names)
 
     def _typed(self, rows: DataFrame, keep: Sequence[str], engine: Engine) -> DataFrame:
         """Return what is kept under short names, the model's input columns, and why their types refuse the row."""
@@ -127,6 +127,14 @@ class Predictor:
 def load(session: Session, model_uri: str) -> Predictor:
     """Download a model that is to score rows, see `helpers.scoring.model.load_model`."""
     return Predictor(load_model(session, model_uri))
+
+
+def _without_problem(typed: DataFrame, engine: Engine) -> DataFrame:
+    """Return the rows whose types an engine accepts."""
+    from pyspark.sql import functions as F
+
+    # Not even a filter that is always true: Spark's optimizer would look for constraints of all the columns.
+    return typed if engine.accepts_null_integers else typed.where(F.col(_TYPE_PROBLEM).isNull())
 
 
 def _short_names(keep: Sequence[str]) -> dict[str, str]:

@@ -258,7 +258,7 @@ def test_rows_that_a_spark_ml_pipeline_refuses_go_to_quarantine_or_fail_the_batc
     )
     rows = scoring.rows_to_score(spark, f"{schema}.spark_rows", "", "Row Key")
     names = (session, version, f"{schema}.spark_rows", f"{schema}.predictions", "Row Key")
-    with pytest.raises(ParameterError, match="Row Key='[ef]': the Spark ML pipeline skips it: a value is missing"):
+    with pytest.raises(ParameterError, match="Row Key='[ef]': 'size' is missing; the pipeline's VectorAss"):
         scoring.Scorer(*names, on_bad_rows="fail").score_batch(rows, "b1")
     assert spark.table(f"{schema}.predictions").count() == 0
     # Such a model has an engine of its own, whatever is requested.

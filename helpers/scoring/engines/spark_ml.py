@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from helpers import output
+from helpers import output, runtime
 from helpers.data.names import quoted
+from helpers.scoring import worker
 from helpers.scoring.engines.base import Engine
+from helpers.scoring.engines.spark_ml_stages import PROBLEM, GuardedPipeline
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
-SKIPPED = "the Spark ML pipeline skips it: a value is missing, or is not known to the pipeline (handleInvalid)"
+LEFT_OUT = "the Spark ML pipeline leaves out the row: a value is missing, or is not known to the pipeline"
 
 
 class SparkMLEngine(Engine):
-    """A Spark ML model's own ``transform``.
+    """A Spark ML model's own ``transform``, stage by stage.
 
     ``mlflow.pyfunc.spark_udf`` would start a Spark session inside each Python worker.
-
-    A pipeline does not say why it refuses a row: it fails or leaves the row out, as the parameter ``handleInvalid`` of
-    its stages says. The refused rows are therefore those that are missing in the result.
     """
 
     name = "spark ml"
@@ -32,49 +31,74 @@ class SparkMLEngine(Engine):
         return "a Spark ML model's own transform"
 
     def apply(self, rows: DataFrame, keep: Sequence[str], *, each_class: bool = False) -> DataFrame:
-        """Apply the pipeline; as a rule, the job fails at a row that it refuses, and ``problem`` is always null."""
-        return self._transformed(self._pipeline(), rows, keep, each_class)
+        """Apply the pipeline; a stage whose values `GuardedPipeline` does not check fails the job at an invalid one."""
+        return _with_problem(self._scored(self._pipeline(rows).transform(self._inputs(rows, keep)), keep, each_class))
 
     def accepted(self, rows: DataFrame, keep: Sequence[str]) -> DataFrame:
-        """Apply the pipeline, and make it leave out the rows that it refuses."""
-        pipeline = self._pipeline()
-        _skip_invalid(pipeline)
-        return self._transformed(pipeline, rows, keep, each_class=False).drop("problem")
-
-    def refused(self, rows: DataFrame, keep: Sequence[str]) -> DataFrame:
-        """Return the rows that `accepted` leaves out."""
+        """Apply the pipeline, and leave out the rows that it refuses."""
         from pyspark.sql import functions as F
 
-        accepted = self.accepted(rows, keep).select(keep[0])
-        refused = rows.select(*keep).join(accepted, keep[0], "left_anti")
-        return refused.select(*keep, F.lit(SKIPPED).alias("problem"))
+        scored = self._scored(self._pipeline(rows).transform(self._inputs(rows, keep), skip=True), keep)
+        if "problem" not in scored.columns:
+            return scored
+        return _only(scored, F.col("problem").isNull()).drop("problem")
 
-    def _pipeline(self) -> Any:
+    def refused(self, rows: DataFrame, keep: Sequence[str]) -> DataFrame:
+        """Return the rows that `accepted` leaves out, and why."""
+        from pyspark.sql import functions as F
+
+        pipeline = self._pipeline(rows)
+        scored = _with_problem(self._scored(pipeline.transform(self._inputs(rows, keep), skip=True), keep))
+        refused = _only(scored.select(*keep, "problem"), F.col("problem").isNotNull())
+        if pipeline.may_leave_out:
+            missing = rows.select(*keep).join(scored.select(keep[0]), keep[0], "left_anti")
+            refused = refused.union(missing.select(*keep, F.lit(LEFT_OUT)))
+        return refused
+
+    def _pipeline(self, rows: DataFrame) -> GuardedPipeline:
         import mlflow
 
         with output.quiet("mlflow.spark"):
-            return mlflow.spark.load_model(self.model.folder.as_uri())
+            pipeline = mlflow.spark.load_model(self.model.folder.as_uri())
+        return GuardedPipeline.of(pipeline, connect=runtime.uses_spark_connect(rows))
 
-    def _transformed(self, pipeline: Any, rows: DataFrame, keep: Sequence[str], each_class: bool) -> DataFrame:
+    def _inputs(self, rows: DataFrame, keep: Sequence[str]) -> DataFrame:
+        return rows.select(*keep, *map(quoted, self.model.inputs))
+
+    def _scored(self, transformed: DataFrame, keep: Sequence[str], each_class: bool = False) -> DataFrame:
+        """Return the columns of `apply`; without ``problem`` if no row can have one."""
         from pyspark.ml.functions import vector_to_array
         from pyspark.sql import functions as F
 
-        transformed = pipeline.transform(rows.select(*keep, *map(quoted, self.model.inputs)))
-        probabilities = F.lit(None).cast("array<double>")
-        if "probability" in transformed.columns:
-            probabilities = vector_to_array(F.col("probability"))
-        columns = [F.array_max(probabilities).alias("probability")]
+        is_classifier = "probability" in transformed.columns
+        probabilities = vector_to_array(F.col("probability")) if is_classifier else F.lit(None).cast("array<double>")
+        outputs = {"prediction": F.col("prediction"), "probability": F.array_max(probabilities)}
         if each_class:
-            columns.append(probabilities.alias("probabilities"))
-        return transformed.select(*keep, "prediction", *columns, F.lit(None).cast("string").alias("problem"))
+            outputs["probabilities"] = probabilities
+        problems = []
+        if PROBLEM in transformed.columns:
+            problems = [F.col(PROBLEM)]
+            outputs = {name: F.when(F.col(PROBLEM).isNull(), column) for name, column in outputs.items()}
+        scored = transformed.select(*keep, *(column.alias(name) for name, column in outputs.items()), *problems)
+        # A class is never NaN.
+        if not is_classifier and scored.schema["prediction"].dataType.typeName() in ("double", "float"):
+            value = F.col("prediction")
+            problems.append(F.when(F.isnan(value) | (F.abs(value) == float("inf")), F.lit(worker.NOT_FINITE)))
+        return scored.withColumn("problem", F.coalesce(*problems)).drop(PROBLEM) if problems else scored
 
 
-def _skip_invalid(stage: Any) -> None:
-    """Make the stages of a pipeline leave out the rows at which they would fail."""
-    for inner in getattr(stage, "stages", []):
-        _skip_invalid(inner)
-    # A one-hot encoder knows "keep" and "error" only; an indexer before it has skipped what it would refuse.
-    # https://spark.apache.org/docs/latest/ml-features.html
-    can_skip = stage.hasParam("handleInvalid") and not type(stage).__name__.startswith("OneHotEncoder")
-    if can_skip and stage.getOrDefault("handleInvalid") == "error":
-        stage.set(stage.handleInvalid, "skip")
+def _with_problem(scored: DataFrame) -> DataFrame:
+    from pyspark.sql import functions as F
+
+    return scored if "problem" in scored.columns else scored.withColumn("problem", F.lit(None).cast("string"))
+
+
+def _only(rows: DataFrame, condition: Column) -> DataFrame:
+    """Return the rows that fulfil a condition, without a filter.
+
+    Spark's optimizer pushes a filter into the model's plan, and derives constraints for it from every column there,
+    which takes long for wide models and may not end. It leaves alone an array that is expanded.
+    """
+    from pyspark.sql import functions as F
+
+    return rows.select(F.inline(F.when(condition, F.array(F.struct(*rows.columns)))))

@@ -39,11 +39,10 @@ class SparkFlavor(Flavor):
         from pyspark.ml import Pipeline
         from pyspark.sql import functions as F
 
-        rows = split.train.withColumn(_LABEL, _label(split)).withColumn(_WEIGHT, _weight(split, p.class_weight)).cache()
+        rows = split.train.withColumn(_LABEL, _label(split)).withColumn(_WEIGHT, _weight(split, p.class_weight))
         stages = _stages(split, _medians(rows, split.numeric), p.epochs, hyperparameters.get("regularization", 1e-3))
         model = Pipeline(stages=stages).fit(rows)
         deviation = rows.select(F.stddev(_LABEL)).collect()[0][0]
-        rows.unpersist()
         objectives = _regression(model).summary.objectiveHistory
         # The first is that of the start, and the only one if no step makes it smaller.
         for epoch, objective in enumerate(objectives[1:] or objectives, start=1):
