@@ -162,9 +162,9 @@ def _scored(predictor: Predictor, rows: EvaluationRows) -> pd.DataFrame:
     try:
         scored = predictor.transform(rows.rows, keep, engine, each_class=True).toPandas()
     except (PySparkException, Py4JJavaError) as error:
-        missing_package = predictor.model.missing_package(error)
-        if missing_package:
-            raise missing_package from None
+        explained = predictor.model.explained(error)
+        if explained:
+            raise explained from None
         refused = predictor.refused(rows.rows, keep, engine).select(quoted(rows.id_column), "problem").toPandas()
         if refused.empty:
             raise

@@ -224,9 +224,9 @@ class Scorer:
         try:
             yield
         except (PySparkException, Py4JJavaError) as error:
-            missing_package = self.predictor.model.missing_package(error)
-            if missing_package:
-                raise missing_package from None
+            explained = self.predictor.model.explained(error)
+            if explained:
+                raise explained from None
             refused = self._refused(rows, engine).limit(3).collect() if self.on_bad_rows == "fail" else []
             if not refused:
                 raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from helpers.data.columns import cast_or_null
 from helpers.data.names import quoted
 from helpers.parameters import ParameterError
 from helpers.scoring import schema
@@ -13,6 +12,8 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
     from helpers.scoring.model import LoadedModel
+
+_NESTED = ("array", "map", "struct")
 
 
 def check_columns(rows: DataFrame, model: LoadedModel, parameter: str, value: str) -> None:
@@ -33,7 +34,9 @@ def check_columns(rows: DataFrame, model: LoadedModel, parameter: str, value: st
     problems = []
     for name, input_type in model.inputs.items():
         if name not in rows.columns:
-            if name not in model.optional_inputs or input_type.typeName() in schema.NEVER_NULL:
+            if name not in model.optional_inputs or (
+                model.takes_every_input and input_type.typeName() in schema.NEVER_NULL
+            ):
                 problems.append(f"{name!r} is missing")
             continue
         column_type = rows.schema[name].dataType
@@ -46,22 +49,22 @@ def check_columns(rows: DataFrame, model: LoadedModel, parameter: str, value: st
 
 
 def convert(rows: DataFrame, model: LoadedModel) -> dict[str, Column]:
-    """Return the input columns with the model's types, by name: null where a value does not convert."""
+    """Return the input columns with the model's types, by name: null where a value does not convert without loss."""
     from pyspark.sql import functions as F
 
     columns = {}
     for name, input_type in model.inputs.items():
         if name not in rows.columns:
             columns[name] = F.lit(None).cast(input_type)
-        elif rows.schema[name].dataType == input_type:
-            columns[name] = F.col(quoted(name))
-        else:
-            columns[name] = cast_or_null(name, input_type)
+            continue
+        arguments = quoted(name), rows.schema[name].dataType, input_type
+        value, loss = schema.converted(*arguments), schema.loss(*arguments)
+        columns[name] = F.expr(f"CASE WHEN NOT ({loss}) THEN {value} END" if loss else value)
     return columns
 
 
 def convert_without_nulls(rows: DataFrame, model: LoadedModel) -> tuple[dict[str, Column], Column]:
-    """Convert the input columns, with no null among integers and booleans.
+    """Convert the input columns, with no null among integers and booleans, and no value that has changed.
 
     MLflow refuses a null there, whatever the model itself would do with it.
 
@@ -75,11 +78,14 @@ def convert_without_nulls(rows: DataFrame, model: LoadedModel) -> tuple[dict[str
 
     columns, problems = convert(rows, model), [F.lit(None).cast("string")]
     for name, input_type in model.inputs.items():
-        if name not in rows.columns or input_type.typeName() not in schema.NEVER_NULL:
+        if name not in rows.columns:
             continue
-        value, converted, type_name = F.col(quoted(name)), columns[name], input_type.simpleString()
-        missing = F.when(value.isNull(), F.lit(f"{name!r} is missing; the model requires type {type_name}"))
-        mistyped = F.concat(F.lit(f"{name!r} is not of type {type_name}: "), value.cast("string"))
-        problems.append(F.coalesce(missing, F.when(converted.isNull(), mistyped)))
-        columns[name] = F.coalesce(converted, F.lit(0).cast(input_type))
+        column_type, type_name = rows.schema[name].dataType, input_type.simpleString()
+        value, loss = F.col(quoted(name)), schema.loss(quoted(name), column_type, input_type)
+        if input_type.typeName() in schema.NEVER_NULL:
+            problems.append(F.when(value.isNull(), F.lit(f"{name!r} is missing; the model requires type {type_name}")))
+            columns[name] = F.coalesce(columns[name], F.lit(0).cast(input_type))
+        if loss:
+            text = value.cast("string") if column_type.typeName() not in _NESTED else F.to_json(value)
+            problems.append(F.when(F.expr(loss), F.concat(F.lit(f"{name!r} is not of type {type_name}: "), text)))
     return columns, F.coalesce(*problems)

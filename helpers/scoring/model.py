@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,12 @@ from helpers import tracking
 from helpers.parameters import ParameterError
 from helpers.scoring import schema
 
+# Flavors whose models are estimators with scikit-learn's interface, or may be.
+_ESTIMATOR_FLAVORS = ("sklearn", "xgboost", "lightgbm", "catboost")
+
 if TYPE_CHECKING:
+    from mlflow.models import Model
+    from pyspark.sql import DataFrame
     from pyspark.sql.types import DataType
 
 
@@ -41,10 +47,16 @@ class LoadedModel:
         vector's numbers.
     classes : list
         The classes, in the order of the probabilities; empty if they are not known.
-    estimator : sklearn.base.BaseEstimator or None
-        The estimator of a scikit-learn model that MLflow applies with ``predict``.
+    optional_outputs : frozenset of str
+        The named outputs that may be missing.
+    estimator : object or None
+        The estimator of a model that MLflow applies with ``predict``: scikit-learn's, or one with its interface.
+    estimator_flavor : str
+        The flavor that loads the estimator; empty if there is none.
     gives_probabilities : bool
-        Whether the estimator gives one probability per class.
+        Whether the model gives one probability per class.
+    outputs_are_probabilities : bool
+        Whether these are the outputs in the signature. Otherwise the estimator has them (``predict_proba``).
     """
 
     model_uri: str
@@ -55,13 +67,43 @@ class LoadedModel:
     outputs: dict[str, DataType]
     prediction_type: DataType
     classes: list[Any]
+    optional_outputs: frozenset[str]
     estimator: Any
+    estimator_flavor: str
     gives_probabilities: bool
+    outputs_are_probabilities: bool
 
-    def missing_package(self, error: Exception) -> ParameterError | None:
-        """Return what to do about a package that the executors lack; None if that is not what the error says."""
-        match = re.search(r"No module named '([\w.]+)'", str(error))
-        return _missing_package(self.model_uri, self.folder, match.group(1), "on the executors") if match else None
+    @property
+    def takes_every_input(self) -> bool:
+        """Whether an optional input that rows lack is null, because an estimator or a pipeline knows its columns.
+
+        Another model gets rows without it, as from MLflow.
+        """
+        return self.estimator is not None or "spark" in self.flavors
+
+    def for_rows(self, rows: DataFrame) -> LoadedModel:
+        """Return the model without the optional inputs that rows lack, unless it takes every input."""
+        if self.takes_every_input:
+            return self
+        return replace(self, inputs={name: kind for name, kind in self.inputs.items() if name in rows.columns})
+
+    def explained(self, error: Exception) -> ParameterError | None:
+        """Return what to do about a failure on the executors that is the model's: None if the error is not one.
+
+        That is a package which they lack, or outputs that are not what the signature says.
+        """
+        package = re.search(r"No module named '([\w.]+)'", str(error))
+        if package:
+            return _missing_package(self.model_uri, self.folder, package.group(1), "on the executors")
+        mismatch = re.search(r"SignatureMismatch: (.*)", str(error))
+        if mismatch:
+            return ParameterError("model_name", self.model_uri, mismatch.group(1).strip())
+        if "MALFORMED_RECORD_IN_PARSING" in str(error):
+            kind = self.prediction_type.simpleString()
+            return ParameterError(
+                "model_name", self.model_uri, f"the model's output is not of type {kind}, as its signature says"
+            )
+        return None
 
 
 def load_model(session: tracking.Session, model_uri: str) -> LoadedModel:
@@ -76,10 +118,9 @@ def load_model(session: tracking.Session, model_uri: str) -> LoadedModel:
     Raises
     ------
     helpers.parameters.ParameterError
-        If the signature has no named input columns, or outputs that cannot be columns; or if a package that the
-        model needs is not installed.
+        If the signature has no named inputs, or inputs or outputs of a type that columns cannot have; or if a package
+        that the model needs is not installed.
     """
-    import mlflow
     from mlflow.models import Model
 
     # The folder stays until the process ends, because executors fetch it later, when rows are scored.
@@ -87,34 +128,48 @@ def load_model(session: tracking.Session, model_uri: str) -> LoadedModel:
     atexit.register(shutil.rmtree, downloads, ignore_errors=True)
     folder = tracking.download_model(session, model_uri, Path(downloads))
     model = Model.load(folder)
-    signature = model.signature
-    if signature is None or signature.inputs is None or signature.inputs.is_tensor_spec():
-        raise ParameterError(
-            "model_name",
-            model_uri,
-            "has no signature with named columns; log it with signature=infer_signature(<a pandas DataFrame>, …)",
-        )
-    outputs, prediction_type = schema.output_types(model_uri, signature.outputs)
-    estimator: Any = None
-    if "sklearn" in model.flavors and model.flavors["python_function"].get("predict_fn", "predict") == "predict":
-        try:
-            estimator = mlflow.sklearn.load_model(str(folder))
-        except ModuleNotFoundError as error:
-            raise _missing_package(model_uri, folder, error.name or str(error), "here") from None
+    if model.signature is None:
+        inputs = schema.input_types(model_uri, None)
+    else:
+        inputs = schema.input_types(model_uri, model.signature.inputs)
+    outputs, prediction_type = schema.output_types(model_uri, model.signature.outputs)
+    flavor, estimator = _estimator(model, model_uri, folder)
     # A model of several outputs has a list of arrays of classes.
     gives_probabilities = hasattr(estimator, "predict_proba") and hasattr(estimator.classes_, "tolist")
+    classes = estimator.classes_.tolist() if gives_probabilities else (model.metadata or {}).get("classes", [])
+    predicts_classes = hasattr(estimator, "classes_") or "spark" in model.flavors
+    are_probabilities = not predicts_classes and schema.are_probabilities(outputs, classes)
+    if are_probabilities:
+        prediction_type = schema.type_of_classes(classes)
+        outputs = {"prediction": prediction_type}
     return LoadedModel(
         model_uri=model_uri,
         folder=folder,
         flavors=frozenset(model.flavors),
-        inputs={column.name: column.dataType for column in signature.inputs.as_spark_schema()},
-        optional_inputs=frozenset(signature.inputs.optional_input_names()),
+        inputs=inputs,
+        optional_inputs=frozenset(model.signature.inputs.optional_input_names()),
         outputs=outputs,
         prediction_type=prediction_type,
-        classes=estimator.classes_.tolist() if gives_probabilities else (model.metadata or {}).get("classes", []),
+        classes=classes,
+        optional_outputs=frozenset(name for name in model.signature.outputs.optional_input_names() if name in outputs),
         estimator=estimator,
-        gives_probabilities=gives_probabilities,
+        estimator_flavor=flavor,
+        gives_probabilities=gives_probabilities or are_probabilities,
+        outputs_are_probabilities=are_probabilities,
     )
+
+
+def _estimator(model: Model, model_uri: str, folder: Path) -> tuple[str, Any]:
+    """Return the flavor and the estimator of a model that has one and that MLflow applies with ``predict``."""
+    if model.flavors.get("python_function", {}).get("predict_fn", "predict") != "predict":
+        return "", None
+    for flavor in _ESTIMATOR_FLAVORS:
+        if flavor in model.flavors:
+            try:
+                return flavor, importlib.import_module(f"mlflow.{flavor}").load_model(str(folder))
+            except ModuleNotFoundError as error:
+                raise _missing_package(model_uri, folder, error.name or str(error), "here") from None
+    return "", None
 
 
 def _missing_package(model_uri: str, folder: Path, module: str, where: str) -> ParameterError:

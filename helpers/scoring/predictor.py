@@ -42,9 +42,9 @@ class Predictor:
 
     def choose_engine(self, rows: DataFrame, requested: str = "auto", env_manager: str = "local") -> EngineChoice:
         """Choose the engine that applies the model to rows, see `helpers.scoring.engines.choose`."""
-        columns = inputs.convert(rows, self.model)
-        typed = rows.select(*(column.alias(name) for name, column in columns.items()))
-        return engines.choose(self.model, typed, requested, env_manager)
+        model = self.model.for_rows(rows)
+        typed = rows.select(*(column.alias(name) for name, column in inputs.convert(rows, model).items()))
+        return engines.choose(model, typed, requested, env_manager)
 
     def transform(
         self, rows: DataFrame, keep: Sequence[str], engine: Engine | None = None, *, each_class: bool = False
@@ -114,9 +114,9 @@ class Predictor:
         from pyspark.sql import functions as F
 
         if engine.accepts_null_integers:
-            columns, problem = inputs.convert(rows, self.model), F.lit(None).cast("string")
+            columns, problem = inputs.convert(rows, engine.model), F.lit(None).cast("string")
         else:
-            columns, problem = inputs.convert_without_nulls(rows, self.model)
+            columns, problem = inputs.convert_without_nulls(rows, engine.model)
         return rows.select(
             *(F.col(quoted(name)).alias(short) for short, name in _short_names(keep).items()),
             *(column.alias(name) for name, column in columns.items()),

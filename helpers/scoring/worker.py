@@ -6,7 +6,11 @@ bundle, which executors do not have.
 
 from __future__ import annotations
 
+import base64
+import datetime
 import functools
+import importlib
+import json
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -19,15 +23,21 @@ if TYPE_CHECKING:
 
 PROBLEM = "_problem"
 NOT_FINITE = "the model's output is NaN or infinite"
+MISSING = "the model's output is missing"
+# The type of an output that passes to Spark as JSON text: {"value": …}.
+JSON = "json"
 # How many rows of a kind are tried alone before all rows of the kind count as refused.
 TRIED_ROWS = 100
 _NAMES_MISSING = re.compile(r"\b(nan|inf|infinity|missing)\b", re.IGNORECASE)
 # These predict the class with the greatest probability, but each breaks ties in its own way.
 _PREDICT_THE_GREATEST = frozenset({
     "DecisionTreeClassifier", "ExtraTreesClassifier", "GradientBoostingClassifier", "HistGradientBoostingClassifier",
-    "LogisticRegression", "RandomForestClassifier",
+    "LGBMClassifier", "LogisticRegression", "RandomForestClassifier", "XGBClassifier",
 })  # fmt: skip
 _TIE = 1e-9
+# How far the sum of a row's probabilities, of 32 bits, may be from 1.
+_NEAR_ONE = 1e-3
+_NOTHING = '{"value": null}'
 _FILLERS: dict[str, Any] = {"bigint": 0, "int": 0, "double": np.nan, "float": np.nan, "string": "", "boolean": False}
 
 
@@ -41,11 +51,12 @@ class Model:
     Parameters
     ----------
     model : object
-        A scikit-learn classifier with probabilities, or what MLflow loads as ``python_function``.
+        A classifier with scikit-learn's interface, or what MLflow loads as ``python_function``.
     config : dict
-        ``outputs``, pairs of a column's name and Spark type; ``classifies``, whether the model gives a class
-        and probabilities; ``each_class``, whether the outputs have the probabilities of all classes, or only that
-        of the predicted one.
+        ``outputs``, pairs of a column's name and Spark type, or `JSON`; ``optional``, the outputs that may be
+        missing; ``estimator``, the flavor of an estimator that gives classes and probabilities, or empty;
+        ``classes``, the classes whose probabilities the model's own outputs are, or empty; ``each_class``, whether
+        the outputs have the probabilities of all classes, or only that of the predicted one.
     """
 
     def __init__(self, model: Any, config: dict[str, Any]) -> None:
@@ -63,16 +74,14 @@ class Model:
         """Return the outputs by column, and why rows are refused: None if none is, else text, empty where one is not.
 
         A model refuses a whole batch because of one row. The rows that it accepts are found, and get their outputs.
-        A row for which the model returns NaN or infinity counts as refused, too.
+        A row for which the model returns nothing, NaN or infinity counts as refused, too.
         """
         outputs, problems = self._outputs_and_refusals(data)
-        finite = np.ones(len(data), dtype=bool)
         for name, type_name in self.config["outputs"]:
-            finite &= _is_finite(outputs[name], type_name)
-        if finite.all():
-            return outputs, problems
-        problems = np.full(len(data), "", dtype=object) if problems is None else problems
-        return outputs, np.where(finite | (problems != ""), problems, NOT_FINITE)
+            outputs[name], problem = _checked(outputs[name], type_name, name in self.config["optional"])
+            if problem is not None:
+                problems = problem if problems is None else np.where(problems == "", problem, problems)
+        return outputs, problems
 
     def _outputs_and_refusals(self, data: pd.DataFrame) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
         try:
@@ -85,17 +94,15 @@ class Model:
 
     def _outputs(self, data: pd.DataFrame) -> dict[str, np.ndarray]:
         names = [name for name, _ in self.config["outputs"]]
-        if self.config["classifies"]:
-            probabilities = self.model.predict_proba(data)
+        if self.config["estimator"] or self.config["classes"]:
+            probabilities = self._probabilities(data)
             greatest = probabilities.max(axis=1)
             outputs = [self._classes(data, probabilities, greatest)]
             outputs += list(probabilities.T) if self.config["each_class"] else [greatest]
             return dict(zip(names, outputs, strict=True))
-        predicted = self.model.predict(data)
-        if len(names) == 1 and np.ndim(predicted) > 1 and not isinstance(predicted, pd.DataFrame):
-            # One array per row.
-            predicted = pd.Series(list(predicted), dtype=object)
-        frame = predicted if isinstance(predicted, pd.DataFrame) else pd.DataFrame(predicted)
+        type_name = self.config["outputs"][0][1]
+        is_one_value = len(names) == 1 and (type_name == JSON or type_name.startswith("array<"))
+        frame = _as_frame(self.model.predict(data), is_one_value)
         if len(frame.columns) != len(names) or len(frame) != len(data):
             raise SignatureMismatch(
                 f"for {len(data)} rows the model gives {len(frame)} rows of {len(frame.columns)} columns, where its "
@@ -105,11 +112,36 @@ class Model:
             return {name: frame[name].to_numpy() for name in names}
         return {name: frame.iloc[:, number].to_numpy() for number, name in enumerate(names)}
 
+    def _probabilities(self, data: pd.DataFrame) -> np.ndarray:
+        """Return one column of probabilities per class."""
+        if self.config["estimator"]:
+            return self.model.predict_proba(data)
+        predicted = self.model.predict(data)
+        frame = _as_frame(predicted, is_one_value=False)
+        if len(frame.columns) == 1 and np.ndim(frame.iloc[0, 0]):
+            frame = pd.DataFrame(np.stack(frame.iloc[:, 0].to_numpy()))
+        probabilities, number = frame.to_numpy(dtype=float), len(self.config["classes"])
+        if number == 2 and probabilities.shape[1] == 1:
+            probabilities = np.column_stack([1 - probabilities, probabilities])
+        if probabilities.shape != (len(data), number):
+            raise SignatureMismatch(f"the model gives {probabilities.shape[1]} numbers per row for {number} classes")
+        # NaN is neither, and refuses only its row.
+        outside = (probabilities < -_NEAR_ONE) | (probabilities > 1 + _NEAR_ONE)
+        if outside.any() or (np.abs(probabilities.sum(axis=1) - 1) > _NEAR_ONE).any():
+            raise SignatureMismatch(
+                "the model was logged with classes, and its outputs are not probabilities, which add up to 1. Have it "
+                "end in a softmax or a sigmoid, or log it without classes"
+            )
+        return probabilities
+
     def _classes(self, data: pd.DataFrame, probabilities: np.ndarray, greatest: np.ndarray) -> np.ndarray:
         """Return the predicted classes, without a second pass over the data where the probabilities decide."""
+        if self.config["classes"]:
+            return np.asarray(self.config["classes"])[probabilities.argmax(axis=1)]
         last_step = self.model.steps[-1][1] if hasattr(self.model, "steps") else self.model
         if type(last_step).__name__ not in _PREDICT_THE_GREATEST:
-            return self.model.predict(data)
+            # CatBoost's has a column of its own for each class that it predicts.
+            return np.asarray(self.model.predict(data)).reshape(len(data))
         classes = self.model.classes_[probabilities.argmax(axis=1)]
         (near,) = np.nonzero(greatest < 0.5 + _TIE)
         if len(near):
@@ -133,7 +165,8 @@ class Model:
     def _outputs_or_problems(self, data: pd.DataFrame, lacks: list[str]) -> Iterator[pd.DataFrame]:
         """Halve the rows that are refused, until one is left or a sample shows that all are refused."""
         try:
-            yield pd.DataFrame(self._outputs(data) | {PROBLEM: ""}, index=data.index)
+            # MLflow takes the row with index 0 for the first one.
+            yield _by_row(self._outputs(data.reset_index(drop=True)) | {PROBLEM: ""}, data.index)
             return
         except Exception as caught:  # noqa: BLE001 - whatever a model raises for a value
             _raise_if_not_for_values(caught)
@@ -166,14 +199,92 @@ class Model:
         return pd.DataFrame(fillers | {PROBLEM: problem}, index=data.index)
 
 
-def _is_finite(values: np.ndarray, type_name: str) -> np.ndarray:
-    """Return which outputs are neither NaN nor infinite; only numbers with a fraction, and arrays of them, can be."""
+def _by_row(outputs: dict[str, Any], index: pd.Index) -> pd.DataFrame:
+    """Return outputs as a DataFrame, arrays as values of a column."""
+    columns = {name: list(values) if np.ndim(values) > 1 else values for name, values in outputs.items()}
+    return pd.DataFrame(columns, index=index)
+
+
+def _as_frame(predicted: Any, is_one_value: bool) -> pd.DataFrame:
+    """Return what a model has predicted as a DataFrame with a row for each row of its input.
+
+    Parameters
+    ----------
+    predicted : object
+        A DataFrame, a Series, an array, a list, or a dict of arrays.
+    is_one_value : bool
+        Whether the signature has one output, which is an array or an object.
+    """
+    if isinstance(predicted, dict):
+        columns = {name: np.asarray(values) for name, values in predicted.items()}
+        return pd.DataFrame(
+            {
+                name: list(values) if values.ndim > 1 and values.shape[1:] != (1,) else values.ravel()
+                for name, values in columns.items()
+            }
+        )
+    if not is_one_value:
+        return predicted if isinstance(predicted, pd.DataFrame) else pd.DataFrame(predicted)
+    if isinstance(predicted, pd.DataFrame) and len(predicted.columns) == 1:
+        return predicted
+    rows = predicted.to_numpy() if isinstance(predicted, pd.DataFrame) else predicted
+    return pd.DataFrame({0: pd.Series(list(rows), dtype=object)})
+
+
+def _checked(values: np.ndarray, type_name: str, is_optional: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return an output as it passes to Spark, and why rows have none: None if each has, else text, empty where one has.
+
+    Numbers with a fraction, and arrays and objects of them, can be NaN or infinite. Any other value can be missing.
+    """
     if type_name in ("double", "float"):
-        return np.isfinite(np.asarray(values, dtype=float))
-    if type_name in ("array<double>", "array<float>"):
+        accepted, problem = np.isfinite(np.asarray(values, dtype=float)), NOT_FINITE
+    elif type_name in ("array<double>", "array<float>"):
         # A row that was refused has None.
-        return np.array([np.isfinite(np.asarray(value, dtype=float)).all() for value in values], dtype=bool)
-    return np.ones(len(values), dtype=bool)
+        accepted = np.array([np.isfinite(np.asarray(value, dtype=float)).all() for value in values], dtype=bool)
+        problem = NOT_FINITE
+    elif type_name == JSON:
+        texts = [_as_json(value) for value in values]
+        values = np.array([text or "null" for text in texts], dtype=object)
+        if None not in texts:
+            accepted, problem = values != _NOTHING, MISSING
+        else:
+            accepted, problem = np.array([text is not None for text in texts], dtype=bool), NOT_FINITE
+    else:
+        accepted, problem = np.array([not _is_missing(value) for value in values], dtype=bool), MISSING
+    if (is_optional and problem == MISSING) or accepted.all():
+        return values, None
+    return values, np.where(accepted, "", problem).astype(object)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (np.ndim(value) == 0 and pd.isna(value))
+
+
+def _as_json(value: Any) -> str | None:
+    """Return an output as JSON; None if a number in it is NaN or infinite."""
+    try:
+        return json.dumps({"value": None if _is_missing(value) else value}, default=plain, allow_nan=False)
+    except ValueError:
+        return None
+
+
+def plain(value: Any) -> Any:
+    """Return a value of NumPy, pandas or Spark as one that JSON has; the argument ``default`` of `json.dumps`."""
+    if isinstance(value, np.ndarray):
+        # As a list, times of nanoseconds would be integers.
+        return list(value) if value.dtype.kind == "M" else value.tolist()
+    if isinstance(value, (bytes, bytearray)):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, (np.datetime64, datetime.datetime)):
+        time = pd.Timestamp(value)
+        return None if pd.isna(time) else time.isoformat(timespec="microseconds")
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is pd.NA or value is pd.NaT:
+        return None
+    raise SignatureMismatch(f"the model's output has a {type(value).__name__}, which no column of a table can have")
 
 
 def _raise_if_not_for_values(error: Exception) -> None:
@@ -189,19 +300,13 @@ def _text(error: Exception) -> str:
 
 # A worker loads a model once, however many tasks it runs.
 @functools.lru_cache(maxsize=2)
-def _loaded(path: str, classifies: bool) -> Any:
-    if classifies:
-        import mlflow.sklearn
-
-        return mlflow.sklearn.load_model(path)
-    import mlflow.pyfunc
-
-    return mlflow.pyfunc.load_model(path)
+def _loaded(path: str, flavor: str) -> Any:
+    return importlib.import_module(f"mlflow.{flavor}").load_model(path)
 
 
 def _load_pyfunc(path: str, model_config: dict[str, Any]) -> Model:
     """Load the model; MLflow gives the name and the arguments (``loader_module``)."""
-    return Model(_loaded(path, model_config["classifies"]), model_config)
+    return Model(_loaded(path, model_config["estimator"] or "pyfunc"), model_config)
 
 
 def predict_batches(
@@ -232,7 +337,11 @@ def predict_batches(
             continue
         table = pa.Table.from_batches([batch])
         data = table.select(list(input_names)).rename_columns(list(input_names.values()))
-        outputs, problems = model.outputs_and_problems(data.to_pandas(split_blocks=True, self_destruct=True))
+        nested = [field.name for field in data.schema if _is_nested(field.type)]
+        frame = data.to_pandas(split_blocks=True, self_destruct=True, maps_as_pydicts="strict")
+        for name in nested:
+            frame[name] = pd.Series([_as_lists(value) for value in frame[name]], dtype=object)
+        outputs, problems = model.outputs_and_problems(frame)
         refused = None if problems is None else problems != ""
         columns = {name: table[name].combine_chunks() for name in table.column_names if name not in input_names}
         for name, type_name in config["outputs"]:
@@ -240,6 +349,22 @@ def predict_batches(
         no_problem = pa.nulls(len(table), pa.string())
         columns[PROBLEM] = no_problem if problems is None else pa.array(problems, pa.string(), mask=problems == "")
         yield pa.RecordBatch.from_pydict(columns)
+
+
+def _is_nested(kind: pa.DataType) -> bool:
+    """Return whether a type is a struct, a map, or an array of anything but plain values."""
+    import pyarrow.types as types
+
+    return types.is_nested(kind) and not (types.is_list(kind) and not types.is_nested(kind.value_type))
+
+
+def _as_lists(value: Any) -> Any:
+    """Return a nested value with lists in place of arrays: MLflow makes arrays of arrays only if they have one length."""
+    if isinstance(value, np.ndarray):
+        return [_as_lists(item) for item in (value if value.dtype.kind == "M" else value.tolist())]
+    if isinstance(value, dict):
+        return {key: _as_lists(item) for key, item in value.items()}
+    return value
 
 
 def _arrow_array(name: str, values: np.ndarray, type_name: str, refused: np.ndarray | None) -> pa.Array:
@@ -259,6 +384,8 @@ def _arrow_array(name: str, values: np.ndarray, type_name: str, refused: np.ndar
 def _arrow_type(type_name: str) -> pa.DataType:
     import pyarrow as pa
 
+    if type_name == JSON:
+        return pa.string()
     if type_name.startswith("array<"):
         return pa.list_(_arrow_type(type_name.removeprefix("array<").removesuffix(">")))
     types = {"bigint": "int64", "int": "int32", "double": "float64", "float": "float32", "boolean": "bool_"}

@@ -146,7 +146,7 @@ def test_a_filter_that_is_not_a_condition_or_picks_no_row_is_refused_before_anyt
     [
         (["`Size in cm`", "`Row Key`"], "'weight.kg' is missing"),
         (["`Size in cm`", "'heavy' AS `weight.kg`", "`Row Key`"], "'weight.kg' has type string where the model takes bigint"),
-        (["`Size in cm`", "2.5D AS `weight.kg`", "`Row Key`"], "'weight.kg' has type double where the model takes bigint"),
+        (["`Size in cm`", "DATE'2026-01-31' AS `weight.kg`", "`Row Key`"], "'weight.kg' has type date where the model takes bigint"),
         (["`Size in cm`", "`weight.kg`"], "id_column='Row Key': no such column"),
         (["`Size in cm`", "`weight.kg`", "'a' AS `Row Key`"], "id_column='Row Key': has duplicates"),
         (["`Size in cm`", "`weight.kg`", "`Row Key` LIMIT 0"], "has no rows to score"),

@@ -2,8 +2,11 @@
 
 Batches pass between Spark and the model as Arrow, through ``DataFrame.mapInArrow``. ``mlflow.pyfunc.spark_udf`` does
 the same through pandas, loads the model once per task and checks the schema of each batch, which takes longer. It is
-used where ``mapInArrow`` cannot be: for a model in an environment of its own, on Spark Connect, and for inputs that
-are neither numbers nor text.
+used where ``mapInArrow`` cannot be: for a model in an environment of its own, and on Spark Connect.
+
+Numbers, text and arrays of them pass back as what they are. Everything else that a signature can have as an output
+(times, structs, maps, …) passes as JSON, because ``spark_udf`` takes no other types, and Spark reads it by the type in
+the signature.
 """
 
 from __future__ import annotations
@@ -22,8 +25,9 @@ from helpers.scoring.engines.base import Engine
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import Column, DataFrame
+    from pyspark.sql.types import DataType
 
-_PASSED_AS_ARROW = ("boolean", "integer", "long", "float", "double", "string", "binary")
+_PASSED_BACK = ("boolean", "integer", "long", "float", "double", "string")
 _MODEL_FOLDER, _CODE_FOLDER = "model", "code"
 # The name of `helpers.scoring.worker` on the executors, where `worker` could be another module.
 _WORKER_MODULE = "worker_predictions"
@@ -39,7 +43,7 @@ class PythonEngine(Engine):
         from pyspark.sql import functions as F
 
         model = self.model
-        outputs = {name: output_type.simpleString() for name, output_type in model.outputs.items()}
+        outputs = {name: self._passed_as(name) for name in model.outputs}
         probability, probabilities = F.lit(None).cast("double"), F.lit(None).cast("array<double>")
         if model.gives_probabilities and each_class:
             names = [f"p{number}" for number in range(len(model.classes))]
@@ -51,11 +55,14 @@ class PythonEngine(Engine):
             probability = F.col("probability")
         config = {
             "outputs": list(outputs.items()),
-            "classifies": model.gives_probabilities,
+            "optional": sorted(model.optional_outputs),
+            "estimator": ""
+            if model.outputs_are_probabilities or not model.gives_probabilities
+            else model.estimator_flavor,
+            "classes": model.classes if model.outputs_are_probabilities else [],
             "each_class": each_class,
         }
-        as_arrow = all(input_type.typeName() in _PASSED_AS_ARROW for input_type in model.inputs.values())
-        if self.env_manager == "local" and as_arrow and not runtime.uses_spark_connect(rows):
+        if self.env_manager == "local" and not runtime.uses_spark_connect(rows):
             applied = self._by_arrow(rows, keep, config)
         else:
             applied = self._by_udf(rows, keep, config)
@@ -64,16 +71,35 @@ class PythonEngine(Engine):
             columns.append(probabilities.alias("probabilities"))
         return applied.select(*keep, *columns, F.col(worker.PROBLEM).alias("problem"))
 
+    def _passed_as(self, name: str) -> str:
+        """Return the type with which an output passes from Python to Spark."""
+        from pyspark.sql.types import ArrayType
+
+        output_type = self.model.outputs[name]
+        element = output_type.elementType if isinstance(output_type, ArrayType) else output_type
+        # MLflow makes the text "None" of a missing one.
+        is_passed = element.typeName() in _PASSED_BACK and name not in self.model.optional_outputs
+        return output_type.simpleString() if is_passed else worker.JSON
+
     def _prediction(self) -> Column:
         from pyspark.sql import functions as F
         from pyspark.sql.types import ArrayType, StructType
 
-        columns = [F.col(quoted(name)) for name in self.model.outputs]
+        columns = [self._output(name).alias(name) for name in self.model.outputs]
         if len(columns) > 1 and isinstance(self.model.prediction_type, ArrayType):
             return F.array(*columns)
-        if isinstance(self.model.prediction_type, StructType):
+        if len(columns) > 1 and isinstance(self.model.prediction_type, StructType):
             return F.struct(*columns)
         return columns[0]
+
+    def _output(self, name: str) -> Column:
+        from pyspark.sql import functions as F
+        from pyspark.sql.types import StructType
+
+        if self._passed_as(name) != worker.JSON:
+            return F.col(quoted(name))
+        as_value = StructType().add("value", self.model.outputs[name])
+        return F.from_json(F.col(quoted(name)), as_value, {"mode": "FAILFAST"})["value"]
 
     def _by_arrow(self, rows: DataFrame, keep: Sequence[str], config: dict[str, Any]) -> DataFrame:
         from pyspark.sql import functions as F
@@ -81,10 +107,14 @@ class PythonEngine(Engine):
 
         # Under names that no other column has.
         input_names = {f"_input_{number}": name for number, name in enumerate(self.model.inputs)}
-        sent = rows.select(*keep, *(F.col(quoted(name)).alias(alias) for alias, name in input_names.items()))
+        # As `toPandas` gives them: times of the session's time zone, which they do not name.
+        types = {name: _without_time_zone(input_type) for name, input_type in self.model.inputs.items()}
+        sent = rows.select(
+            *keep, *(F.col(quoted(name)).cast(types[name]).alias(alias) for alias, name in input_names.items())
+        )
         schema = StructType([field for field in sent.schema if field.name not in input_names])
         for name, type_name in config["outputs"]:
-            schema = schema.add(name, _parse_datatype_string(type_name))
+            schema = schema.add(name, _parse_datatype_string("string" if type_name == worker.JSON else type_name))
         archive = self._archive
 
         def predict(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -125,6 +155,13 @@ class PythonEngine(Engine):
         from pyspark.sql import functions as F
 
         model_folder = self.model.folder
+        signature = Model.load(model_folder).signature.inputs
+        # The model itself checks its inputs again. Here MLflow would make a dict of named tensors, and it takes nested
+        # arrays only if they have one length.
+        nested = ("array", "map", "struct")
+        checks_inputs = not signature.is_tensor_spec() and not any(
+            input_type.typeName() in nested for input_type in self.model.inputs.values()
+        )
         folder = model_folder.parent / f"model_{uuid.uuid4().hex}"
         module = shutil.copy(worker.__file__, model_folder.parent / f"{_WORKER_MODULE}.py")
         # MLflow warns about the local environment, which is the one that the job has pinned.
@@ -134,7 +171,7 @@ class PythonEngine(Engine):
                 loader_module=_WORKER_MODULE,
                 data_path=model_folder,
                 code_paths=[module],
-                signature=ModelSignature(inputs=Model.load(model_folder).signature.inputs),
+                signature=ModelSignature(inputs=signature) if checks_inputs else None,
                 pip_requirements=str(model_folder / "requirements.txt"),
                 model_config=config,
             )
@@ -142,11 +179,14 @@ class PythonEngine(Engine):
             if environment.exists():
                 shutil.copy(environment, folder)
             columns = [*config["outputs"], (worker.PROBLEM, "string")]
-            result_type = ", ".join(f"{quoted(name)} {type_name}" for name, type_name in columns)
+            result_type = ", ".join(
+                f"{quoted(name)} {'string' if type_name == worker.JSON else type_name}" for name, type_name in columns
+            )
             udf = mlflow.pyfunc.spark_udf(rows.sparkSession, str(folder), result_type, env_manager=self.env_manager)
-        inputs = [F.col(quoted(name)) for name in self.model.inputs]
+        # As one struct, because MLflow makes a dict of each row of a struct, with numbers of the wrong type.
+        inputs = F.struct(*(F.col(quoted(name)) for name in self.model.inputs))
         # Deterministic, Spark would call it once more for a condition on its result.
-        applied = rows.select(*keep, udf.asNondeterministic()(*inputs).alias("_outputs"))
+        applied = rows.select(*keep, udf.asNondeterministic()(inputs).alias("_outputs"))
         # F.nullif does not work here: Spark 3.5 has to know the column's type for it.
         message = F.col(f"_outputs.{worker.PROBLEM}")
         problem = F.when(message != "", message)
@@ -154,3 +194,18 @@ class PythonEngine(Engine):
             F.when(problem.isNull(), F.col(f"_outputs.{quoted(name)}")).alias(name) for name, _ in config["outputs"]
         ]
         return applied.select(*keep, *outputs, problem.alias(worker.PROBLEM))
+
+
+def _without_time_zone(kind: DataType) -> DataType:
+    """Return a type with every timestamp in it replaced by one without a time zone."""
+    from pyspark.sql.types import ArrayType, MapType, StructField, StructType, TimestampNTZType, TimestampType
+
+    if isinstance(kind, TimestampType):
+        return TimestampNTZType()
+    if isinstance(kind, ArrayType):
+        return ArrayType(_without_time_zone(kind.elementType))
+    if isinstance(kind, MapType):
+        return MapType(kind.keyType, _without_time_zone(kind.valueType))
+    if isinstance(kind, StructType):
+        return StructType([StructField(field.name, _without_time_zone(field.dataType)) for field in kind])
+    return kind

@@ -1,0 +1,351 @@
+"""Kinds of models and signatures: each is scored with the model's own predictions, or refused by the column."""
+
+import datetime
+import sys
+
+import cloudpickle
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.models import ModelSignature, infer_signature
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from mlflow.types.schema import AnyType, Array, Map, Object, Property
+
+from helpers import scoring, tracking
+from helpers.parameters import ParameterError
+
+# The workers of Spark cannot import a test.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+ROWS = 6
+TIMES = [datetime.datetime(2026, 1, 31, 8, 0, 0, 1) + datetime.timedelta(days=60 * n) for n in range(ROWS)]
+# A column of each type that a signature can have, as a table has it: by its Spark type.
+COLUMNS = {
+    "flag": ("boolean", [True, False, True, True, False, False]),
+    "small": ("int", list(range(ROWS))),
+    "large": ("bigint", [2**60 + number for number in range(ROWS)]),
+    "single": ("float", [0.1 * number for number in range(ROWS)]),
+    "double": ("double", [0.1 * number for number in range(ROWS)]),
+    "text": ("string", list("abcdef")),
+    "raw": ("binary", [bytes([number, 255]) for number in range(ROWS)]),
+    "time": ("timestamp", TIMES),
+    "numbers": ("array<double>", [[0.5 * number, 1.0] for number in range(ROWS)]),
+    "matrix": ("array<array<double>>", [[[1.0 * number], [2.0, 3.0]] for number in range(ROWS)]),
+    "times": ("array<timestamp>", [[time, time] for time in TIMES]),
+    "named": (
+        "struct<at:timestamp,name:string,size:bigint>", [{"size": number, "name": "x", "at": TIMES[number]} for number in range(ROWS)],
+    ),
+    "list of named": ("array<struct<size:bigint>>", [[{"size": number}, {"size": 1}] for number in range(ROWS)]),
+    "by key": ("map<string,double>", [{"a": 0.5, "b": 1.0 * number} for number in range(ROWS)]),
+}  # fmt: skip
+TYPES = {
+    "flag": DataType.boolean, "small": DataType.integer, "large": DataType.long, "single": DataType.float,
+    "double": DataType.double, "text": DataType.string, "raw": DataType.binary, "time": DataType.datetime,
+    "numbers": Array(DataType.double), "matrix": Array(Array(DataType.double)), "times": Array(DataType.datetime),
+    "named": Object([Property("size", DataType.long), Property("name", DataType.string), Property("at", DataType.datetime)]),
+    "list of named": Array(Object([Property("size", DataType.long)])), "by key": Map(DataType.double),
+}  # fmt: skip
+INPUTS = Schema([ColSpec(kind, name) for name, kind in TYPES.items()])
+
+
+class Echo(mlflow.pyfunc.PythonModel):
+    """Returns its input."""
+
+    def predict(self, context, model_input, params=None):
+        return model_input
+
+
+class Described(mlflow.pyfunc.PythonModel):
+    """Returns what it gets, as text: whatever changes on the way shows."""
+
+    def predict(self, context, model_input, params=None):
+        import numpy as np
+        import pandas as pd
+
+        def text(value):
+            if isinstance(value, np.ndarray):
+                return text(value.tolist())
+            if isinstance(value, (list, tuple)):
+                return [text(item) for item in value]
+            if isinstance(value, dict):
+                return {key: text(value[key]) for key in sorted(value)}
+            if hasattr(value, "isoformat"):
+                return pd.Timestamp(value).isoformat()
+            return repr(value.item() if hasattr(value, "item") else value)
+
+        return [str({name: text(value) for name, value in row.items()}) for row in model_input.to_dict("records")]
+
+
+class Returns(mlflow.pyfunc.PythonModel):
+    """Returns the given values, whatever its input is."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def predict(self, context, model_input, params=None):
+        return self.values(model_input)
+
+
+@pytest.fixture(scope="module")
+def module_session(local_dir, tracking_parameters):
+    return tracking.configure(tracking_parameters(experiment_name="model kinds"))
+
+
+@pytest.fixture
+def log(module_session, model_name):
+    """Log and register a pyfunc; return its version, and the model as plain Python loads it."""
+
+    def log_model(model, signature, **options):
+        with mlflow.start_run():
+            options = {"pip_requirements": ["mlflow"], **options}
+            uri = tracking.log_model(model, flavor="pyfunc", signature=signature, **options)
+        return mlflow.register_model(uri, model_name), mlflow.pyfunc.load_model(uri)
+
+    return log_model
+
+
+@pytest.fixture(scope="module")
+def table(spark):
+    """A table with `COLUMNS` and an id."""
+    spark.sql("CREATE SCHEMA model_kinds")
+    schema = ", ".join(f"`{name}` {kind}" for name, (kind, _) in COLUMNS.items())
+    rows = list(zip(range(ROWS), *(values for _, values in COLUMNS.values()), strict=True))
+    spark.createDataFrame(rows, f"id long, {schema}").write.saveAsTable("model_kinds.rows")
+    return "model_kinds.rows"
+
+
+@pytest.fixture
+def score(module_session, spark, schema):
+    """Score rows with a version; return the predictions by id, and the batch."""
+
+    def score_rows(version, rows, **options):
+        scorer = scoring.Scorer(module_session, version, "rows", f"{schema}.predictions", "id", **options)
+        batch = scorer.score_batch(rows, "b1")
+        scored = spark.table(f"{schema}.predictions").toPandas().set_index("id").sort_index()
+        return scored, batch
+
+    return score_rows
+
+
+def features():
+    """The columns as pandas has them."""
+    frame = pd.DataFrame({name: values for name, (_, values) in COLUMNS.items()})
+    return frame.astype({"small": "int32", "single": "float32"})
+
+
+def same(value):
+    """A value in Python's own types."""
+    if isinstance(value, np.ndarray):
+        return [same(item) for item in value]
+    if hasattr(value, "asDict"):
+        return same(value.asDict(recursive=True))
+    if isinstance(value, dict):
+        return {key: same(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [same(item) for item in value]
+    if isinstance(value, (datetime.datetime, np.datetime64)):
+        return pd.Timestamp(value)
+    if isinstance(value, bytearray):
+        return bytes(value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def test_inputs_of_every_type_arrive_as_in_plain_python(spark, table, log, score):
+    version, model = log(Described(), ModelSignature(INPUTS, Schema([ColSpec("string", "prediction")])))
+    scored, batch = score(version, spark.table(table))
+    assert (batch.rows_scored, batch.rows_quarantined) == (ROWS, 0)
+    assert scored["prediction"].tolist() == model.predict(features())
+
+
+def test_outputs_of_every_type_are_written_as_the_signature_says(spark, table, log, score):
+    version, model = log(Echo(), ModelSignature(INPUTS, INPUTS))
+    scored, batch = score(version, spark.table(table))
+    assert batch.rows_scored == ROWS
+    expected = model.predict(features()).to_dict("records")
+    assert [same(value) for value in scored["prediction"]] == [same(row) for row in expected]
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_an_output_of_each_type_alone_is_the_prediction_in_that_type(spark, table, log, score, schema, column):
+    own = Schema([ColSpec(TYPES[column], column)])
+    version, model = log(Echo(), ModelSignature(own, own))
+    scored, _ = score(version, spark.table(table))
+    kind = spark.table(f"{schema}.predictions").schema["prediction"].dataType
+    assert kind.simpleString() == COLUMNS[column][0]
+    expected = model.predict(features()[[column]])[column]
+    assert [same(value) for value in scored["prediction"]] == [same(value) for value in expected]
+
+
+# A column of another type: (what a table has, type in the signature, value that converts, what does not and why).
+CONVERTED = {
+    "double to bigint": ("double", DataType.long, "2.0", "2.5"),
+    "double to int": ("double", DataType.integer, "2.0", "3e9"),
+    "decimal to bigint": ("decimal(10,2)", DataType.long, "7.00", "7.50"),
+    "bigint to int": ("bigint", DataType.integer, "7", "3000000000"),
+    "int to boolean": ("int", DataType.boolean, "1", "2"),
+    "double to boolean": ("double", DataType.boolean, "0.0", "0.5"),
+    "tinyint to bigint": ("tinyint", DataType.long, "7", None),
+    "boolean to int": ("boolean", DataType.integer, "true", None),
+    "boolean to double": ("boolean", DataType.double, "true", None),
+    "bigint to double": ("bigint", DataType.double, "7", None),
+    "decimal to double": ("decimal(10,2)", DataType.double, "7.25", None),
+    "double to float": ("double", DataType.float, "0.5", None),
+    "date to timestamp": ("date", DataType.datetime, "'2026-01-31'", None),
+    "array of int": ("array<int>", Array(DataType.long), "array(1, 2)", None),
+    "array of double": ("array<double>", Array(DataType.long), "array(1D, 2D)", "array(1D, 2.5D)"),
+    "struct with more": ("struct<b:int,c:int,a:double>", Object([Property("a", DataType.long), Property("b", DataType.long)]),
+                         "named_struct('b', 1, 'c', 2, 'a', 3D)", "named_struct('b', 1, 'c', 2, 'a', 3.5D)"),
+    "map of double": ("map<string,double>", Map(DataType.long), "map('k', 1D)", "map('k', 1.5D)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CONVERTED)
+def test_a_column_of_another_type_is_taken_where_its_value_converts(spark, log, score, schema, case):
+    kind, input_type, good, bad = CONVERTED[case]
+    version, _ = log(Described(), ModelSignature(Schema([ColSpec(input_type, "k")]), Schema([ColSpec("string")])))
+    values = [good] if bad is None else [good, bad]
+    rows = spark.sql(" UNION ALL ".join(f"SELECT {i}L AS id, CAST({v} AS {kind}) AS k" for i, v in enumerate(values)))
+    scored, batch = score(version, rows)
+    assert (batch.rows_scored, batch.rows_quarantined) == (1, len(values) - 1)
+    assert scored.index.tolist() == [0]
+    if bad is not None:
+        (refused,) = spark.table(f"{schema}.predictions_quarantine").collect()
+        assert refused["id"] == 1 and refused["problem"].startswith("'k' is not of type ")
+
+
+REFUSED = {
+    "a string for a number": ("'1'", DataType.long, "'k' has type string where the model takes bigint"),
+    "a number for a string": ("1", DataType.string, "'k' has type int where the model takes string"),
+    "a number for a time": ("1D", DataType.datetime, "'k' has type double where the model takes timestamp"),
+    "a number for an array": ("1D", Array(DataType.double), "'k' has type double where the model takes array<double>"),
+    "a struct without a field": ("named_struct('b', 1)", Object([Property("a", DataType.long)]),
+                                 "'k' has type struct<b:int> where the model takes struct<a:bigint>"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_column_of_a_type_that_does_not_fit_is_refused_before_anything_is_written(spark, log, score, schema, case):
+    value, input_type, message = REFUSED[case]
+    version, _ = log(Described(), ModelSignature(Schema([ColSpec(input_type, "k")]), Schema([ColSpec("string")])))
+    with pytest.raises(ParameterError) as refused:
+        score(version, spark.sql(f"SELECT 1L AS id, {value} AS k"))
+    assert message in str(refused.value)
+    assert not spark.catalog.tableExists(f"{schema}.predictions")
+
+
+NUMBER = Schema([ColSpec("double", "x")])
+UNSUPPORTED = {
+    "an input of any type": (ModelSignature(Schema([ColSpec(AnyType(), "k")]), NUMBER), "input 'k' has type Any"),
+    "an output of any type": (ModelSignature(NUMBER, Schema([ColSpec(AnyType(), "k")])), "output 'k' has type Any"),
+    "a tensor without a name": (infer_signature(np.ones((2, 3)), np.ones(2)), "takes one tensor without column names"),
+    "a tensor of bytes": (ModelSignature(Schema([TensorSpec(np.dtype("uint8"), (-1, 2), "k")]), NUMBER), "input 'k' has type .*uint8"),
+    "an output of three dimensions": (ModelSignature(NUMBER, Schema([TensorSpec(np.dtype(float), (-1, 2, 2))])), "more than two dimensions"),
+    "columns without names": (ModelSignature(Schema([ColSpec("double")]), NUMBER), "has no signature with named columns"),
+    "no outputs": (ModelSignature(NUMBER), "has a signature without outputs"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNSUPPORTED)
+def test_a_signature_that_no_table_fits_is_refused_when_the_model_is_loaded(module_session, log, case):
+    signature, message = UNSUPPORTED[case]
+    version, _ = log(Echo(), signature)
+    with pytest.raises(ParameterError, match=message):
+        scoring.load(module_session, f"models:/{version.name}/{version.version}")
+
+
+def test_named_tensors_are_columns_of_numbers_and_of_arrays(spark, log, score):
+    inputs = {"size": np.array([1, 2, 3], dtype="float32"), "image": np.arange(12, dtype="float32").reshape(3, 2, 2)}
+
+    def values(tensors):
+        return {"sum": tensors["image"].sum(axis=(1, 2)) + tensors["size"], "first": tensors["image"][:, 0]}
+
+    version, model = log(Returns(values), infer_signature(inputs, values(inputs)))
+    rows = [(i, float(inputs["size"][i]), inputs["image"][i].ravel().tolist()) for i in range(3)]
+    scored, _ = score(version, spark.createDataFrame(rows, "id long, size float, image array<float>"))
+    expected = model.predict(inputs)
+    assert [row["sum"] for row in scored["prediction"]] == expected["sum"].tolist()
+    assert [row["first"] for row in scored["prediction"]] == expected["first"].tolist()
+
+
+def test_an_optional_column_that_a_table_lacks_is_left_out_as_in_plain_python(spark, log, score):
+    inputs = Schema([ColSpec("double", "x"), ColSpec("long", "k", required=False)])
+    version, model = log(Described(), ModelSignature(inputs, Schema([ColSpec("string")])))
+    scored, _ = score(version, spark.sql("SELECT 1L AS id, 2D AS x"))
+    assert scored["prediction"].tolist() == model.predict(pd.DataFrame({"x": [2.0]})) == ["{'x': '2.0'}"]
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        (lambda rows: pd.Series([1.0, np.nan]), "the model's output is NaN or infinite"),
+        (lambda rows: np.array([1.0, np.inf], dtype="float32"), "the model's output is NaN or infinite"),
+        (lambda rows: [["a", 1.0], ["b", np.nan]], "the model's output is NaN or infinite"),
+        (lambda rows: [{"a": 1.0}, {"a": float("-inf")}], "the model's output is NaN or infinite"),
+        (lambda rows: pd.Series(["a", None]), "the model's output is missing"),
+        (lambda rows: pd.to_datetime(["2026-01-31", None]), "the model's output is missing"),
+    ],
+)
+def test_a_row_without_a_finite_prediction_goes_to_quarantine(spark, log, score, schema, values, problem):
+    good = values(None)[:1]
+    if isinstance(good, list) and isinstance(good[0], list):
+        outputs = Schema([ColSpec("string", "name"), ColSpec("double", "score")])
+    elif isinstance(good, list):
+        outputs = Schema([ColSpec(Object([Property("a", DataType.double)]), "p")])
+    else:
+        outputs = infer_signature(pd.Series(good)).inputs
+    version, _ = log(Returns(lambda rows: values(rows)[: len(rows)]), ModelSignature(NUMBER, outputs))
+    _, batch = score(version, spark.createDataFrame([(0, 1.0), (1, 1.0)], "id long, x double").coalesce(1))
+    assert (batch.rows_scored, batch.rows_quarantined) == (1, 1)
+    (refused,) = spark.table(f"{schema}.predictions_quarantine").collect()
+    assert refused["problem"] == problem
+
+
+def test_outputs_that_are_not_what_the_signature_says_are_told_in_words(spark, log, score, schema):
+    version, _ = log(
+        Returns(lambda rows: ["yesterday"] * len(rows)), ModelSignature(NUMBER, Schema([ColSpec("datetime")]))
+    )
+    with pytest.raises(ParameterError, match="not of type timestamp, as its signature says"):
+        score(version, spark.sql("SELECT 1L AS id, 2D AS x"))
+
+
+PROBABILITIES = {
+    "of the second class": (["no", "yes"], lambda x: x),
+    "of the second class, as a column": ([0, 1], lambda x: x.reshape(-1, 1)),
+    "of each class": (["no", "yes"], lambda x: np.column_stack([1 - x, x])),
+    "of each class, in named columns": (["a", "b", "c"], lambda x: pd.DataFrame({"a": x / 2, "b": 1 - x, "c": x / 2})),
+    "of each class, as lists": ([1, 2, 3], lambda x: np.column_stack([x / 2, 1 - x, x / 2]).tolist()),
+}
+
+
+@pytest.mark.parametrize("case", PROBABILITIES)
+def test_a_model_logged_with_classes_predicts_them_with_its_own_probabilities(module_session, spark, log, case):
+    classes, values = PROBABILITIES[case]
+    numbers = np.array([0.1, 0.6, 0.8])
+    version, _ = log(
+        Returns(lambda rows: values(rows["x"].to_numpy())),
+        infer_signature(pd.DataFrame({"x": numbers}), values(numbers)),
+        classes=classes,
+    )
+    predictor = scoring.load(module_session, f"models:/{version.name}/{version.version}")
+    rows = spark.createDataFrame([(i, float(x)) for i, x in enumerate(numbers)], "id long, x double")
+    scored = predictor.transform(rows, ["id"], each_class=True).toPandas().sort_values("id")
+    expected = np.asarray(pd.DataFrame(values(numbers)), dtype=float)
+    if expected.shape[1] == 1:
+        expected = np.column_stack([1 - expected, expected])
+    assert predictor.classes == classes
+    np.testing.assert_array_equal(np.stack(scored["probabilities"]), expected)
+    np.testing.assert_array_equal(scored["probability"], expected.max(axis=1))
+    assert scored["prediction"].tolist() == [classes[number] for number in expected.argmax(axis=1)]
+
+
+def test_outputs_of_a_model_with_classes_that_are_not_probabilities_are_told_in_words(spark, log, score):
+    version, _ = log(
+        Returns(lambda rows: np.column_stack([rows["x"], rows["x"]])),
+        infer_signature(pd.DataFrame({"x": [1.0]}), np.ones((1, 2))),
+        classes=["no", "yes"],
+    )
+    with pytest.raises(
+        ParameterError, match="outputs are not probabilities, which add up to 1. Have it end in a softmax"
+    ):
+        score(version, spark.sql("SELECT 1L AS id, 2D AS x"))
