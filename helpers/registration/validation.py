@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import MetricThreshold
+    from pyspark.sql import DataFrame
 
     from helpers.data.evaluation import EvaluationRows
     from helpers.scoring.predictor import Predictor
@@ -160,7 +161,7 @@ def _scored(predictor: Predictor, rows: EvaluationRows) -> pd.DataFrame:
     keep = [rows.id_column, rows.label_column]
     engine = predictor.choose_engine(rows.rows).engine
     try:
-        scored = predictor.transform(rows.rows, keep, engine, each_class=True).toPandas()
+        scored = _judged(predictor.transform(rows.rows, keep, engine, each_class=True), predictor).toPandas()
     except (PySparkException, Py4JJavaError) as error:
         explained = predictor.model.explained(error)
         if explained:
@@ -180,6 +181,24 @@ def _scored(predictor: Predictor, rows: EvaluationRows) -> pd.DataFrame:
         f"cannot score {len(refused)} of the {rows.count} rows that judge it, {rows.description}. For instance "
         f"{rows.id_column}={first[rows.id_column]!r}: {first['problem']}. Have the model deal with such rows",
     )
+
+
+def _judged(scored: DataFrame, predictor: Predictor) -> DataFrame:
+    """Return predictions that can be compared with labels: of several named outputs the one called ``prediction``."""
+    from pyspark.sql import functions as F
+    from pyspark.sql.types import ArrayType, MapType, StructType
+
+    kind = predictor.model.prediction_type
+    if isinstance(kind, StructType) and "prediction" in kind.fieldNames():
+        return scored.withColumn("prediction", F.col("prediction")["prediction"])
+    if isinstance(kind, (ArrayType, MapType, StructType)):
+        raise ParameterError(
+            "model_uri",
+            predictor.model.model_uri,
+            f"predicts {kind.simpleString()}, which cannot be compared with a label. Name one of its outputs "
+            "'prediction', or if they are the probabilities of classes, log it with tracking.log_model(classes=…)",
+        )
+    return scored
 
 
 def _is_usable(predictions: pd.Series) -> pd.Series:

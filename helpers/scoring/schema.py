@@ -6,6 +6,7 @@ Everything that a signature can have is in `spark_type`, and everything that a c
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from helpers.data.names import quoted
 from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow.types import Schema
     from mlflow.types.schema import ColSpec, TensorSpec
     from pyspark.sql.types import DataType
@@ -294,3 +296,53 @@ def _is_wider(column_type: DataType, input_type: DataType) -> bool:
     if column == "boolean":
         return expected in _INTEGERS
     return column in _INTEGERS and expected in _INTEGERS and _INTEGERS.index(column) <= _INTEGERS.index(expected)
+
+
+def as_inputs(rows: pd.DataFrame, inputs: Schema) -> pd.DataFrame:
+    """Return the columns of a signature as MLflow takes them in plain Python, without the others.
+
+    The same conversions as in `converted`. A column with a value that does not convert is left as it is, and MLflow
+    says so.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        As Spark's ``toPandas`` returns it.
+    inputs : mlflow.types.Schema
+        With names.
+    """
+    import numpy as np
+    import pandas as pd
+    from mlflow.types import DataType
+
+    columns = {}
+    for spec in inputs.inputs:
+        name, kind = spec.name, spec.type.to_pandas() if isinstance(spec.type, DataType) else None
+        if name not in rows:
+            continue
+        column = rows[name]
+        if isinstance(kind, np.dtype) and kind.kind in "iufbM":
+            try:
+                typed = column.astype(kind)
+            except (TypeError, ValueError):
+                typed = column
+            # A fraction is rounded.
+            column = typed if kind.kind in "fM" or (typed == column).all() else column
+        else:
+            column = pd.Series([_as_python(value) for value in column], index=column.index, name=name, dtype=object)
+        columns[name] = column
+    return pd.DataFrame(columns)
+
+
+def _as_python(value: Any) -> Any:
+    """Return a value of a table as MLflow takes it: rows are dicts, and times in them are NumPy's."""
+    import numpy as np
+
+    if hasattr(value, "asDict"):
+        return {name: _as_python(item) for name, item in value.asDict().items()}
+    if isinstance(value, dict):
+        return {key: _as_python(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        items = [_as_python(item) for item in value]
+        return np.array(items) if items and isinstance(items[0], np.datetime64) else items
+    return np.datetime64(value, "ns") if isinstance(value, datetime.datetime) else value

@@ -118,7 +118,7 @@ class Model:
             return self.model.predict_proba(data)
         predicted = self.model.predict(data)
         frame = _as_frame(predicted, is_one_value=False)
-        if len(frame.columns) == 1 and np.ndim(frame.iloc[0, 0]):
+        if len(frame.columns) == 1 and not pd.api.types.is_scalar(frame.iloc[0, 0]):
             frame = pd.DataFrame(np.stack(frame.iloc[:, 0].to_numpy()))
         probabilities, number = frame.to_numpy(dtype=float), len(self.config["classes"])
         if number == 2 and probabilities.shape[1] == 1:
@@ -201,7 +201,10 @@ class Model:
 
 def _by_row(outputs: dict[str, Any], index: pd.Index) -> pd.DataFrame:
     """Return outputs as a DataFrame, arrays as values of a column."""
-    columns = {name: list(values) if np.ndim(values) > 1 else values for name, values in outputs.items()}
+    columns = {
+        name: list(values) if isinstance(values, np.ndarray) and values.ndim > 1 else values
+        for name, values in outputs.items()
+    }
     return pd.DataFrame(columns, index=index)
 
 
@@ -250,20 +253,21 @@ def _checked(values: np.ndarray, type_name: str, is_optional: bool) -> tuple[np.
         else:
             accepted, problem = np.array([text is not None for text in texts], dtype=bool), NOT_FINITE
     else:
-        accepted, problem = np.array([not _is_missing(value) for value in values], dtype=bool), MISSING
+        accepted, problem = np.array([not is_missing(value) for value in values], dtype=bool), MISSING
     if (is_optional and problem == MISSING) or accepted.all():
         return values, None
     return values, np.where(accepted, "", problem).astype(object)
 
 
-def _is_missing(value: Any) -> bool:
-    return value is None or (np.ndim(value) == 0 and pd.isna(value))
+def is_missing(value: Any) -> bool:
+    """Return whether a value is null, NaN or no time; an array or an object is not, whatever it has."""
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
 def _as_json(value: Any) -> str | None:
     """Return an output as JSON; None if a number in it is NaN or infinite."""
     try:
-        return json.dumps({"value": None if _is_missing(value) else value}, default=plain, allow_nan=False)
+        return json.dumps({"value": None if is_missing(value) else value}, default=plain, allow_nan=False)
     except ValueError:
         return None
 
@@ -359,12 +363,13 @@ def _is_nested(kind: pa.DataType) -> bool:
 
 
 def _as_lists(value: Any) -> Any:
-    """Return a nested value with lists in place of arrays: MLflow makes arrays of arrays only if they have one length."""
+    """Return a nested value as MLflow takes it: it makes arrays of arrays only if they have one length."""
     if isinstance(value, np.ndarray):
         return [_as_lists(item) for item in (value if value.dtype.kind == "M" else value.tolist())]
     if isinstance(value, dict):
         return {key: _as_lists(item) for key, item in value.items()}
-    return value
+    # MLflow takes no other time in an object.
+    return np.datetime64(value) if isinstance(value, datetime.datetime) else value
 
 
 def _arrow_array(name: str, values: np.ndarray, type_name: str, refused: np.ndarray | None) -> pa.Array:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import abc
+import base64
+import datetime
 import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from helpers.scoring.worker import is_missing
+from helpers.scoring.worker import plain as scoring_plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -266,7 +271,7 @@ class Endpoint(abc.ABC):
         seconds = time.perf_counter() - started
         if response.status_code != 200:
             raise ServingError(_refusal(self.name, deployment, response))
-        return Answer(response.json(), response.headers.get(DEPLOYMENT_HEADER, deployment), seconds)
+        return Answer(by_row(response.json()), response.headers.get(DEPLOYMENT_HEADER, deployment), seconds)
 
 
 def payload(rows: pd.DataFrame) -> str:
@@ -274,9 +279,26 @@ def payload(rows: pd.DataFrame) -> str:
 
     https://learn.microsoft.com/azure/machine-learning/how-to-deploy-mlflow-models#payload-example-for-an-azure-machine-learning-inference-server
     """
-    values = rows.astype(object).where(rows.notna(), None).to_numpy().tolist()
+    values = [[None if is_missing(value) else value for value in row] for row in rows.astype(object).to_numpy()]
     data = {"columns": list(rows.columns), "index": list(range(len(rows))), "data": values}
-    return json.dumps({"input_data": data}, default=str)
+    return json.dumps({"input_data": data}, default=plain)
+
+
+def plain(value: Any) -> Any:
+    """Return a value of NumPy, pandas or Spark as MLflow's server writes and reads it; ``default`` of `json.dumps`."""
+    if isinstance(value, (bytes, bytearray)):
+        # With line breaks, unlike `helpers.scoring.worker.plain`.
+        return base64.encodebytes(value).decode("ascii")
+    if isinstance(value, (datetime.datetime, datetime.date)):
+        return value.isoformat()
+    return scoring_plain(value)
+
+
+def by_row(predictions: Any) -> list[Any]:
+    """Return predictions as one value per row: a model of several tensors answers with a dict of their values."""
+    if not isinstance(predictions, dict):
+        return predictions
+    return [dict(zip(predictions, values, strict=True)) for values in zip(*predictions.values(), strict=True)]
 
 
 def _refusal(endpoint: str, deployment: str, response: requests.Response) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers import output, tracking
-from helpers.serving.endpoint import Endpoint, ServingError
+from helpers.scoring import schema
+from helpers.serving.endpoint import Endpoint, ServingError, by_row, payload, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,31 +83,54 @@ def examples(session: tracking.Session, version: ModelVersion, rows: pd.DataFram
     version : mlflow.entities.model_registry.ModelVersion
         From the session's registry.
     rows : pandas.DataFrame
-        With the columns of the model's signature. Other columns are left out.
+        With the columns of the model's signature, as ``toPandas`` gives them. Other columns are left out.
+
+    Raises
+    ------
+    ServingError
+        If the model cannot score one of the rows: it raises an error, or predicts nothing, NaN or infinity.
     """
     import mlflow
-    import numpy as np
 
+    name = f"{version.name} version {version.version}"
     with tempfile.TemporaryDirectory() as scratch:
         folder = tracking.download_model(session, f"models:/{version.name}/{version.version}", Path(scratch))
         # It warns about packages that the container of an endpoint needs and this machine does not.
         with output.quiet("mlflow.pyfunc", "mlflow.utils.requirements_utils"):
             model = mlflow.pyfunc.load_model(str(folder))
-        schema = model.metadata.get_input_schema()
-        types = {
-            name: kind for name, kind in zip(schema.input_names(), schema.pandas_types(), strict=True) if name in rows
-        }
-        # MLflow does not take integers of 64 bits for a double, and batch scoring does.
-        fractional = {name: kind for name, kind in types.items() if np.issubdtype(kind, np.floating)}
-        inputs = rows[list(types)].astype(fractional)
-        return Examples(inputs, as_json(model.predict(inputs)))
+        inputs = schema.as_inputs(rows, model.metadata.get_input_schema())
+        try:
+            predictions = as_json(model.predict(inputs))
+        except Exception as error:  # noqa: BLE001 - whatever a model raises for a value
+            raise ServingError(f"{name} cannot score the rows that are to check it: {error}") from None
+    for number, prediction in enumerate(predictions):
+        if not _is_prediction(prediction):
+            raise ServingError(
+                f"{name} cannot score a row that is to check it: it predicts {prediction} for "
+                f"{payload(inputs.iloc[number : number + 1])}. Have the model deal with such rows."
+            )
+    return Examples(inputs, predictions)
 
 
 def as_json(predictions: Any) -> list[Any]:
     """Return predictions as a model server writes them: one value or one dict per row."""
-    if hasattr(predictions, "to_dict") and getattr(predictions, "ndim", 1) == 2:
-        return json.loads(predictions.to_json(orient="records", double_precision=15))
-    return predictions.tolist() if hasattr(predictions, "tolist") else list(predictions)
+    import pandas as pd
+
+    if isinstance(predictions, pd.Series):
+        predictions = predictions.to_frame()
+    if isinstance(predictions, pd.DataFrame):
+        predictions = predictions.to_dict("records")
+    # With Python's names for NaN and infinity, which JSON does not have.
+    return by_row(json.loads(json.dumps(predictions, default=plain)))
+
+
+def _is_prediction(value: Any) -> bool:
+    """Return whether a prediction, or one of the outputs that it has, is neither missing nor NaN nor infinite."""
+    if isinstance(value, dict):
+        return all(map(_is_prediction, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_prediction, value))
+    return value is not None and not (isinstance(value, float) and not math.isfinite(value))
 
 
 def check_requests(
@@ -151,7 +175,11 @@ def check_requests(
         seconds.append(answer.seconds)
         answers[answer.deployment] += 1
         expected = [examples.predictions[row]]
-        if answer.deployment == new and not is_equal(answer.predictions, expected):
+        if answer.deployment == new and not all(map(_is_prediction, answer.predictions)):
+            problems.append(
+                f"{new} cannot score a row: it answers {answer.predictions}, where the model predicts {expected}"
+            )
+        elif answer.deployment == new and not is_equal(answer.predictions, expected):
             problems.append(f"{new} answers {answer.predictions} for a row for which the model predicts {expected}")
     p50, p95 = percentiles([second * 1000 for second in seconds])
     problem = problems[0] if problems else ""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MODEL = "model"
 """The name of a model in its run, unless another one is given."""
 _URI_TAG = "model_uri_"
+_SERIALIZATION_OPTIONS = {"serialization_format", "skops_trusted_types"}
 # Without them the container of Azure ML's no-code deployment ends when it starts; they are not needed here.
 # https://github.com/Azure/azureml-examples/issues/3902
 _FOR_ENDPOINTS = ["azureml-inference-server-http==1.5.1", "azureml-ai-monitoring==1.0.0"]
@@ -56,7 +57,9 @@ def log_model(
     input_example : pandas.DataFrame, optional
         A few rows of inputs.
     classes : collection, optional
-        Of a classifier: its classes in the order of its probabilities, which no flavor records.
+        Of a classifier: its classes in the order of its probabilities. Estimators with scikit-learn's interface have
+        them. Of any other model this says that its outputs are probabilities: one per class, or that of the second of
+        two classes. They are then scored as a class and its probability.
     name : str, default "model"
         Of the model in its run. Logging the same name again replaces what registration will find.
     **options
@@ -66,6 +69,14 @@ def log_model(
     -------
     str
         The model's URI, which `logged_model_uri` returns later.
+
+    Notes
+    -----
+    MLflow saves scikit-learn models with skops, which loads no types but those that are named. Here the types of the
+    model itself are named, for instance those of a LightGBM classifier in a pipeline: the process that logs a model
+    has it in memory, so it trusts them. A model that skops cannot load elsewhere, because it has functions or classes
+    of a notebook, is saved with cloudpickle. Give ``serialization_format`` or ``skops_trusted_types`` to decide
+    yourself.
     """
     import mlflow
 
@@ -78,10 +89,12 @@ def log_model(
         "input_example": input_example,
         "metadata": metadata | ({"classes": plain_classes} if plain_classes else {}),
     }
+    types: list[str] | None = []
+    if flavor == "sklearn" and _uses_skops(module) and not options.keys() & _SERIALIZATION_OPTIONS:
+        types = _types_for_skops(model)
+        arguments |= {"serialization_format": "cloudpickle"} if types is None else {"skops_trusted_types": types}
     if "pip_requirements" not in options and "extra_pip_requirements" not in options:
-        arguments |= _requirements(module)
-    if flavor == "sklearn" and _uses_skops(module):
-        arguments["skops_trusted_types"] = _trusted_types(model)
+        arguments |= _requirements(module, types)
     with output.quiet(f"mlflow.{flavor}"):
         server = server_of_mlflow(mlflow.get_tracking_uri())
         uri = server.log_model(module, {_argument_of(module): model}, name, arguments | options)
@@ -101,29 +114,47 @@ def _uses_skops(flavor: ModuleType) -> bool:
     return "skops_trusted_types" in inspect.signature(flavor.save_model).parameters
 
 
-def _requirements(flavor: ModuleType) -> dict[str, list[str]]:
+def _requirements(flavor: ModuleType, types: list[str] | None) -> dict[str, list[str]]:
     """Return the packages that a model of the flavor and its endpoint need; MLflow adds itself.
 
     Those of scikit-learn and Spark are named, because finding them out means loading the model in another process.
+
+    Parameters
+    ----------
+    flavor : module
+    types : list of str or None
+        From `_types_for_skops`.
     """
     if flavor.FLAVOR_NAME == "spark":
         return {"pip_requirements": flavor.get_default_pip_requirements() + _FOR_ENDPOINTS}
-    if flavor.FLAVOR_NAME != "sklearn":
+    if flavor.FLAVOR_NAME != "sklearn" or types is None:
         return {"extra_pip_requirements": _FOR_ENDPOINTS}
     serializer = "include_skops" if _uses_skops(flavor) else "include_cloudpickle"
-    inputs = [f"{package}=={importlib.metadata.version(package)}" for package in ("numpy", "pandas")]
+    distributions = importlib.metadata.packages_distributions()
+    packages = ["numpy", "pandas"]
+    for module in sorted({name.partition(".")[0] for name in types}):
+        # Not scikit-learn, whose package has another name than its module.
+        packages += [name for name in distributions.get(module, [])[:1] if module != "sklearn" and name not in packages]
+    inputs = [f"{package}=={importlib.metadata.version(package)}" for package in packages]
     return {"pip_requirements": flavor.get_default_pip_requirements(**{serializer: True}) + inputs + _FOR_ENDPOINTS}
 
 
-def _trusted_types(model: Any) -> list[str]:
-    """Return the scikit-learn and NumPy types that skops would not load unless they are named.
+def _types_for_skops(model: Any) -> list[str] | None:
+    """Return the types in a model that skops would not load unless they are named; None if it cannot load it at all.
 
-    skops refuses private classes of scikit-learn, too; a type that is neither scikit-learn's nor NumPy's stays refused.
+    Of scikit-learn these are private classes only.
     """
     import skops.io
 
-    types = skops.io.get_untrusted_types(data=skops.io.dumps(model))
-    return [name for name in types if name.startswith(("sklearn.", "numpy."))]
+    try:
+        types = skops.io.get_untrusted_types(data=skops.io.dumps(model))
+        # Classes and functions of a script or a notebook are not there in another process.
+        if any(name.startswith("__main__.") for name in types):
+            return None
+        skops.io.loads(skops.io.dumps(model), trusted=types)
+    except (AttributeError, ImportError, TypeError, ValueError):
+        return None
+    return types
 
 
 def logged_model_uri(session: Session, run: Run, model_uri: str = "") -> str:

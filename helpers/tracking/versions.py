@@ -79,10 +79,18 @@ def run_id(version: ModelVersion) -> str:
 def version_of_model(session: Session, model_name: str, run: Run, model_uri: str) -> ModelVersion | None:
     """Return the version that was made of a model of a run, or None."""
     for version in versions(session, model_name):
-        # Versions from before there was the tag were made of the only model of their run.
-        if run_id(version) == run.info.run_id and version.tags.get(MODEL_URI_TAG, model_uri) == model_uri:
+        if run_id(version) == run.info.run_id and _made_of(version, model_uri) == model_uri:
             return version
     return None
+
+
+def _made_of(version: ModelVersion, only_model: str) -> str:
+    """Return the URI of the model that a version was made of."""
+    if MODEL_URI_TAG in version.tags:
+        return version.tags[MODEL_URI_TAG]
+    # MLflow made it, for instance by `log_model(…, registered_model_name=…)`. MLflow 2 does not know the model.
+    model_id = getattr(version, "model_id", None)
+    return f"models:/{model_id}" if model_id else only_model
 
 
 def create_version(session: Session, run: Run, model_uri: str, model_name: str, tags: dict[str, str]) -> ModelVersion:

@@ -129,8 +129,10 @@ def score(module_session, spark, schema):
 
 
 def features():
-    """The columns as pandas has them."""
+    """The columns as MLflow takes them from pandas: times in arrays and objects are NumPy's."""
     frame = pd.DataFrame({name: values for name, (_, values) in COLUMNS.items()})
+    frame["times"] = [np.array(value, dtype="datetime64[ns]") for value in frame["times"]]
+    frame["named"] = [value | {"at": np.datetime64(value["at"])} for value in frame["named"]]
     return frame.astype({"small": "int32", "single": "float32"})
 
 
@@ -265,7 +267,7 @@ def test_named_tensors_are_columns_of_numbers_and_of_arrays(spark, log, score):
     scored, _ = score(version, spark.createDataFrame(rows, "id long, size float, image array<float>"))
     expected = model.predict(inputs)
     assert [row["sum"] for row in scored["prediction"]] == expected["sum"].tolist()
-    assert [row["first"] for row in scored["prediction"]] == expected["first"].tolist()
+    assert [same(row["first"]) for row in scored["prediction"]] == expected["first"].tolist()
 
 
 def test_an_optional_column_that_a_table_lacks_is_left_out_as_in_plain_python(spark, log, score):

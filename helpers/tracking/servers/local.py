@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 import os
+from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 from helpers import runtime
@@ -30,6 +34,28 @@ class LocalServer(Server):
         runtime.local_dir().mkdir(parents=True, exist_ok=True)
         # Copying files on one disk needs no progress bar, and MLflow draws four of them for each model.
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+    def log_model(self, flavor: ModuleType, model: Mapping[str, Any], name: str, arguments: dict[str, Any]) -> str:
+        """Log a model to the active run, at a step at which MLflow can copy the run's metrics to it.
+
+        MLflow copies the metrics of one step, 0 by default, and ends in an IntegrityError of the database if one of them
+        is NaN (https://github.com/mlflow/mlflow/issues/26108).
+        """
+        if "step" in inspect.signature(flavor.log_model).parameters and "step" not in arguments:
+            arguments = arguments | {"step": self._first_step_without_nan()}
+        return super().log_model(flavor, model, name, arguments)
+
+    def _first_step_without_nan(self) -> int:
+        import mlflow
+
+        run = mlflow.active_run()
+        if run is None:
+            return 0
+        client = self.client()
+        names = client.get_run(run.info.run_id).data.metrics
+        points = [point for name in names for point in client.get_metric_history(run.info.run_id, name)]
+        not_a_number = {point.step for point in points if math.isnan(point.value)}
+        return next(step for step in range(len(not_a_number) + 1) if step not in not_a_number)
 
     def experiment_details(self, name: str) -> dict[str, Any]:
         """Return what a new experiment is created with, a place for its artifacts among it."""
