@@ -91,7 +91,7 @@ class Bench:
         from pyspark.ml.classification import LogisticRegression
         from pyspark.ml.feature import Imputer, VectorAssembler
 
-        from helpers import data, tracking, training
+        from helpers import data, parameters, tracking, training
 
         if (pipeline, columns) not in self.models:
             started = time.perf_counter()
@@ -101,7 +101,8 @@ class Bench:
                     split = data.load_split(
                         self.spark, self.table(columns, TRAINING_ROWS), **names, test_fraction=0.25, seed=1
                     )
-                    fit = training.fit(split, model_flavor="spark", epochs=EPOCHS, learning_rate=0.05, seed=1)
+                    p = parameters.parse(parameters.Fit, {"model_flavor": "spark", "epochs": EPOCHS})
+                    fit = training.fit(split, p)
                     model, signature = fit.model, fit.signature
                 else:
                     rows = self.spark.table(self.table(columns, TRAINING_ROWS))

@@ -25,6 +25,7 @@ from pyspark.ml.regression import LinearRegression
 from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
 from pyspark.sql import functions as F
 
+from helpers import parameters
 from helpers.data.split import load_split
 from helpers.scoring.engines.spark_ml import SparkMLEngine
 from helpers.training.flavors.spark import SparkFlavor
@@ -261,9 +262,8 @@ def test_a_model_of_three_hundred_columns_is_trained_and_scored(spark, schema, e
     wide(300).write.saveAsTable(f"{schema}.training")
     split = load_split(spark, f"{schema}.training", label_column="label", id_column="id", test_fraction=0.3, seed=1)
     losses = []
-    model = SparkFlavor().fit(
-        split, epochs=2, learning_rate=0.1, seed=1, on_epoch=lambda epoch, metrics: losses.append(metrics["epoch_loss"])
-    )
+    p = parameters.parse(parameters.Fit, {"model_flavor": "spark", "epochs": 2})
+    model = SparkFlavor().fit(split, p, lambda epoch, metrics: losses.append(metrics["epoch_loss"]), {})
     assert losses == sorted(losses, reverse=True)
     rows = spark.table(f"{schema}.training")
     scored = by_id(engine(model, rows, split.numeric).accepted(rows, ["id"]).where("prediction = 1"))

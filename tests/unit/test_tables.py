@@ -82,7 +82,7 @@ def test_a_table_that_set_up_did_not_make_is_used_as_it_is_and_never_written_to(
 def test_the_sample_has_an_id_thirty_features_and_a_label_in_words(spark):
     sample = source.sample_rows(spark)
     assert (sample.count(), len(sample.columns)) == (569, 32)
-    assert checks.check_label(sample, "diagnosis", "id") == {"benign": 357, "malignant": 212}
+    assert checks.check_label(sample, "diagnosis", "id").summary == {"benign": 357, "malignant": 212}
     assert checks.check_id(sample, "id") == 569
 
 
@@ -106,7 +106,7 @@ def test_duplicate_ids_are_found_among_positive_and_negative_ones_at_any_spacing
         ),
         ({}, {"label_column": "Row Id"}, "label_column='Row Id': is also the id_column"),
         ({"Cultivar Class": None}, {}, "label_column='Cultivar Class': is null in every row"),
-        ({"Cultivar Class": "a"}, {}, "label_column='Cultivar Class': has only one class, 'a'"),
+        ({"Cultivar Class": "a"}, {}, "label_column='Cultivar Class': has only one value, 'a'"),
         ({}, {"id_column": "Id"}, "id_column='Id': no such column"),
         ({"Row Id": [1, 2, 2, 3]}, {}, "id_column='Row Id': has duplicates: 3 values for 4 rows, e.g. 2"),
         ({"Row Id": [1, None, 2, 3]}, {}, "id_column='Row Id': has 1 nulls among 4 rows"),
@@ -159,13 +159,44 @@ def test_a_label_of_a_complex_type_is_refused(spark):
 
 def test_a_label_with_more_than_a_hundred_values_is_refused(spark):
     rows = spark.range(101).selectExpr("id", "id + 0.5 AS amount")
-    with pytest.raises(ParameterError, match="amount.*more than 100 different values"):
-        checks.check_label(rows, "amount", "id")
+    assert checks.check_label(rows, "amount", "id").model_type == "regressor"
+    with pytest.raises(ParameterError, match="amount.*more than 100 different values.*model_type=regressor"):
+        checks.check_label(rows, "amount", "id", "classifier")
+
+
+@pytest.mark.parametrize(
+    ("label", "model_type", "reason"),
+    [
+        ("string(id)", "classifier", "the label has type string"),
+        ("id % 2 = 0", "classifier", "the label has type boolean"),
+        ("id % 20", "classifier", "the label has 20 different whole numbers"),
+        ("id % 21", "regressor", "the label is a number with more than 20 different values"),
+        ("double(id % 3)", "classifier", "the label has 3 different whole numbers"),
+        ("id % 2 / 4", "regressor", "the label has numbers with a fraction"),
+        ("CAST(id % 2 / 4 AS DECIMAL(4, 2))", "regressor", "the label has numbers with a fraction"),
+    ],
+)
+def test_the_type_and_the_values_of_a_label_decide_what_is_trained(spark, label, model_type, reason):
+    found = checks.check_label(spark.range(60).selectExpr("id", f"{label} AS label"), "label", "id")
+    assert (found.model_type, found.reason) == (model_type, reason)
+
+
+def test_a_label_is_what_model_type_says_or_refused_with_the_reason(spark):
+    rows = spark.range(40).selectExpr(
+        "id", "id AS age", "IF(id = 3, double('inf'), id / 2) AS endless", "string(id) AS t"
+    )
+    assert checks.check_label(rows, "age", "id", "classifier").summary == dict.fromkeys(range(40), 1)
+    age = checks.check_label(rows, "age", "id", "regressor")
+    assert age.reason == "as model_type says" and (age.summary["rows"], age.summary["mean"]) == (40, 19.5)
+    with pytest.raises(ParameterError, match="endless': has infinite values, which no regression can learn"):
+        checks.check_label(rows, "endless", "id")
+    with pytest.raises(ParameterError, match="model_type='regressor': regression needs a number .* t has type string"):
+        checks.check_label(rows, "t", "id", "regressor")
 
 
 def test_nan_counts_as_a_missing_label(spark):
     rows = spark.sql("SELECT * FROM VALUES (1, 0D), (2, 1D), (3, double('NaN')), (4, NULL) AS rows (id, label)")
-    assert checks.check_label(rows, "label", "id") == {0.0: 1, 1.0: 1}
+    assert checks.check_label(rows, "label", "id").summary == {0.0: 1, 1.0: 1}
 
 
 @pytest.mark.parametrize(

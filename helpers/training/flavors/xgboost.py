@@ -75,7 +75,6 @@ class XGBoostFlavor(Flavor):
             "learning_rate": p.learning_rate,
             "random_state": p.seed,
             "tree_method": "hist",
-            "enable_categorical": True,
             "feature_types": ["q"] * len(split.numeric) + ["c"] * len(split.categorical),
             **_DEFAULTS,
             **hyperparameters,
@@ -127,7 +126,10 @@ def _train_on_driver(
         evaluated.append((aside, aside_labels))
         early_stopping = _ROUNDS_WITHOUT_GAIN
     estimator = _estimator_class(split.model_type)(
-        **settings, early_stopping_rounds=early_stopping, callbacks=[_Rounds(on_epoch, split.model_type)]
+        **settings,
+        enable_categorical=True,
+        early_stopping_rounds=early_stopping,
+        callbacks=[_Rounds(on_epoch, split.model_type)],
     )
     estimator.fit(rows, labels, sample_weight=weights, eval_set=[(rows, labels), *evaluated], verbose=False)
     return encoder, estimator
@@ -184,7 +186,7 @@ def _train_on_cluster(
     ]
     for epoch, (loss, validation_loss) in enumerate(zip(*losses, strict=True), start=1):
         on_epoch(epoch, {"epoch_loss": loss, f"val_{LOSS[split.model_type]}": validation_loss})
-    estimator = _estimator_class(split.model_type)(**settings)
+    estimator = _estimator_class(split.model_type)(**settings, enable_categorical=True)
     estimator.load_model(bytearray(fitted.get_booster().save_raw("ubj")))
     return encoder, estimator
 
