@@ -152,7 +152,8 @@ class Bench:
         for way in ways.values():
             # A first round, for compiled code and the cache of files; it also creates the tables.
             way()
-        seconds = {way: statistics.median(measured(ways[way]) for _ in range(repeats)) for way in ways}
+        rounds = [{way: measured(work) for way, work in ways.items()} for _ in range(repeats)]
+        seconds = {way: statistics.median(times[way] for times in rounds) for way in ways}
         same = self.spark.table(predictions["ours"]).select("id", "prediction", "probability")
         different = same.exceptAll(self.spark.table(predictions["transform"]).select(same.columns)).count()
         ratio = seconds["ours"] / seconds["transform"]
