@@ -267,7 +267,9 @@ def is_missing(value: Any) -> bool:
 def _as_json(value: Any) -> str | None:
     """Return an output as JSON; None if a number in it is NaN or infinite."""
     try:
-        return json.dumps({"value": None if is_missing(value) else value}, default=plain, allow_nan=False)
+        # An optional output may be null; NaN is not null, but a number that could not be computed.
+        is_null = is_missing(value) and not isinstance(value, (float, np.floating))
+        return json.dumps({"value": None if is_null else value}, default=plain, allow_nan=False)
     except ValueError:
         return None
 
