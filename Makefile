@@ -16,8 +16,9 @@ PYTHONS := python3.12 python3.13 python3.11 python3.10
 PYTHONS_16.4 := python3.11 python3.10
 CANDIDATES = $(if $(filter file,$(origin PYTHON)),$(or $(PYTHONS_$*),$(PYTHONS)),$(PYTHON))
 
-# Two processes, since a notebook keeps one core busy only; a file's tests share their servers, hence stay together.
-IN_TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# More processes than cores, since a test often waits for a process that it has started; a file's tests share their
+# servers, hence stay together.
+SIDE_BY_SIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: run check quick test test-runtimes $(RUNTIMES:%=test-runtime-%) ui bench docs help
 
@@ -43,11 +44,11 @@ check: $(INSTALLED)
 
 quick: $(INSTALLED) check
 	@$(BIN)/python -m helpers.laptop.java
-	$(BIN)/python -m pytest $(IN_TWO) -m "not slow" tests/unit tests/bundle tests/ci tests/docs tests/notebooks/test_hygiene.py
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow" tests/unit tests/bundle tests/ci tests/docs tests/notebooks/test_hygiene.py
 
 test: $(INSTALLED) check
 	@$(BIN)/python -m helpers.laptop.java
-	$(BIN)/python -m pytest $(IN_TWO)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-runtimes: $(RUNTIMES:%=test-runtime-%)
 

@@ -15,6 +15,7 @@ from helpers import runtime
 from helpers.jobs.report import CellProgress
 from helpers.jobs.results import CANCELED, FAILED, SUCCESS, TIMEDOUT, TaskResult
 from helpers.laptop.dbutils import PARAMETER_PREFIX, TASK_VALUES_FILE
+from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
     from traitlets.config import Config
@@ -73,6 +74,7 @@ def execute_notebook(
             asyncio.run(_execute(client, seconds, env=environment, stdout=log, stderr=log))
         except CellExecutionError as error:
             result.state, result.error = FAILED, f"{error.ename}: {error.evalue}"
+            result.is_retryable = error.ename != ParameterError.__name__
         except DeadKernelError:
             result.state, result.error = FAILED, f"the kernel died; see {result.log}"
         except asyncio.TimeoutError:

@@ -55,6 +55,8 @@ class TaskResult:
         Values that the task passes on to other tasks, by key.
     outcome : str or None
         ``true`` or ``false``, for a condition task.
+    is_retryable : bool
+        Whether another attempt may end otherwise. An error in a parameter stays one.
     """
 
     state: str
@@ -66,6 +68,7 @@ class TaskResult:
     error: str | None = None
     task_values: dict[str, Any] = field(default_factory=dict)
     outcome: str | None = None
+    is_retryable: bool = True
 
 
 @dataclass

@@ -152,7 +152,8 @@ def _run_task(
             )
             result = task.action.run(attempt)
             result.attempts = number
-            if not task.retries.allows_another(result.state, number, _seconds_left(deadline)):
+            another = task.retries.allows_another(result.state, number, _seconds_left(deadline))
+            if not (another and result.is_retryable):
                 break
             report.print_retry(task.key, result.error, number, task.retries.max_retries)
             _pause(task.retries.wait)

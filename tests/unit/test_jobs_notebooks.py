@@ -86,6 +86,16 @@ def test_a_notebook_that_failed_is_executed_again_and_the_failed_attempt_can_sti
     assert "flaky: attempt 1 failed, trying again (1 of 2)\n    cell 1 (Step flaky): ValueError: the reason" in printed
 
 
+def test_a_notebook_with_an_error_in_a_parameter_is_not_executed_again(bundle, capsys):
+    wrong = "from helpers.parameters import ParameterError\nraise ParameterError('model_name', 'm', 'has no champion')"
+    bundle.job("j", bundle.notebook("score", wrong, max_retries=2))
+    status, summary = bundle.run("j")
+    score = summary["jobs"]["j"]["tasks"]["score"]
+    assert status == 1 and (score["state"], score["attempts"]) == ("FAILED", 1)
+    assert score["error"] == "cell 1 (Step score): ParameterError: model_name='m': has no champion"
+    assert "trying again" not in capsys.readouterr().out
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no such sockets")
 def test_a_task_that_takes_too_long_is_ended_with_its_kernel_which_uses_no_port(bundle):
     show = "import ipykernel, json\nruntime.set_task_value('kernel', json.loads(ipykernel.get_connection_info()))"
