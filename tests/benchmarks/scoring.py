@@ -30,6 +30,7 @@ import numpy as np
 import pandas as pd
 
 COLUMNS = [f"c{number}" for number in range(13)]
+MODELS = ["linear", "xgboost", "boosting", "forest"]
 TRAINING_ROWS, CHUNK = 20_000, 100_000
 ARROW_BATCH = "spark.sql.execution.arrow.maxRecordsPerBatch"
 _shared: dict[str, Any] = {}
@@ -41,9 +42,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--growth", type=int, nargs="*", default=[100_000, 1_000_000, 5_000_000, 20_000_000])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument(
-        "--models", nargs="+", choices=["linear", "boosting", "forest"], default=["linear", "boosting", "forest"]
-    )
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--output", type=Path, default=Path(".local/benchmarks"))
     options = parser.parse_args()
     logging.disable(logging.WARNING)
@@ -98,6 +97,7 @@ class Bench:
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
+        from xgboost import XGBClassifier
 
         from helpers import tracking
 
@@ -106,12 +106,14 @@ class Bench:
         labels = (rows.sum(axis=1) + chance.normal(size=TRAINING_ROWS) > 0).astype(int)
         estimator = {
             "linear": make_pipeline(StandardScaler(), LogisticRegression()),
+            "xgboost": XGBClassifier(n_estimators=100, max_leaves=31, max_depth=0, grow_policy="lossguide", n_jobs=1),
             "boosting": HistGradientBoostingClassifier(random_state=0),
             "forest": RandomForestClassifier(100, max_depth=10, random_state=0),
         }[name].fit(rows, labels)
         signature = self.mlflow.models.infer_signature(rows, estimator.predict(rows))
         with self.mlflow.start_run():
-            uri = tracking.log_model(estimator, flavor="sklearn", signature=signature)
+            flavor = "xgboost" if name == "xgboost" else "sklearn"
+            uri = tracking.log_model(estimator, flavor=flavor, signature=signature)
             return self.mlflow.register_model(uri, f"bench_{name}"), estimator
 
     def ways(self, version: Any, estimator: Any, rows: int) -> dict[str, Callable[[], Any]]:
