@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-# Of all other metrics, a higher value is better.
+# For all other metrics, a higher value is better.
 LOWER_IS_BETTER = frozenset({"log_loss"})
 
 
@@ -20,8 +20,8 @@ def classification_metrics(
 ) -> dict[str, float]:
     """Compare predictions with labels.
 
-    ``mlflow.models.evaluate`` is not used, because it finds the probabilities of scikit-learn models only. All flavors
-    have to be measured in the same way.
+    ``mlflow.models.evaluate`` is not used, because it only finds the probabilities of scikit-learn models, and all
+    flavors must be evaluated in the same way.
 
     Parameters
     ----------
@@ -29,14 +29,15 @@ def classification_metrics(
     probabilities : numpy.ndarray of float, shape (n_rows, n_classes), or None
         Probability of each class, in the order of `classes`. None if the model has no probabilities.
     classes : sequence, shape (n_classes,)
-        Sorted. Of two classes, the second is the positive one in ``roc_auc``.
+        Sorted. With two classes, the second is the positive one in ``roc_auc``.
 
     Returns
     -------
     dict of str to float
         ``accuracy_score``; ``precision_score``, ``recall_score`` and ``f1_score``, averaged over the classes by their
-        frequency; ``balanced_accuracy_score``, the recall averaged over the classes as equals. If there are probabilities and every class occurs among the labels, also ``log_loss`` (in nats) and
-        ``roc_auc`` (for more than two classes: one class against the rest, averaged by frequency).
+        frequency; ``balanced_accuracy_score``, the recall averaged over the classes with equal weights. If there are
+        probabilities and every class occurs among the labels, also ``log_loss`` (in nats) and ``roc_auc`` (for more
+        than two classes: one class against the rest, averaged by frequency).
     """
     import numpy as np
     from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support, recall_score, roc_auc_score

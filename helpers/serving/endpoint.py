@@ -160,7 +160,7 @@ class Endpoint(abc.ABC):
         Raises
         ------
         helpers.parameters.ParameterError
-            If a parameter is missing or does not go with this kind.
+            If a parameter is missing or does not fit this kind.
         """
 
     @classmethod
@@ -206,7 +206,7 @@ class Endpoint(abc.ABC):
 
     @abc.abstractmethod
     def wait(self, deployment: str, show: Callable[[str], Any] = print) -> None:
-        """Wait until a deployment serves that an earlier attempt has started.
+        """Wait until a deployment that an earlier attempt started serves.
 
         Parameters
         ----------
@@ -280,7 +280,7 @@ def payload(rows: pd.DataFrame) -> str:
 
 
 def _refusal(endpoint: str, deployment: str, response: requests.Response) -> str:
-    """Return what a response without predictions means, in words."""
+    """Return the meaning of a response without predictions, in words."""
     sender = f"Endpoint {endpoint}" + (f", deployment {deployment}," if deployment else "")
     # Azure ML answers 424 for every error of the model server:
     # https://learn.microsoft.com/azure/machine-learning/how-to-troubleshoot-online-endpoints#http-status-codes

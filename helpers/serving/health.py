@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities.model_registry import ModelVersion
 
-# Relative difference of two equal numbers: JSON keeps all digits, but another machine may add in another order.
+# Relative difference at which numbers count as equal: JSON keeps all digits, but machines may add in different orders.
 TOLERANCE = 1e-6
 
 
@@ -30,7 +30,7 @@ class Examples:
     ----------
     rows : pandas.DataFrame
     predictions : list
-        One value per row, as JSON has them.
+        One value per row, as in JSON.
     """
 
     rows: pd.DataFrame
@@ -89,14 +89,14 @@ def examples(session: tracking.Session, version: ModelVersion, rows: pd.DataFram
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = tracking.download_model(session, f"models:/{version.name}/{version.version}", Path(scratch))
-        # It warns about packages that the container of an endpoint needs and this machine does not.
+        # MLflow warns about packages that the container of an endpoint needs and this machine does not.
         with output.quiet("mlflow.pyfunc", "mlflow.utils.requirements_utils"):
             model = mlflow.pyfunc.load_model(str(folder))
         schema = model.metadata.get_input_schema()
         types = {
             name: kind for name, kind in zip(schema.input_names(), schema.pandas_types(), strict=True) if name in rows
         }
-        # MLflow does not take integers of 64 bits for a double, and batch scoring does.
+        # MLflow does not accept 64-bit integers for a double, but batch scoring does.
         fractional = {name: kind for name, kind in types.items() if np.issubdtype(kind, np.floating)}
         inputs = rows[list(types)].astype(fractional)
         return Examples(inputs, as_json(model.predict(inputs)))
