@@ -1,4 +1,4 @@
-"""The Azure ML stand-in, tested with unpatched clients: it accepts what Azure accepts, and refuses what Azure refuses."""
+"""The Azure ML stand-in, tested with unpatched clients: it accepts and refuses what Azure accepts and refuses."""
 
 from __future__ import annotations
 

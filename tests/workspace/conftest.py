@@ -20,7 +20,7 @@ def azureml_parameters(aml) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory, quick_jvm, aml, databricks) -> Iterator[Cluster]:
-    """A cluster that is not signed in to Azure. The addresses of the imitated Azure are set, since no client knows them."""
+    """A cluster that is not signed in to Azure. The addresses of the stand-in are set, since no client knows them."""
     signed_in = aml.environment()
     secrets = {
         name.lower().replace("_", "-"): signed_in.pop(name)

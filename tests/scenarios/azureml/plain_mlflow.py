@@ -170,7 +170,7 @@ def register_files_without_a_run() -> dict[str, Any]:
 
 
 def call_with_credentials_that_do_not_work() -> dict[str, Any]:
-    """Send requests with a wrong secret, with a token that is revoked meanwhile, and as an application without a role."""
+    """Send requests with a wrong secret, with a token that is then revoked, and as an application without a role."""
     aml = AzureMLStandIn.from_environment()
 
     def client_of(path: str, **environment: str) -> mlflow.MlflowClient:

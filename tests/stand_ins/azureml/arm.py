@@ -27,7 +27,7 @@ class ResourceManager:
         resources = [
             _aml_workspace(url, host, names.WORKSPACE, private=False),
             _aml_workspace(url, host, names.PRIVATE_WORKSPACE, private=True),
-            # In Azure it is adb-<number>.<number>.azuredatabricks.net, which a client's Databricks SDK would try to reach.
+            # In Azure: adb-<number>.<number>.azuredatabricks.net, which a client's Databricks SDK would try to reach.
             _databricks_workspace(names.DATABRICKS_WORKSPACE, host, private=False),
             _databricks_workspace(
                 names.PRIVATE_DATABRICKS_WORKSPACE, host.replace("127.0.0.1", "localhost"), private=True

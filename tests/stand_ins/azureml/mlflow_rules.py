@@ -76,7 +76,7 @@ def _search_of_runs(condition: str, order_by: list[str]) -> str | None:
 def _search_of_models(condition: str) -> str | None:
     """Return why a search for models is refused. All searches that MLflow's client has sent since 2.21 are.
 
-    The client adds a condition on a tag to leave out prompts: https://github.com/Azure/azure-sdk-for-python/issues/42155
+    It adds a condition on a tag to leave out prompts: https://github.com/Azure/azure-sdk-for-python/issues/42155
     """
     outside_quotes = re.sub(r"'[^']*'", "''", condition)
     if re.search(r"\bi?like\b|\btags?\.", outside_quotes, re.IGNORECASE):

@@ -27,7 +27,7 @@ REDACTED = "[REDACTED]"
 # Guards against a cell that hangs.
 _SECONDS_PER_CELL = 1800
 _DRIVER = "__import__('sys').modules['tests.stand_ins.databricks_workspace.driver'].the_driver"
-# Runs in each Python process with the platform on its path: of notebooks, of Spark's workers, and those that notebooks start.
+# Runs in each Python process with the platform on its path: notebooks, Spark's workers, and what notebooks start.
 _EACH_PYTHON = "from tests.stand_ins.databricks_workspace import read_only\n\nread_only.protect({workspace!r})\n"
 _START = (
     "import tests.stand_ins.databricks_workspace.driver as driver; driver.the_driver = driver.Driver(**{settings!r})"
