@@ -1,4 +1,4 @@
-"""Everything the notebooks of this bundle do beyond narrating.
+"""Everything that the notebooks of this bundle do, apart from explaining it.
 
 Importing this package starts nothing, reaches no network, and imports neither
 pyspark nor mlflow: each function imports what it needs when it is called.
@@ -6,5 +6,5 @@ pyspark nor mlflow: each function imports what it needs when it is called.
 
 import warnings
 
-# MLflow imports tqdm's notebook bars, which ask for ipywidgets; a job's output needs text bars.
+# MLflow imports tqdm's notebook bars, which need ipywidgets; a job's output needs text bars.
 warnings.filterwarnings("ignore", message="IProgress not found")

@@ -26,7 +26,7 @@ PATIENCE = 20
 
 
 class CleanUpError(RuntimeError):
-    """Something that was to be deleted still exists."""
+    """Something that should have been deleted still exists."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class Outcome:
 
     @property
     def failed(self) -> bool:
-        """Whether it was to be deleted and still exists."""
+        """Whether it should have been deleted and still exists."""
         return self.result.startswith("failed")
 
 
 def find(spark: SparkSession, session: Session, p: parameters.CleanUp) -> list[Item]:
-    """Return what exists of what the parameters name; nothing is written.
+    """Return the existing resources that the parameters name; nothing is written.
 
-    Each function that `helpers.kinds.CLEAN_UP` names is asked once.
+    Each function in the table `helpers.kinds.CLEAN_UP` is called once.
 
     Parameters
     ----------
@@ -60,18 +60,18 @@ def find(spark: SparkSession, session: Session, p: parameters.CleanUp) -> list[I
     session : helpers.tracking.Session
         From ``tracking.configure(p, create=False)``.
     p : helpers.parameters.CleanUp
-        Names and tables as the notebooks had them that made what is to be deleted.
+        The same names and tables as for the notebooks that made the resources.
 
     Returns
     -------
     list of helpers.ownership.Item
         Endpoints and deployments; model versions, runs and experiments of each server; all tables of the schema; the
-        checkpoint. Items that have to stay say why.
+        checkpoint. Items that must be kept have the reason.
 
     Raises
     ------
     helpers.parameters.ParameterError, helpers.azureml.rest.AzureError, mlflow.exceptions.MlflowException
-        If a server cannot be asked.
+        If a server cannot be reached.
     """
     listings = dict.fromkeys(kinds.load(kinds.CLEAN_UP, kind) for kind in kinds.CLEAN_UP)
     return [item for listing in listings for item in listing(spark, session, p)]
@@ -94,7 +94,7 @@ def tables_of_schema(spark: SparkSession, session: Session, p: parameters.CleanU
         try:
             marked = is_marked(tables.properties(spark, table))
         except PySparkException as error:
-            # A view of a table that is gone, or one that somebody else may read only.
+            # A view of a table that no longer exists, or one that only somebody else may read.
             reason = f"its properties cannot be read: {_in_one_line(error)}"
         else:
             reason = "" if key in ours else "made by this bundle, and not named by these parameters"
@@ -110,7 +110,7 @@ def _prediction_table(p: parameters.CleanUp) -> str:
 
 
 def _key(table: str) -> str:
-    """Return what two spellings of one table's name have in common."""
+    """Return a table's name in a form that is the same for all its spellings."""
     return table.replace("`", "").lower()
 
 
@@ -124,14 +124,14 @@ def _drop(spark: SparkSession, table: str) -> bool:
 def checkpoints(spark: SparkSession, session: Session, p: parameters.CleanUp) -> Iterator[Item]:
     """Return the checkpoint in the folder that the bundle chose, and the one that ``checkpoint`` names.
 
-    The second stays: nothing shows what else is in a folder that the user chose.
+    The second one is kept: it is not known what else is in a folder that the user chose.
     """
     del session
     folder = storage.checkpoint_folder(spark, _prediction_table(p), create=False)
     if Path(folder).is_dir():
         yield Item("checkpoints", folder, "files", partial(_delete_folder, folder))
     if p.checkpoint and p.checkpoint != folder:
-        reason = "named by checkpoint, hence not known to be this bundle's only; delete the folder by hand"
+        reason = "named by checkpoint, so it may contain more than this bundle's files; delete the folder by hand"
         yield Item("checkpoints", p.checkpoint, "files", partial(_delete_folder, p.checkpoint), reason)
 
 
@@ -145,15 +145,15 @@ def _delete_folder(folder: str) -> bool:
 def plan(items: Sequence[Item], requested: Sequence[str]) -> list[Item]:
     """Return the items in a safe order, each with the reason to keep it, if there is one.
 
-    What points to something else goes before it, so that the next job finds whatever a killed job has left: endpoints
-    go before the model that they serve, versions before their runs, runs before their experiment.
+    Items that refer to others are deleted before them, so that the next job finds whatever a killed job has left:
+    endpoints before the model that they serve, versions before their runs, runs before their experiment.
 
     Parameters
     ----------
     items : sequence of helpers.ownership.Item
-        From `find`. Items in another one's ``delete_first`` are among them.
+        From `find`. They include the items in another one's ``delete_first``.
     requested : sequence of str
-        The kinds to delete, of `helpers.kinds.CLEAN_UP`.
+        The kinds to delete, from `helpers.kinds.CLEAN_UP`.
     """
     decided: dict[int, Item] = {}
 
@@ -173,12 +173,12 @@ def plan(items: Sequence[Item], requested: Sequence[str]) -> list[Item]:
 
 
 def delete(planned: Iterable[Item]) -> Iterator[Outcome]:
-    """Delete, one after the other, what is not kept; whatever goes wrong with one does not stop the others.
+    """Delete the items that are not kept, one after the other; an error with one does not stop the others.
 
     Parameters
     ----------
     planned : iterable of helpers.ownership.Item
-        Of `plan`, in its order.
+        From `plan`, in its order.
 
     Yields
     ------
@@ -204,13 +204,13 @@ def delete(planned: Iterable[Item]) -> Iterator[Outcome]:
 
 
 def _in_one_line(error: Exception) -> str:
-    """Return what was asked and why it failed, which are the two ends of a long message of MLflow's."""
+    """Return the request and the reason of a failure, which are the two ends of a long MLflow message."""
     line = first_line(error)
     return line if len(line) <= 300 else f"{line[:140]} … {line[-140:]}"
 
 
 def overview(planned: Iterable[Item]) -> pd.DataFrame:
-    """Return what exists, where, and what will happen to it."""
+    """Return a table of the items: name, place, and what will happen to each."""
     return _frame((item, f"keep: {item.keep_reason}" if item.keep_reason else "delete") for item in planned)
 
 
@@ -228,17 +228,17 @@ def _frame(lines: Iterable[tuple[Item, str]]) -> pd.DataFrame:
 
 
 def check(outcomes: Iterable[Outcome]) -> None:
-    """Check that everything that was to be deleted is gone.
+    """Check that everything that should be deleted is deleted.
 
     Raises
     ------
     CleanUpError
-        If not; run again, it goes on with what is left.
+        If not. The next run continues with what is left.
     """
     failures = [outcome for outcome in outcomes if outcome.failed]
     if failures:
         first = failures[0]
         raise CleanUpError(
             f"{len(failures)} not deleted, {first.item.kind} {first.item.name} among them: {first.result}. "
-            "Run this again when that is mended; it goes on with what is left"
+            "Run this again when that is fixed; it continues with what is left"
         )

@@ -1,4 +1,4 @@
-"""What the command lines of this package share."""
+"""Shared code of the commands of this package."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The tables of flavors, splits, engines, endpoints, servers, tracking modes and kinds of clean-up.
 
-To add one, write a class or function in a file of its own, and a line here. The values that the parameters accept come
-from these tables, and so do the classes that the other modules use. The tables name them by text, so that importing this
-file imports none of them.
+To add one, write a class or function in its own file, and add a line here. The values that the parameters accept come
+from these tables, and so do the classes that the other modules use. The tables name the classes as text, so that
+importing this file does not import them.
 """
 
 from __future__ import annotations

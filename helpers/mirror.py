@@ -2,9 +2,9 @@
 
     python -m helpers.mirror EXPERIMENT [--pending] [--to NAME] [--param NAME=VALUE …]
 
-Run again after any failure, it goes on from where it was; with nothing new it changes nothing. What
-signs in to both, and which Azure ML workspace it is, comes from the same parameters and environment
-variables as for the notebooks.
+After any failure, run it again: it continues from where it stopped. If nothing is new, it changes
+nothing. The sign-in to both servers and the name of the Azure ML workspace come from the same
+parameters and environment variables as for the notebooks.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parameters(options: argparse.Namespace) -> parameters.Tracking:
-    """Return the parameters: of the command line, else of the environment, else as declared."""
+    """Return the parameters: from the command line, else from the environment, else the defaults."""
     values: dict[str, str] = {}
     sources: dict[str, str] = {}
     for name in parameters.fields_of(parameters.Tracking):

@@ -1,4 +1,4 @@
-"""What the reader sees below a cell: tables, pictures, and no message that is beside the point."""
+"""What the reader sees below a cell: tables, pictures, and no irrelevant messages."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def display(thing: Any, rows: int = 20, links: bool = False) -> None:
 def quiet(*loggers: str) -> Iterator[None]:
     """Suppress warnings and the messages of the named loggers.
 
-    Used around single calls whose message is known to be of no use to the reader. Errors are raised as usual.
+    Use it around single calls whose messages are known to be useless to the reader. Errors are raised as usual.
     """
     levels = {name: logging.getLogger(name).level for name in loggers}
     try:
@@ -64,13 +64,13 @@ def quiet(*loggers: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_sql_errors() -> Iterator[None]:
-    """Suppress what Spark logs when a SQL statement fails, around a call that tries one and expects it to fail."""
+    """Suppress what Spark logs when a SQL statement fails, around a call that expects a failure."""
     logger = "SQLQueryContextLogger"
     with contextlib.suppress(ImportError):  # Spark 3.5 logs nothing.
         from pyspark.logger import PySparkLogger
 
-        # PySpark's class. One that `logging` made would stay, and each later error of SQL would become a TypeError,
-        # because PySpark logs with arguments that only its own class accepts.
+        # Use PySpark's class. A logger made by `logging` would remain, and each later SQL error would become a
+        # TypeError, because PySpark logs with arguments that only its own class accepts.
         PySparkLogger.getLogger(logger)
     with quiet(logger):
         yield

@@ -1,19 +1,19 @@
-"""What this bundle made: the mark by which it is known again, and how clean-up is told of it."""
+"""What this bundle made: the mark that identifies it, and the description of it that clean-up gets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-# Tag, or property of a table, of all that the bundle makes; the value says for which model, or of which data. A plain
-# word, since Unity Catalog takes no dots, dashes or slashes in a tag's name, and Azure Machine Learning's search none.
+# Tag, or table property, of everything that the bundle makes; the value names the model, or the data. It is a plain
+# word, since neither Unity Catalog's tag names nor Azure Machine Learning's search accept dots, dashes or slashes.
 # https://learn.microsoft.com/azure/databricks/database-objects/tags#constraints
 MARK = "azureml_mlflow"
 NOT_OURS = "not made by this bundle"
 
 
 def is_marked(tags: Mapping[str, str]) -> bool:
-    """Return whether the tags, or table properties, of something say that this bundle made it."""
+    """Return whether tags, or table properties, show that this bundle made something."""
     return MARK in tags
 
 
@@ -34,7 +34,7 @@ class Item:
     keep_reason : str, default ""
         Why it is kept; empty if it may be deleted.
     delete_first : tuple of Item
-        Items that have to be deleted before this one. If one of them is kept, this one is kept, too.
+        Items that must be deleted before this one. If one of them is kept, this one is kept, too.
     """
 
     kind: str

@@ -307,7 +307,7 @@ class Predictions:
     )
     checkpoint: str = Field(
         default="",
-        description="Of mode=stream: folder that says which rows are scored. Empty: one beside prediction_table, in a "
+        description="For mode=stream: folder that says which rows are scored. Empty: one beside prediction_table, in a "
         "volume of its schema",
     )
 
@@ -321,7 +321,9 @@ class Endpoint:
         description="Where the model is served. managed: Azure ML managed online endpoint. aci, aks: Azure Container "
         "Instances, Kubernetes Service. local: this machine. auto: managed where an Azure ML workspace is named, else local",
     )
-    endpoint_name: EndpointName = Field(default="", description="Endpoint; one a model. Empty: made from model_name")
+    endpoint_name: EndpointName = Field(
+        default="", description="Name of the endpoint; one per model. Empty: made from model_name"
+    )
     endpoint_auth: Literal["key", "aad_token"] = Field(
         default="key", description="How callers of the endpoint sign in. aad_token: managed endpoints only"
     )
@@ -330,7 +332,7 @@ class Endpoint:
         default=1, ge=1, le=100, description="Virtual machines (managed) or replicas (aks) of a deployment"
     )
     aks_compute: str = Field(
-        default="", description="Of endpoint_target=aks: the Kubernetes cluster attached to the Azure ML workspace"
+        default="", description="For endpoint_target=aks: the Kubernetes cluster attached to the Azure ML workspace"
     )
 
 
@@ -415,8 +417,8 @@ class Register(Tracking, Namespace, LabelColumn, IdColumn, ModelName):
     )
     evaluation_table: OptionalTableName = Field(
         default="",
-        description="Table of labelled rows that the model has not seen; all of them judge it. Empty: the rows that the "
-        "run held out, as it has recorded them",
+        description="Table of labelled rows that the model has not seen; all of them are used to evaluate it. Empty: the "
+        "held-out rows that the run recorded",
     )
     validation_metric: Literal[
         "auto",
@@ -436,7 +438,7 @@ class Register(Tracking, Namespace, LabelColumn, IdColumn, ModelName):
         "max_error",
     ] = Field(
         default="auto",
-        description="Metric of the gate, on the rows that judge the model. auto: accuracy_score, or r2_score for a regressor",
+        description="Metric of the gate, on the evaluation rows. auto: accuracy_score, or r2_score for a regressor",
     )
     validation_threshold: OptionalNumber = Field(
         default=None,
@@ -458,7 +460,7 @@ class Score(Tracking, Namespace, ScoringTable, IdColumn, ModelVersion, Predictio
     """Parameters of 04_batch_score."""
 
     scoring_filter: str = Field(
-        default="", description="SQL condition that picks the rows to score, e.g. `id < 100`. Empty: all rows"
+        default="", description="SQL condition that selects the rows to score, e.g. `id < 100`. Empty: all rows"
     )
     scoring_engine: ScoringEngine = Field(
         default="auto",
@@ -471,7 +473,9 @@ class Score(Tracking, Namespace, ScoringTable, IdColumn, ModelVersion, Predictio
         "reason. fail: nothing is written",
     )
     max_records_per_batch: int = Field(
-        default=0, ge=0, description="Rows that a Python worker gets at once. 0: as many as 16 MB have, at most 100,000"
+        default=0,
+        ge=0,
+        description="Rows that a Python worker gets at once. 0: as many as fit into 16 MB, at most 100,000",
     )
     env_manager: Literal["local", "virtualenv", "uv"] = Field(
         default="local",
@@ -480,11 +484,11 @@ class Score(Tracking, Namespace, ScoringTable, IdColumn, ModelVersion, Predictio
     )
     mode: Literal["batch", "stream"] = Field(
         default="batch",
-        description="batch: all rows of scoring_table. stream: those that it has got since the last time",
+        description="batch: all rows of scoring_table. stream: those added since the last run",
     )
     trigger: Trigger = Field(
         default="available_now",
-        description="Of mode=stream. available_now: end when all rows are scored. An interval: go on, and look that often",
+        description="For mode=stream. available_now: end when all rows are scored. An interval: keep running and look for new rows at that interval",
     )
     batch_id: BatchId = Field(
         default="", description="Names the batch; scoring it again replaces its rows. Empty: today (UTC)"
@@ -504,7 +508,7 @@ class Deploy(Tracking, Namespace, ModelVersion, Endpoint):
     latency_limit_ms: int = Field(
         default=2_000,
         ge=1,
-        description="Greatest 95th percentile of a health check's latencies that passes, in milliseconds",
+        description="Highest 95th percentile of a health check's latencies that passes, in milliseconds",
     )
 
 
@@ -516,7 +520,9 @@ class CleanUp(Tracking, Namespace, TrainingTable, ScoringTable, ModelName, Predi
         default=tuple(kinds.CLEAN_UP), description=f"What to delete, separated by commas: {', '.join(kinds.CLEAN_UP)}"
     )
     dry_run: Flag = Field(default=True, description="Only list what would be deleted")
-    force: Flag = Field(default=False, description="Delete also what serves: the champion, and endpoints with traffic")
+    force: Flag = Field(
+        default=False, description="Also delete what is in use: the champion, and endpoints with traffic"
+    )
 
 
 STAGES = (SetUp, Train, Register, Score, Deploy, CleanUp)

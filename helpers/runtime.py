@@ -1,7 +1,7 @@
 """Where the notebook runs: Databricks or a laptop.
 
-On Databricks ``spark``, ``dbutils`` and ``display`` are in the notebook's namespace; on a laptop this module brings
-stand-ins that do the same.
+On Databricks ``spark``, ``dbutils`` and ``display`` are in the notebook's namespace; on a laptop this module provides
+replacements that do the same.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _Group = TypeVar("_Group")
 
 
 def injected(name: str) -> Any:
-    """Return what Databricks put into the notebook's namespace under a name; elsewhere None."""
+    """Return what Databricks put into the notebook's namespace under a name; None elsewhere."""
     from IPython import get_ipython
 
     shell = get_ipython()
@@ -44,7 +44,7 @@ def in_databricks() -> bool:
 
 
 def dbutils() -> Any:
-    """Return Databricks' ``dbutils``, or on a laptop what stands in for it."""
+    """Return Databricks' ``dbutils``, or on a laptop its replacement."""
     return injected("dbutils") or _local_dbutils()
 
 
@@ -52,7 +52,7 @@ def local_dir() -> Path:
     """Return the folder of all local state: MLflow's store, the warehouse, executed notebooks.
 
     ``.local`` in the bundle, or the environment variable ``BUNDLE_LOCAL_DIR``. On Databricks, where the files of
-    a bundle cannot be written, a folder of the driver, which goes with the cluster.
+    a bundle cannot be written, it is a folder of the driver, which is lost when the cluster ends.
     """
     if in_databricks():
         return Path(tempfile.gettempdir(), "azureml_mlflow")
@@ -113,7 +113,7 @@ def read_parameters(group: type[_Group]) -> _Group:
 
 
 def set_task_value(key: str, value: Any) -> None:
-    """Hand a result to the tasks that follow in the job (outside a job: does nothing)."""
+    """Pass a result to later tasks of the job; outside a job, do nothing."""
     dbutils().jobs.taskValues.set(key=key, value=value)
 
 
@@ -142,7 +142,7 @@ def secret(scope: str, key: str, parameter: str) -> str:
         raise parameters.ParameterError(
             parameter,
             scope,
-            f"its key {key!r} cannot be read ({reason}); it takes READ permission on the scope, and "
+            f"its key {key!r} cannot be read ({reason}); this needs READ permission on the scope, and "
             f"`databricks secrets list-secrets {scope}` shows the keys",
         ) from None
 
@@ -174,7 +174,7 @@ def _databricks_client() -> Any:
     from databricks.sdk.core import Config
 
     try:
-        # A host that cannot be reached is asked again for that long; the SDK's default is 300 s.
+        # The time for which an unreachable host is tried again; the SDK's default is 300 s.
         return WorkspaceClient(config=Config(retry_timeout_seconds=20))
     except ValueError as error:
         raise parameters.ParameterError(
@@ -198,7 +198,7 @@ def workspace_user() -> str:
     helpers.parameters.ParameterError
         If no workspace is configured here.
     LookupError
-        If the workspace does not tell.
+        If the workspace does not say who the user is.
     """
     if in_databricks():
         return spark().sql("SELECT current_user()").collect()[0][0]
@@ -212,9 +212,9 @@ def workspace_user() -> str:
 
 @contextlib.contextmanager
 def spark_setting(spark: SparkSession, name: str, value: str) -> Iterator[None]:
-    """Set a setting of the session for the block, where the platform lets its users.
+    """Change a setting of the session during the block, where the platform allows it.
 
-    Serverless compute takes a few only, and this bundle's are about speed:
+    Serverless compute allows only a few, and this bundle only uses settings for speed:
     https://learn.microsoft.com/azure/databricks/spark/conf
     """
     from pyspark.errors import PySparkException

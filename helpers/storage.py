@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def replace_table(
     rows: DataFrame, table: str, properties: dict[str, str] | None = None, partitioned_by: str | None = None
 ) -> None:
-    """Create a table from ``rows``, in place of one of that name.
+    """Create a table from ``rows``; replace an existing table of that name.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def checkpoint_folder(spark: SparkSession, table: str, create: bool = True) -> s
     table : str
         Qualified name.
     create : bool, default True
-        Make the volume if it is missing.
+        Create the volume if it is missing.
     """
     parts = table.replace("`", "").split(".")
     if not runtime.in_databricks():
@@ -74,7 +74,7 @@ def checkpoint_folder(spark: SparkSession, table: str, create: bool = True) -> s
 
 
 def delete_folder(folder: str) -> None:
-    """Delete a folder that `checkpoint_folder` named, with all that is in it."""
+    """Delete a folder that `checkpoint_folder` returned, with its contents."""
     if runtime.in_databricks():
         runtime.dbutils().fs.rm(folder, True)
     else:

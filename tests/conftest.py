@@ -16,12 +16,12 @@ from tests.stand_ins.azureml_workspace import AzureMLStandIn
 from tests.stand_ins.databricks_tracking import DatabricksStandIn
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell starts commands in the background so, and kernels inherit it: nobody could interrupt them.
+    # A shell starts background commands with SIGINT ignored, and kernels inherit that: nobody could interrupt them.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Less compilation by the JVM: tests run each query once.
 LITTLE_COMPILATION = "-XX:TieredStopAtLevel=1"
-# … and the archive of Spark's classes that `make` made. PySpark takes these for what the session says.
+# … and the archive of Spark's classes that `make` created. PySpark uses these unless the session sets others.
 QUICK_JVM = f"{LITTLE_COMPILATION} {local_class_data.java_options()}"
 _numbers = itertools.count()
 
@@ -62,7 +62,7 @@ def schema(spark) -> str:
 
 @pytest.fixture(scope="session")
 def aml(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureMLStandIn]:
-    """An Azure with one AML workspace. Tests that change more than runs and models of their own start another."""
+    """An Azure with one AML workspace. Tests that change more than their own runs and models start another."""
     with AzureMLStandIn.start(tmp_path_factory.mktemp("aml")) as stand_in:
         yield stand_in
 
@@ -83,7 +83,7 @@ def databricks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabricksS
 
 @pytest.fixture(scope="session")
 def tracking_parameters(local_dir: Path):
-    """Make what `helpers.tracking.configure` takes: the defaults of a laptop, with changes."""
+    """Return the parameters for `helpers.tracking.configure`: a laptop's defaults, with changes."""
     from helpers import parameters
 
     return lambda **changes: parameters.parse(parameters.Tracking, changes)
@@ -91,7 +91,7 @@ def tracking_parameters(local_dir: Path):
 
 @pytest.fixture
 def session(tracking_parameters):
-    """MLflow on the local store, with an experiment that nobody else uses."""
+    """MLflow on the local store, with an experiment that no other test uses."""
     from helpers import tracking
 
     return tracking.configure(tracking_parameters(experiment_name=f"experiment_{next(_numbers)}"))
@@ -99,13 +99,13 @@ def session(tracking_parameters):
 
 @pytest.fixture
 def model_name() -> str:
-    """A model name that nobody else uses."""
+    """A model name that no other test uses."""
     return f"model_{next(_numbers)}"
 
 
 @pytest.fixture
 def register_estimator(session, model_name):
-    """Log a scikit-learn estimator of somebody's own and register it; returns its version."""
+    """Log a scikit-learn estimator without this bundle and register it; return its version."""
     import mlflow
 
     from helpers import tracking

@@ -9,7 +9,7 @@ from helpers.azureml.workspace import Workspace, connect
 
 
 class Connection:
-    """The workspace that the parameters name; signing in waits until somebody needs it.
+    """The workspace that the parameters name; the sign-in happens at the first use.
 
     Parameters
     ----------

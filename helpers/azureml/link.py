@@ -80,7 +80,7 @@ def workspace_link(connection: Connection | None, databricks_resource_id: str = 
         return f"The link cannot be shown: {missing}; set databricks_resource_id."
     except AzureError as error:
         if not link:
-            hint = ". It takes the role Reader on the Databricks workspace" if error.status == 403 else ""
+            hint = ". This needs the role Reader on the Databricks workspace" if error.status == 403 else ""
             return f"The link cannot be shown: {error}{hint}"
         if error.status == 403:
             raise AzureError(
@@ -166,7 +166,7 @@ def _is_private(resource: dict[str, Any]) -> bool:
 
 
 def _link(workspace: Workspace, resource: dict[str, Any]) -> str:
-    """Replace the resource by itself with the link, because a PATCH can only change tags.
+    """Send the whole resource again, with the link, because a PATCH can only change tags.
 
     https://learn.microsoft.com/rest/api/databricks/workspaces/create-or-update
     """

@@ -1,8 +1,8 @@
-"""List, create, read about and overwrite the files of one run in an Azure Machine Learning workspace.
+"""List, create, inspect and overwrite the files of one run in an Azure Machine Learning workspace.
 
 A path can be created only once, before its content is sent. A process that dies in between leaves a path
-that is listed, cannot be read, and conflicts with every new attempt to create it. For this the artifact service has
-a writable address of an existing path:
+that is listed, cannot be read, and conflicts with every new attempt to create it. For this case the artifact service
+has an address for writing to an existing path:
 https://github.com/Azure/azure-rest-api-specs (machinelearningservices/data-plane, artifact.json, Artifacts_GetSas)
 """
 

@@ -1,4 +1,4 @@
-"""Expressions on a column, whatever the column is called and whatever type it has."""
+"""Expressions on a column, for any column name and type."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-# The columns that a model adds to the rows it scores. A Spark ML pipeline writes them beside the features, so a feature
-# of such a name would be overwritten or ambiguous.
+# The columns that a model adds to the rows it scores. A Spark ML pipeline adds them to the features, so a feature
+# with such a name would be overwritten or ambiguous.
 MODEL_OUTPUT_COLUMNS = ("prediction", "probability")
 # The columns that scoring adds to the id, in the tables of predictions and of quarantined rows and while a model is
 # evaluated. The id, or a label that is compared with the predictions, cannot have such a name.

@@ -2,7 +2,7 @@
 
     python -m helpers.jobs JOB [JOB …] [--target dev] [--param NAME=VALUE …] [--output DIR]
 
-Tasks run one after the other, each notebook in a kernel of its own. Clusters, schedules and
+Tasks run one after the other, each notebook in its own kernel. Clusters, schedules and
 notifications have no meaning here. The executed notebooks, with an HTML copy of each, and
 ``summary.json`` are in the output folder.
 """
@@ -88,7 +88,7 @@ def check_parameters(jobs: list[Job], overrides: dict[str, str]) -> None:
 
 
 def new_folder(parent: Path, name: str) -> Path:
-    """Make a folder of that name, with a number after it if the name is taken, and return it."""
+    """Create a folder of that name, with a number after it if the name is taken, and return it."""
     folder, number = parent / name, 1
     while True:
         try:

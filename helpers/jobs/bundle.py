@@ -224,7 +224,7 @@ class Bundle:
             depends_on={key: outcome if outcome is None else as_text(outcome) for key, outcome in outcomes.items()},
             run_if=run_if,
             retries=RetryPolicy(
-                # -1 means without end, which nobody at a laptop wants.
+                # -1 means without a limit, which nobody wants on a laptop.
                 max_retries=max(int(self._number(task, "max_retries", where)), 0),
                 on_timeout=as_text(task.get("retry_on_timeout", False)) == "true",
                 wait=self._number(task, "min_retry_interval_millis", where) / 1000,
@@ -233,7 +233,7 @@ class Bundle:
         )
 
     def _number(self, settings: dict, name: str, where: str) -> float:
-        """Return the value of a field, 0 if it is not there."""
+        """Return the value of a field, or 0 if it is missing."""
         value = self.resolve(settings.get(name) or 0, where)
         try:
             return float(value)

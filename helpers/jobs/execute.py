@@ -1,4 +1,4 @@
-"""Execute one notebook in a kernel of its own, and keep the executed notebook with an HTML copy."""
+"""Execute one notebook in its own kernel, and keep the executed notebook with an HTML copy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def execute_notebook(
     parameters : mapping of str to str
         Value of each parameter.
     executed : pathlib.Path
-        File for the executed notebook. The HTML copy and the kernel's log go beside it.
+        File for the executed notebook. The HTML copy and the kernel's log go into the same folder.
     task : str
         Name to print.
     seconds : float or None
@@ -107,8 +107,8 @@ def kernel_sockets(folder: Path) -> Config:
 async def _execute(client: Any, seconds: float | None, **kernel: Any) -> None:
     """Execute a notebook; after a timeout or a signal, end its kernel.
 
-    nbclient itself takes a cancellation from outside for the death of the kernel, and on a signal
-    it ends the kernel only. Hence the clock and the signals are watched here.
+    nbclient itself mistakes a cancellation from outside for the death of the kernel, and on a signal
+    it only ends the kernel. So this function watches the clock and the signals.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""Which tasks run, how often, for how long, and what state the job ends with.
+"""Which tasks run, how often, for how long, and in which state the job ends.
 
-Nothing here runs anything: each function decides from states and numbers.
+Nothing runs here: each function decides from states and numbers.
 
 The rules are those of https://learn.microsoft.com/azure/databricks/jobs/run-if. For one case, its sentences do not
 agree with each other: a task with `ALL_SUCCESS` that depends on a successful task and on an excluded one.
@@ -91,7 +91,7 @@ def dependency_state(result: TaskResult, outcome: str | None) -> str:
     result : TaskResult
         Of the dependency.
     outcome : str or None
-        The outcome that the dependent task asks for, if the dependency is a condition task. With
+        The outcome that the dependent task requires, if the dependency is a condition task. With
         another outcome, the dependency counts as excluded.
     """
     if result.state == SUCCESS and outcome is not None and result.outcome != outcome:

@@ -1,7 +1,7 @@
 """Tables that outlive a Spark session on a laptop.
 
 Spark's in-memory catalog forgets its tables when the session ends. Hive's catalog, on the Derby
-database that pip's pyspark includes, admits one process at a time, so that an open notebook would
+database that pip's pyspark includes, allows only one process at a time, so an open notebook would
 block the next job. Here every session reads its catalog from the warehouse folder instead:
 each table's folder holds the ``CREATE TABLE`` statement that made it.
 """

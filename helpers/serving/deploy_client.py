@@ -1,4 +1,4 @@
-"""What the two Azure kinds share: errors of MLflow's deployment client in plain words, and its configuration files."""
+"""Shared code of the two Azure kinds: plain errors for MLflow's deployment client, and its configuration files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def explained(problem: str, log: Callable[[], str] = str) -> Iterator[None]:
     Parameters
     ----------
     problem : str
-        What did not work.
+        What failed.
     log : callable
         Returns the log of the model server, if there is one.
     """
@@ -43,7 +43,7 @@ def explained(problem: str, log: Callable[[], str] = str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what is wrong with which property, which is JSON inside a detail, or else the first line."""
+    """Return the wrong property and what is wrong with it, from JSON inside a detail, or else the first line."""
     details = getattr(getattr(error, "error", None), "details", None) or []
     messages = [detail.message for detail in details if detail.message]
     for message in messages:
@@ -68,7 +68,7 @@ def _hint(status: int | None, reason: str) -> str:
 
 @contextlib.contextmanager
 def config_file(kind: str, content: dict[str, Any]) -> Iterator[dict[str, str]]:
-    """Write configuration that the deployment client reads from a file only, and return its ``config``."""
+    """Write configuration that the deployment client only reads from a file, and return its ``config``."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, f"{kind}.json")
         file.write_text(json.dumps(content))

@@ -165,7 +165,7 @@ class Endpoint(abc.ABC):
         Raises
         ------
         helpers.parameters.ParameterError
-            If a parameter is missing or does not go with this kind.
+            If a parameter is missing or does not fit this kind.
         """
 
     @classmethod
@@ -211,7 +211,7 @@ class Endpoint(abc.ABC):
 
     @abc.abstractmethod
     def wait(self, deployment: str, show: Callable[[str], Any] = print) -> None:
-        """Wait until a deployment serves that an earlier attempt has started.
+        """Wait until a deployment that an earlier attempt started serves.
 
         Parameters
         ----------
@@ -302,7 +302,7 @@ def by_row(predictions: Any) -> list[Any]:
 
 
 def _refusal(endpoint: str, deployment: str, response: requests.Response) -> str:
-    """Return what a response without predictions means, in words."""
+    """Return the meaning of a response without predictions, in words."""
     sender = f"Endpoint {endpoint}" + (f", deployment {deployment}," if deployment else "")
     # Azure ML answers 424 for every error of the model server:
     # https://learn.microsoft.com/azure/machine-learning/how-to-troubleshoot-online-endpoints#http-status-codes

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities.model_registry import ModelVersion
 
-# Relative difference of two equal numbers: JSON keeps all digits, but another machine may add in another order.
+# Relative difference at which numbers count as equal: JSON keeps all digits, but machines may add in different orders.
 TOLERANCE = 1e-6
 
 
@@ -31,7 +31,7 @@ class Examples:
     ----------
     rows : pandas.DataFrame
     predictions : list
-        One value per row, as JSON has them.
+        One value per row, as in JSON.
     """
 
     rows: pd.DataFrame
@@ -95,7 +95,7 @@ def examples(session: tracking.Session, version: ModelVersion, rows: pd.DataFram
     name = f"{version.name} version {version.version}"
     with tempfile.TemporaryDirectory() as scratch:
         folder = tracking.download_model(session, f"models:/{version.name}/{version.version}", Path(scratch))
-        # It warns about packages that the container of an endpoint needs and this machine does not.
+        # MLflow warns about packages that the container of an endpoint needs and this machine does not.
         with output.quiet("mlflow.pyfunc", "mlflow.utils.requirements_utils"):
             model = mlflow.pyfunc.load_model(str(folder))
         inputs = schema.as_inputs(rows, model.metadata.get_input_schema())

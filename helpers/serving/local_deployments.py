@@ -1,4 +1,4 @@
-"""The deployments of a local endpoint: one model server process for each, and the traffic between them."""
+"""The deployments of a local endpoint: one model server process per deployment, and the traffic between them."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class ModelServer:
             return response.status, response.read()
 
     def stop(self) -> None:
-        """End the server after it has answered the requests that it has."""
+        """End the server after it has answered its current requests."""
         with self._changed:
             self._changed.wait_for(lambda: not self._running_requests, timeout=REQUEST_SECONDS)
         self.kill()
@@ -187,7 +187,7 @@ class LocalDeployments:
             return {"traffic": self._traffic, "deployments": servers}
 
     def deploy(self, name: str, model_folder: Path, model: str) -> None:
-        """Start to serve a model, in the place of what the deployment has served before.
+        """Start to serve a model, instead of the one that the deployment served before.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""An endpoint on this machine, which outlives the notebook that made it."""
+"""An endpoint on this machine, which keeps running after the notebook that made it has ended."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class LocalEndpoint(Endpoint):
     folder : pathlib.Path
         The folder of all local endpoints.
     session : helpers.tracking.Session, optional
-        Whose registry has the models; needed to deploy only.
+        Its registry has the models; only needed to deploy.
     """
 
     def __init__(self, name: str, folder: Path, session: Session | None = None) -> None:
@@ -94,8 +94,8 @@ class LocalEndpoint(Endpoint):
         (self.folder / ADDRESS_FILE).unlink(missing_ok=True)
         log = self.folder / "endpoint.log"
         with log.open("wb") as output:
-            # In a session of its own, because Jupyter ends the whole process group of a kernel. Without the
-            # credentials of the notebook, because it outlives the notebook and passes its environment to the models.
+            # In its own session, because Jupyter ends the whole process group of a kernel. Without the notebook's
+            # credentials, because it runs longer than the notebook and passes its environment to the models.
             process = subprocess.Popen(
                 [sys.executable, "-m", "helpers.serving.local_server", str(self.folder), model_name],
                 cwd=_ROOT, env=model_environment(os.environ),
@@ -205,9 +205,9 @@ def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, PermissionError):
-        # It has ended, and the id may belong to somebody else's process by now.
+        # It has ended, and the id may now belong to another user's process.
         return False
-    # A child of this process that has ended exists until it is waited for.
+    # A child process that has ended exists until this process waits for it.
     try:
         return os.waitpid(pid, os.WNOHANG) == (0, 0)
     except ChildProcessError:

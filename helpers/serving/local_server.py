@@ -37,13 +37,13 @@ def create_app(deployments: LocalDeployments, key: str) -> Flask:
     ----------
     deployments : LocalDeployments
     key : str
-        What callers have to send as ``Authorization: Bearer <key>``.
+        Callers must send it as ``Authorization: Bearer <key>``.
     """
     app = Flask(__name__, static_folder=None)
 
     @app.before_request
     def require_key() -> None:
-        # The port is open to other users of this machine, too. This comes before anything else, also before a 404.
+        # Other users of this machine can reach the port, too. So the key is checked first, even before a 404.
         sent = request.headers.get("Authorization", "")
         if not secrets.compare_digest(sent.encode(), f"Bearer {key}".encode()):
             raise Unauthorized("the key is missing or wrong")

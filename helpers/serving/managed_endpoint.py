@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _LOG_LINES = 60
 _POLL_SECONDS = 5
-# A deployment takes 5 to 15 minutes as a rule. This ends the wait for one that hangs.
+# A deployment usually takes 5 to 15 minutes. This ends the wait for one that hangs.
 _LONGEST_WAIT_SECONDS = 3 * 60 * 60
 _IN_PROGRESS = ("Creating", "Updating", "Scaling")
 _AUTH_MODES = {"key": "Key", "aad_token": "AADToken"}
@@ -166,7 +166,7 @@ class ManagedEndpoint(Endpoint):
         try:
             resource = self._workspace.manager.get(f"{self._path}/deployments/{deployment}", api_version=API_VERSION)
         except AzureError as error:
-            # It does not exist yet, or no longer. Whatever else keeps it from being read fails the deployment, too.
+            # It does not exist yet, or no longer. Any other error here would also make the deployment fail.
             return f"not found ({error.code or error.status})"
         return resource["properties"]["provisioningState"]
 

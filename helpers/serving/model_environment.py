@@ -1,4 +1,4 @@
-"""Which environment variables a model server on this machine gets: those that a model needs, and no credentials."""
+"""The environment variables of a model server on this machine: those that a model needs, and no credentials."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ _NAMES = frozenset(
     ]
 )
 _PREFIXES = ("JAVA_", "LC_", "PYSPARK_", "PYTHON", "SPARK_")
-# Among the variables of Spark are secrets, and addresses of another process's Spark (py4j's gateway, Spark Connect).
-# A model server starts a Spark session of its own.
+# Spark's variables include secrets, and addresses of another process's Spark (py4j's gateway, Spark Connect).
+# A model server starts its own Spark session.
 _EXCLUDED = re.compile("CONNECT|CREDENTIAL|GATEWAY|KEY|PASSWORD|REMOTE|SECRET|TOKEN")
 
 

@@ -34,7 +34,7 @@ def main(model_folder: Path, socket: Path) -> None:
     model_folder : pathlib.Path
         With the ``MLmodel`` file.
     socket : pathlib.Path
-        Created, in a folder of its own, which is removed at the end.
+        Created, in its own folder, which is removed at the end.
     """
     command = [sys.executable, "-m", "uvicorn", "--uds", str(socket), "--no-access-log"]
     command += ["mlflow.pyfunc.scoring_server.app:app"]

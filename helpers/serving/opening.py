@@ -1,4 +1,4 @@
-"""The kinds of endpoint, and which of them the parameters ask for."""
+"""The kinds of endpoint, and the choice among them by the parameters."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def open_endpoint(
     Raises
     ------
     helpers.parameters.ParameterError
-        If a parameter is missing or does not go with the kind of endpoint.
+        If a parameter is missing or does not fit the kind of endpoint.
     helpers.azureml.rest.AzureError
         If the Azure Machine Learning workspace cannot be used.
     """

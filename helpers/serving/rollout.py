@@ -83,12 +83,12 @@ def roll_out(
     checks: list[health.HealthCheck] | None = None,
     show: Callable[[str], Any] = print,
 ) -> Rollout:
-    """Have an endpoint serve a model version.
+    """Make an endpoint serve a model version.
 
-    The version is deployed beside the one that is served, without traffic, and has to predict the examples as the
-    model does. Then its percentage of the requests rises step by step. After each step, health checks send requests,
-    all of which have to be answered, and by the new version correctly. If a step or a check fails, the traffic is
-    shifted back and the new deployment is deleted. The old deployment is deleted at the end only.
+    The version is deployed next to the current one, without traffic, and its predictions for the examples must be
+    the model's. Then its percentage of the requests rises step by step. After each step, health checks send requests.
+    All of them must be answered, and the answers of the new version must be correct. If a step or a check fails, the
+    traffic is shifted back and the new deployment is deleted. The old deployment is deleted only at the end.
 
     A rollout that was killed continues when this is called again.
 
@@ -104,9 +104,9 @@ def roll_out(
     requests : int, default 20
         Requests of each health check.
     latency_limit_ms : float, default 2000
-        The greatest 95th percentile of the latencies that passes.
+        The highest 95th percentile of the latencies that passes.
     checks : list of helpers.serving.health.HealthCheck, optional
-        Gets each health check as soon as it is done, so that the caller has them after an error, too.
+        Gets each health check as soon as it is done, so that the caller has them even after an error.
     show : callable
         Called with each line about the progress.
 
@@ -164,7 +164,7 @@ def roll_out(
 
 
 def _replace(checker: _Checker, version: ModelVersion, before: EndpointState) -> Rollout:
-    """Replace the version of an endpoint that holds one only, and deploy the old one again if a check fails."""
+    """Replace the version of an endpoint that holds only one, and deploy the old one again if a check fails."""
     from mlflow.entities.model_registry import ModelVersion
 
     endpoint, new, show = checker.endpoint, checker.new, checker.show

@@ -193,7 +193,7 @@ class KubernetesService(WebService):
     name : str
     workspace : helpers.azureml.Workspace
     cluster : str, default ""
-        The Kubernetes cluster that is attached to the workspace; needed to deploy only.
+        The Kubernetes cluster that is attached to the workspace; only needed to deploy.
     replicas : int, default 1
     """
 

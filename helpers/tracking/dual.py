@@ -25,7 +25,7 @@ def mirrored_experiment(session: Session, azureml_name: str = "") -> mirror.Mirr
     Parameters
     ----------
     session : helpers.tracking.Session
-        Of ``tracking_mode=dual``.
+        With ``tracking_mode=dual``.
     azureml_name : str, default ""
         The experiment in Azure Machine Learning. Empty: the last part of the name in Databricks.
 
@@ -38,7 +38,7 @@ def mirrored_experiment(session: Session, azureml_name: str = "") -> mirror.Mirr
     mlflow.exceptions.MlflowException, ConnectionError
         If a server cannot be reached.
     """
-    # A bar for each of thousands of files tells nothing.
+    # A bar for each of thousands of files is of no use.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with session.tracking.naming_errors():
         return mirror.MirroredExperiment.find_or_create(
@@ -53,9 +53,9 @@ def mirrored_experiment(session: Session, azureml_name: str = "") -> mirror.Mirr
 def mirror_pending(session: Session) -> str:
     """Mirror the runs of the experiment that have ended and are not mirrored yet, the newest first.
 
-    After ten minutes no further run is begun, since an experiment may have a long history. Whatever
-    goes wrong is said in the text, and the runs stay pending: a model that is trained is not lost
-    because a second server is away.
+    After ten minutes no further run is started, since an experiment may have a long history. The text
+    describes any error, and the runs stay pending: a trained model is not lost because a second server
+    is unavailable.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def mirror_pending(session: Session) -> str:
     Returns
     -------
     str
-        What was mirrored, what is left out, and what is pending, a line each.
+        What was mirrored, what is left out, and what is pending, one line per item.
     """
     if not session.is_mirrored:
         return "Runs are mirrored to Azure ML with tracking_mode=dual only."
@@ -92,7 +92,7 @@ def mirror_pending(session: Session) -> str:
 def mirror_for_registry(session: Session, run: Run) -> str:
     """Mirror a run before its model is registered, if the registry is Azure Machine Learning's.
 
-    Registered from the copy, the version keeps its lineage there.
+    A version that is registered from the copy keeps its lineage in Azure Machine Learning.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def mirror_for_registry(session: Session, run: Run) -> str:
 
 
 def describe(outcome: mirror.MirroredRun | mirror.Failure) -> str:
-    """Return in words what was done for a run."""
+    """Describe what was done for a run."""
     if isinstance(outcome, mirror.Failure):
         return f"run {outcome.source_id}: pending, {outcome.reason}"
     text = (

@@ -1,4 +1,4 @@
-"""What this bundle made on the tracking servers and in the registry: listed, and deleted again."""
+"""List and delete what this bundle made on the tracking servers and in the registry."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from helpers.tracking.servers import Server
     from helpers.tracking.session import Session
 
-# How servers answer for what is not there; the second is a 404 without a body.
+# How servers answer for something that does not exist; the second is a 404 without a body.
 _GONE = ("RESOURCE_DOES_NOT_EXIST", "ENDPOINT_NOT_FOUND")
 
 
 def items(spark: SparkSession, session: Session, p: parameters.CleanUp) -> list[Item]:
-    """Return what is in the experiment and under the model's name, with why some of it has to stay.
+    """Return what exists in the experiment and under the model's name, with the reasons to keep some of it.
 
-    A run whose model is a version that is kept is kept, too, and so is an experiment with a run that is kept.
+    If a version is kept, so is the run of its model; if a run is kept, so is its experiment.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def items(spark: SparkSession, session: Session, p: parameters.CleanUp) -> list[
     session : helpers.tracking.Session
         With ``tracking_mode=dual`` the copies in Azure ML are listed, too.
     p : helpers.parameters.CleanUp
-        Runs of other models in the experiment stay. The champion stays without ``force``.
+        Runs of other models in the experiment are kept. Without ``force`` the champion is kept.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def items(spark: SparkSession, session: Session, p: parameters.CleanUp) -> list[
     Raises
     ------
     mlflow.exceptions.MlflowException, ConnectionError, helpers.azureml.rest.AzureError
-        If a server cannot be asked.
+        If a server cannot be reached.
     """
     del spark
     model_name = p.model_name
@@ -66,7 +66,7 @@ def items(spark: SparkSession, session: Session, p: parameters.CleanUp) -> list[
 
 
 def _experiment_names(session: Session) -> list[tuple[Server, str]]:
-    """Return tracking server and experiment: first of the runs, then of their copies, which would be made again."""
+    """Return tracking server and experiment: first of the runs, then of their copies, which mirroring would recreate."""
     experiments: list[tuple[Server, str]] = [(session.tracking, session.experiment_name)]
     if session.is_mirrored:
         experiments.append((session.azureml_server, session.mirror_name))
@@ -74,7 +74,7 @@ def _experiment_names(session: Session) -> list[tuple[Server, str]]:
 
 
 def _model(session: Session, model_name: str, force: bool) -> tuple[list[Item], dict[str, str]]:
-    """Return versions and model, and why the runs are needed that the versions which stay were made of."""
+    """Return versions and model, and the reasons to keep the runs of the versions that are kept."""
     where, client, best = session.registry.place, session.client(), champion(session, model_name)
     listed: list[Item] = []
     needed: dict[str, str] = {}
@@ -97,7 +97,7 @@ def _model(session: Session, model_name: str, force: bool) -> tuple[list[Item], 
 
 
 def _copies(session: Session, model_name: str, needed: dict[str, str]) -> list[Item]:
-    """Return the versions that were made of others in the registry beside the endpoints."""
+    """Return the copies of versions in the registry that the endpoints use."""
     if not session.uses_azureml or session.registry.in_azureml:
         return []
     client, listed = session.azureml_server.client(), []
@@ -144,7 +144,7 @@ def _delete_model(session: Session, client: MlflowClient, name: str) -> bool:
 
 def _run_item(client: MlflowClient, run: Run, where: str, model_name: str, needed: dict[str, str]) -> Item:
     tags = run.data.tags
-    # A copy has the mark of its source only when all of it is copied.
+    # A copy gets the mark of its source only when it is complete.
     if not _is_ours(run):
         keep_reason = NOT_OURS
     elif tags.get(MARK, model_name) != model_name:
@@ -172,7 +172,7 @@ def _delete_run(client: MlflowClient, run_id: str) -> bool:
 
 
 def _experiments(client: MlflowClient, server: Server, name: str) -> list[Experiment]:
-    """Return the experiment, if there is one, and those that were renamed to be deleted, and then were not."""
+    """Return the experiment, if it exists, and those that were renamed for deletion but then not deleted."""
     experiment = client.get_experiment_by_name(name)
     listed = [experiment] if experiment is not None and experiment.lifecycle_stage == "active" else []
     if server.keeps_experiment_tags:
@@ -188,7 +188,7 @@ def _experiment_item(client: MlflowClient, server: Server, experiment: Experimen
     if renames and not is_marked(experiment.tags):
         keep_reason = NOT_OURS
     elif not renames:
-        # It is not documented that this server keeps an experiment's tags: there, what it held has to tell.
+        # This server is not documented to keep an experiment's tags: there, the experiment's runs decide.
         held = list(search_runs(client, experiment.experiment_id, include_deleted=True))
         if not held or not all(map(_is_ours, held)):
             keep_reason = "not known to be made by this bundle: it has other runs, or none"
@@ -208,13 +208,13 @@ def _delete_experiment(client: MlflowClient, experiment_id: str, name: str, rena
     if client.search_runs([experiment_id], max_results=1):
         raise RuntimeError("it has runs")
     if rename and experiment.name == name:
-        # MLflow makes no new experiment of the name as long as the deleted one has it, and nobody could go on under it.
+        # As long as a deleted experiment has a name, MLflow does not create a new one, so nobody could use the name.
         client.rename_experiment(experiment_id, _deleted_name(name, experiment_id))
     return _deleted(client.delete_experiment, experiment_id)
 
 
 def _existing(get: Callable[..., Any], *arguments: str) -> Any:
-    """Return what a server has, or None if it is not there."""
+    """Return an object of a server, or None if it does not exist."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -226,7 +226,7 @@ def _existing(get: Callable[..., Any], *arguments: str) -> Any:
 
 
 def _deleted(delete: Callable[..., Any], *arguments: str) -> bool:
-    """Delete something and return whether it was there."""
+    """Delete something, and return whether it existed."""
     from mlflow.exceptions import MlflowException
 
     try:

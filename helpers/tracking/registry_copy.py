@@ -1,4 +1,4 @@
-"""Bring a registered model to Azure Machine Learning's registry, from which its endpoints take models."""
+"""Copy a registered model to Azure Machine Learning's registry, because its endpoints only deploy from there."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ SOURCE_TAG = "registered_from"
 def in_azureml(session: Session, version: ModelVersion) -> tuple[ModelVersion, bool]:
     """Return the version in Azure Machine Learning's registry that has a version's model.
 
-    From another registry the model's files are registered there, under the same name, once: the tag
-    ``registered_from`` names registry, model and version that it was made of, and its other tags (run, tracking
-    server, metrics, checks) go with it.
+    If the version is in another registry, its files are registered in Azure Machine Learning once, under the same
+    name. The tag ``registered_from`` names the original registry, model and version; the other tags (run, tracking
+    server, metrics, checks) are copied.
 
     Parameters
     ----------
     session : helpers.tracking.Session
     version : mlflow.entities.model_registry.ModelVersion
-        Of the session's registry.
+        From the session's registry.
 
     Returns
     -------
     tuple of (mlflow.entities.model_registry.ModelVersion, bool)
-        The version there, and whether it was made now.
+        The version in Azure Machine Learning, and whether it was created now.
     """
     from mlflow.exceptions import MlflowException
 
@@ -44,7 +44,7 @@ def in_azureml(session: Session, version: ModelVersion) -> tuple[ModelVersion, b
     client = session.azureml_server.client()
     try:
         client.get_registered_model(version.name)
-        # Tags cannot be searched for there.
+        # That registry cannot be searched by tag.
         for copy in versions_in(session.azureml_server, version.name):
             if copy.tags.get(SOURCE_TAG) == source:
                 return copy, False

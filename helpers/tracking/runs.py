@@ -1,4 +1,4 @@
-"""Runs: autologging them, recording which rows they hold out, and finding one again."""
+"""Runs: autologging, recording the held-out rows, and finding a run again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MODEL_NAME_TAG = MARK
 
 
 def autolog(**options: Any) -> None:
-    """Call ``mlflow.autolog``; without the models where the server could not take them.
+    """Call ``mlflow.autolog``, without logging models if the server does not support that.
 
     On Azure Machine Learning autologging a model ends in a 404 (it has no API for MLflow 3's logged
     models, https://github.com/Azure/azure-sdk-for-python/issues/44896), and the run has no metrics.
@@ -122,7 +122,7 @@ def _finished_run(session: Session, run_id: str) -> Run:
 
 
 def _run_id_of_model(session: Session, model_uri: str) -> str:
-    """Return the id of the run that logged a model, which its URI leads to."""
+    """Return the id of the run that logged the model of a URI."""
     from mlflow.exceptions import MlflowException
 
     kind, *parts = model_uri.split("/")

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
 
-# MLflow's own defaults, 7 retries that wait twice as long each time from 2 s on, keep one call for
-# about four minutes: https://mlflow.org/docs/latest/api_reference/python_api/mlflow.environment_variables.html
+# With MLflow's defaults, 7 retries whose waits double from 2 s on, one call can take about four minutes:
+# https://mlflow.org/docs/latest/api_reference/python_api/mlflow.environment_variables.html
 # These wait for 0 + 2 + 4 + 8 + 16 s, each up to 1 s longer, whatever Retry-After says, which may be hours.
 RETRIES = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
-    # Seconds. Calls to Databricks go through its SDK, which tries again for so long, 500 s by default.
+    # Seconds. Calls to Databricks go through its SDK, which tries again for this time, by default 500 s.
     "MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT": "30",
 }
 
@@ -95,14 +95,14 @@ class Session:
         return self.registry.registered_model_name(model_name, catalog, schema)
 
     def workspace_link(self, databricks_resource_id: str = "", link: bool = False) -> str:
-        """Say whether the Databricks workspace is linked to the Azure ML workspace, and link it if asked to.
+        """Say whether the Databricks workspace is linked to the Azure ML workspace, and link it if requested.
 
         See `helpers.azureml.workspace_link`.
         """
         return azureml.workspace_link(self.connection if self.uses_azureml else None, databricks_resource_id, link)
 
     def table(self) -> pd.DataFrame:
-        """Return what is where, with an address to open each in the browser."""
+        """Return a table of the servers and the experiment, with addresses to open in the browser."""
         import pandas as pd
 
         rows = [("tracking server", self.tracking.uri, self.tracking.page("home"))]
@@ -191,13 +191,13 @@ def configure(p: parameters.Tracking, create: bool = True) -> Session:
 
 
 def bound_retries() -> None:
-    """Have MLflow's clients try again for half a minute only, unless the environment says otherwise."""
+    """Let MLflow's clients try again for only half a minute, unless the environment sets another limit."""
     for name, value in RETRIES.items():
         os.environ.setdefault(name, value)
 
 
 def _experiment(tracking: Server, name: str, create: bool) -> Experiment | None:
-    """Return the experiment, created and marked if it is missing; None if it is missing and is not to be created."""
+    """Return the experiment; a missing one is created and marked, or None is returned if `create` is False."""
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -208,7 +208,7 @@ def _experiment(tracking: Server, name: str, create: bool) -> Experiment | None:
         try:
             mlflow.create_experiment(name, **tracking.experiment_details(name))
         except MlflowException as error:
-            # Another process was quicker.
+            # Another process was faster.
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         experiment = mlflow.get_experiment_by_name(name)

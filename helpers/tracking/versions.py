@@ -52,7 +52,7 @@ def versions_in(registry: Server, model_name: str) -> list[ModelVersion]:
 
 
 def registered_model(session: Session, model_name: str) -> RegisteredModel | None:
-    """Return a registered model, or None if there is none of the name."""
+    """Return a registered model, or None if it does not exist."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -64,20 +64,20 @@ def registered_model(session: Session, model_name: str) -> RegisteredModel | Non
 
 
 def model_names(session: Session) -> list[str] | None:
-    """Return registered models of the registry, 20 at most; None if it cannot be searched."""
+    """Return the names of at most 20 registered models; None if the registry cannot be searched."""
     if not session.registry.searches_models:
         return None
     return [model.name for model in session.client().search_registered_models(max_results=20)]
 
 
 def run_id(version: ModelVersion) -> str:
-    """Return the id of the run whose model a version is; it may be on another server than the registry."""
+    """Return the id of the run that a version's model comes from; it may be on another server than the registry."""
     # A registry that cannot read the run's server has the id in the tags only, or its copy's beside it.
     return version.tags.get(RUN_ID_TAG) or version.run_id or ""
 
 
 def version_of_model(session: Session, model_name: str, run: Run, model_uri: str) -> ModelVersion | None:
-    """Return the version that was made of a model of a run, or None."""
+    """Return the version that was created from a model of a run, or None."""
     for version in versions(session, model_name):
         if run_id(version) == run.info.run_id and _made_of(version, model_uri) == model_uri:
             return version
@@ -126,7 +126,7 @@ def create_version(session: Session, run: Run, model_uri: str, model_name: str, 
             marks = {MARK: model_name} if session.registry.deletes_whole_models else None
             session.client().create_registered_model(model_name, tags=marks)
         except MlflowException as error:
-            # Another process was quicker.
+            # Another process was faster.
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
@@ -151,7 +151,7 @@ def champion(session: Session, model_name: str) -> ModelVersion | None:
     try:
         return session.client().get_model_version_by_alias(model_name, CHAMPION)
     except MlflowException as error:
-        # Neither the model nor the alias need exist yet; registries name the second either way.
+        # The model or the alias may not exist yet; registries then answer with one of these codes.
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         return None
@@ -220,7 +220,7 @@ def resolve_version(session: Session, model_name: str, model_version: str) -> Mo
 
 
 def _outcomes(by_number: dict[str, ModelVersion]) -> str:
-    """Say of the newest versions how they did in the gate, and which numbers are missing."""
+    """Return the gate's results for the newest versions, and the numbers that are missing."""
     newest = max(map(int, by_number))
     sentences = []
     for number in range(newest, max(newest - _MOST_DESCRIBED, 0), -1):
@@ -230,7 +230,7 @@ def _outcomes(by_number: dict[str, ModelVersion]) -> str:
 
 
 def _outcome(version: ModelVersion) -> str:
-    """Say how a version did in the gate; the verb comes first."""
+    """Return the gate's result for a version, starting with a verb."""
     checks = {key.removeprefix(CHECK_TAG): value for key, value in version.tags.items() if key.startswith(CHECK_TAG)}
     if not checks:
         return "never went through the gate of 03_register"

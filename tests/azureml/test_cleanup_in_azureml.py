@@ -1,4 +1,4 @@
-"""Clean-up in Azure ML, and of runs in Databricks with their copies there."""
+"""Clean-up in Azure ML, and of runs in Databricks with copies in Azure ML."""
 
 import os
 import sqlite3
@@ -18,9 +18,9 @@ READING = {
 
 @pytest.fixture(scope="module")
 def signed_in(aml, databricks, tmp_path_factory):
-    """A process that is signed in to both, and sends no request a second time."""
+    """A process that is signed in to both, and never repeats a request."""
     folder = tmp_path_factory.mktemp("clean_up")
-    # Older MLflow does not make the folder of its database.
+    # Older MLflow does not create the folder of its database.
     (folder / "local").mkdir()
     variables = both_servers.environment(aml, databricks) | {"BUNDLE_LOCAL_DIR": str(folder / "local")}
     variables |= {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT": "1"}
@@ -36,7 +36,7 @@ def process(signed_in, aml):
 
 @pytest.fixture(scope="module")
 def cleaned(signed_in, aml):
-    """What was there in Azure ML, what clean-up listed, which requests that took, and what was left."""
+    """What existed in Azure ML, what clean-up listed, the requests that it sent, and what was left."""
     runs = signed_in.run(clean_up.leave_runs_and_versions, "cleaned")
 
     def calls(first):
@@ -101,7 +101,7 @@ def test_a_job_that_is_killed_at_any_deletion_is_finished_by_the_next(process, a
 
 
 def content(databricks):
-    """All that is in the server's database."""
+    """The content of the server's database."""
     with sqlite3.connect(databricks.store) as store:
         return list(store.iterdump())
 
@@ -119,7 +119,7 @@ def test_in_dual_mode_runs_go_on_both_servers_and_the_champions_stays_on_both(pr
         ["runs", f"trained ({runs['copies'][2]})", "Azure ML workspace ml-workspace"],
     ]
     assert cleaned["left"] == [sorted([runs["best"], runs["foreign"]]), [runs["copies"][1]]]
-    # The source of the third copy is somebody else's; the copy was this bundle's.
+    # The source of the third copy was made by somebody else, the copy by this bundle.
     assert cleaned["left_after_force"] == [[runs["foreign"]], None]
     foreign = f"trained ({runs['foreign']})"
     assert clean_up.results(cleaned["again"]) == [

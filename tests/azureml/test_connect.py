@@ -40,7 +40,7 @@ def statuses(aml: AzureMLStandIn):
 
 @pytest.fixture
 def proxy(aml: AzureMLStandIn) -> Iterator[str]:
-    """A proxy for which every host is the stand-in."""
+    """A proxy that sends the requests for every host to the stand-in."""
 
     class Tunnel(BaseHTTPRequestHandler):
         def do_CONNECT(self) -> None:
@@ -72,14 +72,14 @@ def test_the_workspaces_address_is_looked_up_or_given(aml, process, statuses):
     assert workspace["page"] == f"https://ml.azure.com/home?wsid={page}"
     only_address = dict.fromkeys(aml.workspace_parameters, "") | {"azureml_tracking_uri": aml.tracking_uri}
     assert process.run(connect, **only_address)["uri"] == aml.tracking_uri
-    # Azure Resource Manager once, the workspace's MLflow server each time.
+    # One request to Azure Resource Manager, and one to the workspace's MLflow server per connection.
     assert statuses("/providers/") == [200, 200, 200]
 
 
 def test_with_a_region_the_address_is_built_and_not_looked_up(aml, process, statuses, proxy):
     workspace = process.run(connect, azureml_region=names.REGION, environment={"HTTPS_PROXY": proxy})
     assert workspace["uri"] == aml.tracking_uri.replace(aml.url.removeprefix("https://"), names.REGIONAL_HOST)
-    # The one request that checks whether the workspace may be used. Azure Resource Manager gets none.
+    # The request that checks access to the workspace. Azure Resource Manager gets none.
     assert statuses("/providers/") == statuses("/mlflow/") == [200]
 
 
@@ -124,7 +124,7 @@ def test_the_error_for_a_host_that_cannot_be_reached_names_the_parameter_to_chec
     error = process.run(refusal, azureml_tracking_uri=closed)
     assert error.startswith("AzureError: https://127.0.0.1:1 cannot be reached ([Errno 111] Connection refused)")
     assert "; check azureml_tracking_uri" in error and "private endpoint" in error and "\n" not in error
-    # The proxy keeps the name of the host from being looked up.
+    # With the proxy, the host name is not looked up here.
     error = process.run(refusal, azureml_region="nowhere", environment={"HTTPS_PROXY": "http://127.0.0.1:1"})
     host = "https://nowhere.api.azureml.ms"
     assert error.startswith(f"AzureError: {host} cannot be reached through the proxy of HTTPS_PROXY (")

@@ -1,4 +1,4 @@
-"""Signing in to Azure with the unpatched azure-identity: what works, what is refused, and what is never shown."""
+"""Signing in to Azure with the unpatched azure-identity: what works, what is refused, and what stays secret."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.scenarios.process import ScenarioProcess
 from tests.stand_ins.azureml import names
 from tests.stand_ins.azureml_workspace import AzureMLStandIn
 
-# azure-identity renews a token five minutes before it expires, so these are renewed for each call.
+# azure-identity renews a token five minutes before it expires, so it renews these for each call.
 TOKEN_LIFETIME = 200
 SERVICE_PRINCIPAL = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")
 NO_SERVICE_PRINCIPAL = dict.fromkeys(SERVICE_PRINCIPAL)
@@ -29,7 +29,7 @@ def aml(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureMLStandIn]:
 
 
 def environment(aml: AzureMLStandIn) -> dict[str, str]:
-    """Return that of a notebook, on a machine without any tool of Azure, whose metadata service is the stand-in."""
+    """Return a notebook's environment on a machine without Azure's tools, with the stand-in as metadata service."""
     own = {name: value for name, value in os.environ.items() if name in ("HOME", "LANG", "TMPDIR")}
     return own | aml.environment() | {"AZURE_POD_IDENTITY_AUTHORITY_HOST": aml.url, "PATH": "/nowhere"}
 
@@ -111,7 +111,7 @@ def test_the_machines_managed_identity_signs_in(aml, notebook, new_requests):
 
 def test_the_azure_cli_signs_in_where_there_is_no_managed_identity(aml, notebook, new_requests, tmp_path):
     aml.faults.add("GET /metadata/identity", 400)
-    # Its output: https://learn.microsoft.com/cli/azure/account#az-account-get-access-token
+    # The CLI's output: https://learn.microsoft.com/cli/azure/account#az-account-get-access-token
     printed = {"accessToken": token(aml), "expiresOn": "2999-01-01 00:00:00.000000", "tokenType": "Bearer"}
     cli = tmp_path / "az"
     cli.write_text(f"#!/bin/sh\n[ \"$1 $2\" = 'account get-access-token' ] && echo '{json.dumps(printed)}'\n")
@@ -121,13 +121,13 @@ def test_the_azure_cli_signs_in_where_there_is_no_managed_identity(aml, notebook
     cli.write_text("#!/bin/sh\necho \"ERROR: Please run 'az login' to setup account.\" >&2\nexit 1\n")
     error = notebook.run(refusal, environment=only_cli)
     assert "AzureCliCredential: Please run 'az login' to set up an account" in error
-    # The test's own sign-in, for the token that the CLI prints.
+    # The test signs in itself, for the token that the CLI prints.
     assert len(new_requests("/adfs/")) == 1
 
 
 def test_somebody_at_the_notebook_can_sign_in_and_in_a_job_nobody_is_asked(aml, notebook, new_requests, tmp_path):
     aml.faults.add("GET /metadata/identity", 400)
-    # The tenant is the stand-in's only one, and no client secret goes with it.
+    # The stand-in's only tenant, without a client secret.
     person = NO_SERVICE_PRINCIPAL | {"AZURE_TENANT_ID": names.TENANT}
     job = {"BUNDLE_TASK_VALUES": str(tmp_path / "values.json")}
     error = notebook.run(refusal, azureml_sign_in="device_code", environment=person | job)
@@ -143,7 +143,7 @@ def test_a_secret_scope_alone_serves_a_whole_run_and_its_secret_is_left_nowhere(
     cluster = {name: value for name, value in cluster.items() if name not in SERVICE_PRINCIPAL}
     scope = {"azure-tenant-id": names.TENANT, "azure-client-id": aml.client_id}
     with ScenarioProcess.start(tmp_path / "notebook", cluster) as notebook:
-        # With the line end that `databricks secrets put-secret` takes along from a file.
+        # With the line end that `databricks secrets put-secret` keeps when it reads a file.
         notebook.run(be_a_job_on_databricks, {"azureml": scope | {"azure-client-secret": f"{aml.client_secret}\n"}})
         missing = notebook.run(refusal, azureml_secret_scope="other")
         run = notebook.run(log_and_register_a_run, azureml_secret_scope="azureml")
@@ -153,7 +153,7 @@ def test_a_secret_scope_alone_serves_a_whole_run_and_its_secret_is_left_nowhere(
     assert "Secret does not exist" in missing and "\n" not in missing
     assert "with the service principal of secret scope 'azureml' refused (AADSTS7000215)" in wrong
     assert run == {"in_job": True, "metric": 0.5, "artifact": "flavors: {}", "version": ["1", True]}
-    # The token was renewed meanwhile, and nothing else was asked for one.
+    # The token was renewed meanwhile, and no other service was asked for one.
     assert [request.status for request in new_requests("/oauth2/token")].count(200) > 2
     assert new_requests("/metadata/identity") == [] and new_requests("/devicecode") == []
     left = [file for folder in (aml.folder, tmp_path) for file in folder.rglob("*") if file.is_file()]
@@ -163,7 +163,7 @@ def test_a_secret_scope_alone_serves_a_whole_run_and_its_secret_is_left_nowhere(
 
 
 def token(aml: AzureMLStandIn) -> str:
-    """Sign in as the service principal does."""
+    """Sign in as the service principal, and return the token."""
     form = {"grant_type": "client_credentials", "client_id": aml.client_id, "client_secret": aml.client_secret}
     body = urllib.parse.urlencode(form).encode()
     trusting = create_default_context(cafile=aml.ca_file)

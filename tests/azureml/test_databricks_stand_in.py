@@ -1,4 +1,4 @@
-"""The plain MLflow server that plays Databricks, against MLflow's own Databricks client."""
+"""The plain MLflow server that imitates Databricks, tested with MLflow's own Databricks client."""
 
 from __future__ import annotations
 

@@ -24,9 +24,9 @@ def aml(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureMLStandIn]:
 
 @pytest.fixture
 def run(aml: AzureMLStandIn, tmp_path: Path):
-    """Run a scenario in a process of its own, since the helpers ask only once which Databricks workspace there is.
+    """Run a scenario in its own process, since the helpers look up the Databricks workspace only once per process.
 
-    There is none unless the test names one.
+    There is no Databricks workspace unless the test names one.
     """
     no_databricks = {"DATABRICKS_HOST": "", "DATABRICKS_CONFIG_FILE": "/dev/null"}
     with ScenarioProcess.start(tmp_path, os.environ | aml.environment() | no_databricks) as process:
@@ -63,7 +63,7 @@ def test_a_workspace_found_by_its_address_is_shown_linked_once_and_keeps_everyth
     }
     assert after == before and after["tags"] == {"team": "blue"}
 
-    # The first PUT took the link away, the second set it, and there is no third.
+    # The first PUT removed the link, the second set it, and there is no third.
     _, put = puts()
     sent = json.loads(put.body)
     assert sent["location"] == before["location"] and sent["sku"] == before["sku"]
@@ -95,7 +95,7 @@ def test_where_linking_is_not_supported_the_refusal_says_why_and_what_to_use_ins
     refusal = answers["refused_by_azure"]
     assert refusal.startswith("AzureError") and "answered 400" in refusal
     assert "use tracking_mode=azureml or model_registry=azureml" in refusal
-    # The one that took the link away, and the one that Azure refused.
+    # The PUT that removed the link, and the one that Azure refused.
     assert [put.status for put in puts()] == [200, 400]
 
 

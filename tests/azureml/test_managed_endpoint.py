@@ -43,9 +43,9 @@ def test_no_request_fails_while_a_version_takes_over_and_the_plugin_sees_what_it
     assert served["checks"] == [
         [0, NEW, 0], [10, "endpoint", 0], [10, NEW, 0], [50, "endpoint", 0], [50, NEW, 0], [100, "endpoint", 0]
     ]  # fmt: skip
-    # What the container says while it starts is shown.
+    # The container's log is shown while it starts.
     for lines, deployment in ((served["first_lines"], OLD), (served["lines"], NEW)):
-        # The model server says so itself, when it looks for what the container needs.
+        # This line is the model server's: it looks for the packages that the container needs.
         assert f"  {deployment}: Succeeded" in lines and any("azureml-inference-server-http" in line for line in lines)
     assert served["changed_again"] is False and "nothing is changed" in served["again_lines"][0]
     assert served["endpoint"]["tags"] == {"azureml_mlflow": "rolled"}
@@ -57,7 +57,7 @@ def test_no_request_fails_while_a_version_takes_over_and_the_plugin_sees_what_it
 
 @pytest.fixture(scope="module")
 def with_faults(signed_in):
-    """What rollouts left that failed at each of their steps."""
+    """The state after rollouts that failed at each of their steps."""
     return signed_in.run(rollouts.fail_at_each_step)
 
 

@@ -44,14 +44,14 @@ def test_random_runs_have_copies_that_are_equal_in_every_field_and_are_completed
     assert mirrored["statuses"] == ["FAILED", "FINISHED", "KILLED"]
     assert mirrored["sent"] == [[0, 0]] * 6
     assert mirrored["omissions"] == []
-    # MLflow points where it pointed.
+    # MLflow's tracking URI is unchanged.
     assert mirrored["tracking_uri"] == "sqlite:///elsewhere.db"
 
 
 @pytest.fixture(scope="module")
 def beyond_the_limits(module_process, aml):
     """A run with more of everything than Azure ML accepts, mirrored by function and by command."""
-    # Of the requests to Databricks; they take a second at least.
+    # The time limit of requests to Databricks; they take at least a second.
     seconds = {"MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT": "2"}
     copy = module_process.run(mirror.mirror_a_run_beyond_the_limits, environment=seconds)
     aml.faults.clear()
@@ -91,7 +91,7 @@ def test_the_command_mirrors_prints_what_differs_and_ends_with_a_line_where_it_c
 
 @pytest.fixture(scope="module")
 def faulty(new_process):
-    """Mirrors that failed or died at some of their requests, in a process that has no connections to share yet."""
+    """Mirrors that failed or died at some of their requests, in a process that has no open connections yet."""
     with new_process() as process:
         return process.run(mirror.fail_at_some_requests)
 
@@ -100,7 +100,7 @@ def test_any_request_may_fail_or_end_the_process_and_the_next_call_completes_the
     outcomes = faulty["outcomes"]
     assert len(outcomes) >= 7
     assert [outcome for outcome in outcomes if outcome["problems"]] == []
-    # Without them the faults would have come too late to matter.
+    # With fewer failures, the faults would have come too late to have an effect.
     assert sum(outcome["first_failed"] for outcome in outcomes) >= 5
 
 

@@ -1,4 +1,4 @@
-"""What of a run cannot be read from Databricks: left out of the copy and listed, or pending if it may be read later."""
+"""Items of a run that cannot be read from Databricks: left out of the copy and listed, or pending for a later try."""
 
 import os
 
@@ -11,7 +11,7 @@ from tests.stand_ins import both_servers
 
 @pytest.fixture
 def process(aml, databricks, tmp_path):
-    """A process of its own, which is signed in to both servers and tries once more only, to save time."""
+    """A separate process that is signed in to both servers, and repeats a request only once, to save time."""
     variables = both_servers.environment(aml, databricks) | {"BUNDLE_LOCAL_DIR": str(tmp_path / "local")}
     variables |= {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT": "2"}
     with ScenarioProcess.start(tmp_path, os.environ | variables) as process:
@@ -26,7 +26,7 @@ def test_deleted_models_and_a_file_name_that_is_refused_are_listed_and_the_copy_
     assert model.startswith(f"logged model {run['deleted']}: cannot be read from Databricks: RESOURCE_DOES_NOT_EXIST")
     assert file == "file notes/a#b.txt: cannot be read from Databricks: Invalid path"
     assert run["note"] == f"{model}; {file}"
-    # A path that exists without content could not be downloaded.
+    # A path without content could not be downloaded.
     assert run["files"] == ["notes/fine.txt"]
 
 

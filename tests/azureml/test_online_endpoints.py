@@ -1,6 +1,6 @@
-"""Online endpoints of the stand-in against the unpatched plugin of MLflow: what it deploys is really served.
+"""Online endpoints of the stand-in, tested with MLflow's unpatched plugin: what it deploys is really served.
 
-Each test's endpoints have names of their own, because all tests share the stand-in.
+Each test uses its own endpoint names, because all tests share the stand-in.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def test_traffic_is_split_by_weight_and_no_request_fails_while_it_changes(proces
 def test_keys_and_tokens_are_checked_where_a_model_scores(process, blue_and_green):
     answers = process.run(online_endpoints.ask_with_keys_and_tokens)
     assert answers["keys"] == [200, 200, 401, 401]
-    # They have no deployment of that name: 404 is beyond the check.
+    # These endpoints have no deployment of that name; a 404 means that the key or token was accepted.
     assert answers["tokens"] == [404, 401, 401] and answers["identities"] == [404, 401, 403]
     assert answers["keys_of_token"] == answers["token_of_key"] == 400
     assert answers["for_arm"] == answers["swagger"] == 401

@@ -1,4 +1,4 @@
-"""The Azure ML stand-in against the unpatched clients: it accepts what Azure accepts, and refuses what Azure refuses."""
+"""The Azure ML stand-in, tested with unpatched clients: it accepts and refuses what Azure accepts and refuses."""
 
 from __future__ import annotations
 
@@ -151,5 +151,5 @@ def test_everything_received_can_be_searched_for_secrets(aml, process):
     process.run(resource_manager.send_a_secret)
     received = aml.requests()[before:]
     leaks = [request for request in received if aml.client_secret in request.query + (request.body or "")]
-    # Not the sign-in, which has to hold it.
+    # Not the sign-in, which must contain the secret.
     assert [request.path for request in leaks] == [aml.databricks_workspace_resource_id]

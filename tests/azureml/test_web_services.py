@@ -1,4 +1,4 @@
-"""Web services of version 1 of the stand-in against the unpatched plugin of MLflow."""
+"""The stand-in's web services of version 1, tested with MLflow's unpatched plugin."""
 
 from __future__ import annotations
 

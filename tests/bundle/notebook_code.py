@@ -13,7 +13,7 @@ from helpers import parameters
 
 
 def asked_parameters(notebook: Path) -> set[str]:
-    """Return the parameters of the group in its call of ``runtime.read_parameters``."""
+    """Return the parameters of the group that the notebook passes to ``runtime.read_parameters``."""
     return {
         name
         for call in _calls(notebook, "runtime.read_parameters")
@@ -22,12 +22,12 @@ def asked_parameters(notebook: Path) -> set[str]:
 
 
 def task_values(notebook: Path) -> set[str]:
-    """Return the keys of the task values that it sets."""
+    """Return the keys of the task values that the notebook sets."""
     return {call.args[0].value for call in _calls(notebook, "runtime.set_task_value")}
 
 
 def installed_packages(notebook: Path) -> list[str]:
-    """Return what its ``%pip install`` cells install, as written."""
+    """Return the requirements in the notebook's ``%pip install`` cells, as written."""
     lines = [line for cell in _code_cells(notebook) for line in cell.source.splitlines()]
     words = [word for line in lines if line.startswith("%pip install") for word in line.split()[2:]]
     return [word for word in words if not word.startswith("-")]

@@ -1,6 +1,6 @@
-"""The errors that ``databricks bundle deploy``, or the first run of a job, would end with.
+"""Rules for errors with which ``databricks bundle deploy``, or the first run of a job, would fail.
 
-A rule takes the bundle as one target deploys it, and returns findings: sentences that say where the problem is, what
+A rule gets the bundle as one target deploys it, and returns findings: sentences that say where the problem is, what
 is wrong, and what would be right.
 """
 
@@ -59,12 +59,12 @@ JOB_REFERENCES = (
 TASK_REFERENCES = ("task.name", "task.run_id", "task.execution_count", "task.notebook_path")
 TASK_RESULTS = ("run_id", "result_state", "error_code", "execution_count")
 SECRET = re.compile(r"\{\{secrets/[\w.@-]+/[\w.-]+\}\}")
-# A job's level by the bundle's, as the CLI applies them.
+# The permission level of jobs for each level of the bundle, as the CLI applies them.
 JOB_LEVELS = {"CAN_VIEW": "CAN_VIEW", "CAN_RUN": "CAN_MANAGE_RUN", "CAN_MANAGE": "CAN_MANAGE"}
 
 
 def findings(root: Path, target: str) -> list[str]:
-    """Return the findings of all rules in a bundle as a target deploys it, each once."""
+    """Return the findings of all rules for a bundle as a target deploys it, without repetitions."""
     try:
         bundle = deployed(root, target)
     except BundleError as error:
@@ -84,7 +84,7 @@ def deployed(root: Path, target: str) -> Bundle:
 
 
 def yaml_is_what_the_cli_reads(bundle: Bundle) -> list[str]:
-    """The CLI's reader accepts only an alias after ``<<``, and one per map; of a repeated key it keeps one value."""
+    """The CLI accepts only an alias after ``<<``, and one per map; if a key is repeated, it keeps one value."""
 
     def visit(node: yaml.Node) -> Iterator[str]:
         if id(node) in seen:
@@ -99,7 +99,7 @@ def yaml_is_what_the_cli_reads(bundle: Bundle) -> list[str]:
                 where = f"{FILE}, line {key.start_mark.line + 1}"
                 if keys.count(key.value) > 1:
                     yield f"{where}: {key.value!r} occurs {keys.count(key.value)} times in one map"
-                # An alias refers to a node that was written earlier.
+                # An alias refers to an earlier node.
                 written_here = value.start_mark.index > key.start_mark.index
                 if key.value == "<<" and written_here and not isinstance(value, yaml.SequenceNode):
                     yield f"{where}: `<<` accepts an alias such as *name, not a map that is written in its place"
@@ -153,7 +153,7 @@ def references_resolve(bundle: Bundle) -> list[str]:
 
 
 def targets_have_what_their_mode_asks_for(bundle: Bundle) -> list[str]:
-    """Production has one copy, in a folder of its own, run by a named identity; development has one per user."""
+    """Production has one copy, in its own folder, which runs as a named identity; development has one per user."""
     settings, where = bundle.settings, f"target {bundle.target!r}"
     root_path = (settings.get("workspace") or {}).get("root_path", "")
     run_as = {kind: name for kind, name in _resolved(bundle, settings.get("run_as") or {}).items() if name}
@@ -273,7 +273,7 @@ def values_are_known_when_a_job_runs(bundle: Bundle) -> list[str]:
 
 
 def parameters_are_those_of_the_notebooks(bundle: Bundle) -> list[str]:
-    """The parameters of a job are those that its notebooks ask for, each with an accepted value."""
+    """A job has exactly the parameters that its notebooks read, each with an accepted value."""
     problems = []
     for key, job in _jobs(bundle).items():
         entries = job.get("parameters") or []
@@ -395,7 +395,7 @@ def _where(job: str, task: dict) -> str:
 
 
 def _resolved(bundle: Bundle, value: Any) -> Any:
-    """Resolve the references that have a value; the others stay, for the rule that looks for them."""
+    """Resolve the references that have a value; leave the others for the rule that looks for them."""
     if isinstance(value, dict):
         return {key: _resolved(bundle, item) for key, item in value.items()}
     if isinstance(value, list):
@@ -407,7 +407,7 @@ def _resolved(bundle: Bundle, value: Any) -> Any:
 
 
 def _texts(bundle: Bundle) -> list[tuple[str, str]]:
-    """Return all texts of a target's settings and of its variables, each with its place."""
+    """Return all texts of a target's settings and variables, each with its position."""
 
     def visit(where: str, value: Any) -> Iterator[tuple[str, str]]:
         if isinstance(value, dict):
@@ -437,7 +437,7 @@ def _nearest(name: str, known: Collection[str]) -> str:
 
 
 def _notebook(bundle: Bundle, task: dict) -> Path | None:
-    """Return a task's notebook if it can be read, which another rule checks."""
+    """Return a task's notebook, or None if it cannot be read; another rule reports that."""
     path = bundle.root / (task.get("notebook_task") or {}).get("notebook_path", "")
     return path if path.is_file() and notebook_code.is_notebook(path) else None
 
@@ -452,7 +452,7 @@ def _edges(job: dict) -> dict[str, list[str]]:
 
 
 def _results_before(bundle: Bundle, job: dict, task: dict) -> list[str]:
-    """Return the references that are set by the tasks which certainly run before a task."""
+    """Return the references set by tasks that always run before a task."""
     edges, by_key = _edges(job), {it["task_key"]: it for it in job["tasks"]}
     before: set[str] = set()
     todo = list(edges[task["task_key"]])
@@ -481,7 +481,7 @@ def _unknown(where: str, text: Any, known: Collection[str]) -> list[str]:
 
 
 def _refused(where: str, values: dict[str, Any]) -> list[str]:
-    """Return why values are not accepted, except for those that are known only when the job runs."""
+    """Return why values are not accepted; values that are known only when the job runs are skipped."""
     problems = []
     for name, value in values.items():
         if name not in parameters.FIELDS or "{{" in str(value) or "${" in str(value):

@@ -14,7 +14,7 @@ from tests.bundle import notebook_code
 def synced(root: Path, sync: dict) -> set[Path]:
     """Return the files that `sync` selects, relative to the root of the bundle.
 
-    As with the CLI, the files that ``.gitignore`` names are left out, in a repository and in a copy of one.
+    Like the CLI, leave out the files that ``.gitignore`` names, in a repository and in a copy of one.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def synced(root: Path, sync: dict) -> set[Path]:
 
 
 def missing_imports(root: Path, notebooks: list[Path], files: set[Path]) -> list[str]:
-    """Return which files are missing for the imports of notebooks and of the modules that they import.
+    """Return the files that are missing for the imports of notebooks, and of the modules that these import.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def missing_imports(root: Path, notebooks: list[Path], files: set[Path]) -> list
 
 
 def _files_of(root: Path, module: str, name: str | None) -> list[Path | str]:
-    """Return the files that an import executes, and as text the name that none of them defines."""
+    """Return the files that an import executes and, as text, the imported name if none of them defines it."""
     parts = module.split(".")
     packages = [_module_file(root, parts[: end + 1]) for end in range(len(parts))]
     if None in packages:
@@ -91,7 +91,7 @@ def _module_file(root: Path, parts: list[str]) -> Path | None:
 
 @functools.cache
 def _imported_modules(source: str) -> list[tuple[str, str | None]]:
-    """Return each import at any depth: the module, and the name that is imported from it, if any."""
+    """Return each import, at any depth: the module, and the name imported from it, if any."""
     imports: set[tuple[str, str | None]] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -103,7 +103,7 @@ def _imported_modules(source: str) -> list[tuple[str, str | None]]:
 
 @functools.cache
 def _defined(source: str) -> set[str]:
-    """Return the names that a module defines. The local names of its functions are among them, which does no harm."""
+    """Return the names that a module defines. They include local names of its functions, which is harmless."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):

@@ -1,4 +1,4 @@
-"""Each rule on copies of the bundle with one thing broken, and its first finding."""
+"""Each rule applied to copies of the bundle with one thing broken, and its first finding."""
 
 import shutil
 from pathlib import Path
@@ -16,7 +16,7 @@ ALL_COMPUTE = "job_cluster_key, environment_key, existing_cluster_id, new_cluste
 SETUP = "job 'train_and_register', task 'setup'"
 RUN_ID = "job 'train_and_register', task 'register', run_id: {{tasks.train.values.run_id}} has no value"
 
-# By rule: the file, what is replaced by what there, the target, and the first finding.
+# By rule: the file, the old text, the new text, the target, and the first finding.
 BROKEN = {
     rules.yaml_is_what_the_cli_reads: [
         (

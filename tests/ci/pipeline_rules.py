@@ -69,7 +69,7 @@ def texts(root: Path, folder: str) -> dict[str, str]:
 
 
 def parsed(root: Path, folder: str) -> dict[str, Any]:
-    """Return the content of each file. Scalars stay text; otherwise ``on`` would be True, and 3.10 the number 3.1."""
+    """Return the content of each file. Scalars stay text; otherwise ``on`` would become True, and 3.10 the number 3.1."""
     return {name: yaml.load(text, yaml.BaseLoader) for name, text in texts(root, folder).items()}
 
 
@@ -133,7 +133,7 @@ def databricks_cli(bundle: dict[str, Any]) -> Cli:
 
 
 def commands_exist(root: Path) -> list[str]:
-    """Each command is one of the Makefile, of the Databricks CLI with an existing target and job, or the CLI's installer."""
+    """Each command is a target of the Makefile, the Databricks CLI with an existing target and job, or its installer."""
     make_targets = re.findall(r"^([\w-]+):(?!=)", (root / "Makefile").read_text(), re.MULTILINE)
     bundle, findings = bundle_of(root), []
     cli = databricks_cli(bundle)
@@ -192,7 +192,7 @@ def python_versions_are_the_readmes(root: Path) -> list[str]:
 
 
 def code_of_others_is_pinned(root: Path) -> list[str]:
-    """Actions of others are pinned by commit, with a comment that has the version, to one version everywhere."""
+    """Third-party actions are pinned by commit, with the version in a comment, and to the same version everywhere."""
     pins: dict[str, set[str]] = {}
     findings = []
     for file, text, document in every_file(root):

@@ -1,4 +1,4 @@
-"""What `make check` says of an import that goes up, or round in a circle."""
+"""The errors of `make check` for an import of a higher layer, and for a circle of imports."""
 
 import os
 import shutil

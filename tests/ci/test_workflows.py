@@ -1,4 +1,4 @@
-"""The files for GitHub Actions and Azure Pipelines keep to the rules, and each rule finds a file that breaks it."""
+"""The files for GitHub Actions and Azure Pipelines follow the rules, and each rule finds a file that breaks it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PULL_REQUEST, STAGING, PROD = (f".github/workflows/{name}.yml" for name in ("pul
 AZURE_PULL_REQUEST, AZURE_STAGING, AZURE_PROD = (
     f".azuredevops/{name}.yml" for name in ("pull-request", "staging", "prod")
 )
-# Each rule, with changes of one file that it has to find.
+# Each rule, with changes of one file that it must find.
 BREAKS = [
     (rules.commands_exist, PULL_REQUEST, "make test", "make tests"),
     (rules.commands_exist, AZURE_PULL_REQUEST, "make test", "make test lint"),

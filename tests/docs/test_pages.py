@@ -1,4 +1,4 @@
-"""README and the guides: links lead somewhere, commands exist, and both languages have the same code and links."""
+"""README and the guides: links lead to files, commands exist, and both languages have the same code and links."""
 
 import itertools
 import re

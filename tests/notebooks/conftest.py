@@ -1,4 +1,4 @@
-"""A laptop that is signed in to the Azure ML and Databricks stand-ins, and a plain reader of the first."""
+"""A laptop that is signed in to the stand-ins for Azure ML and Databricks, and a plain reader of the Azure ML one."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A plugin for pytest with nbmake, whose kernels choose ports that another kernel may take before them.
+"""A plugin for pytest with nbmake, whose kernels choose ports that another kernel may take first.
 
 https://github.com/treebeardtech/nbmake has no setting for it.
 """
@@ -14,7 +14,7 @@ from helpers.jobs.execute import kernel_sockets
 
 @functools.wraps(NotebookClient.__init__)
 def _with_sockets(self: NotebookClient, *arguments: object, **named: object) -> None:
-    # Kept by the client, and removed with it.
+    # The client holds the folder, and it is removed with the client.
     self._sockets = tempfile.TemporaryDirectory()
     _init(self, *arguments, config=kernel_sockets(Path(self._sockets.name)), **named)
 

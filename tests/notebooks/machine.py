@@ -1,4 +1,4 @@
-"""A laptop on which notebooks and jobs run, in a folder of its own, and what they leave there."""
+"""A laptop on which notebooks and jobs run, with its own folder, and what they leave in it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from helpers.serving.local_endpoint import LocalEndpoint
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ("01_setup", "02_train", "03_register", "04_batch_score")
-# No check of a rollout is to fail because this machine is slow.
+# No check of a rollout should fail because this machine is slow.
 NO_LIMIT_MS = 600_000
-# Guards against a cell that hangs.
+# A limit for cells that hang.
 SECONDS_PER_CELL = 1800
 PLOTS = ["confusion_matrix", "feature_importance", "loss_curve", "precision_recall", "roc_curve"]
 
@@ -55,7 +55,7 @@ class Machine:
         return subprocess.run(command, env=self.environment(**values), cwd=ROOT, capture_output=True, text=True)
 
     def run(self, *arguments: str, **values: object) -> str:
-        """Run Python on the laptop, and return what it printed. It has to succeed."""
+        """Run Python on the laptop, and return what it printed. It must succeed."""
         done = self.process(*arguments, **values)
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
         return done.stdout + done.stderr
@@ -84,7 +84,7 @@ class Machine:
     def client(self) -> mlflow.MlflowClient:
         """A plain client of the local store."""
         store = f"sqlite:///{self.folder / 'mlflow.db'}"
-        # Both, because another test may have set a registry for this process.
+        # Set both, because another test may have set a registry for this process.
         return mlflow.MlflowClient(store, store)
 
     def newest_run(self, experiment_name: str) -> mlflow.entities.Run:
@@ -96,7 +96,7 @@ class Machine:
 def artifacts(run: mlflow.entities.Run, folder: str) -> set[str]:
     """Return the paths below a folder of a run's artifacts.
 
-    They are listed by their address, because MLflow 3.0's client looks for the artifacts of a run on the server that
-    is set for the process, not on its own.
+    They are listed by URI, because MLflow 3.0's client looks for a run's artifacts on the process's tracking server,
+    not on the client's.
     """
     return {item.path for item in mlflow.artifacts.list_artifacts(f"{run.info.artifact_uri}/{folder}")}

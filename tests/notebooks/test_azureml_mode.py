@@ -14,7 +14,7 @@ MODE = {"tracking_mode": "azureml", "experiment_name": "/Shared/churn"} | AzureM
 
 @pytest.fixture(scope="module")
 def earlier_requests(aml):
-    """How many requests the stand-in had got before the notebooks: one of its own tests sends a secret."""
+    """The number of requests before the notebooks ran: a test of the stand-in itself sends a secret."""
     return len(aml.requests())
 
 
@@ -22,7 +22,7 @@ def earlier_requests(aml):
 def output(machine, earlier_requests, tmp_path_factory):
     """The output folder of the jobs, which trained, deployed and used a scikit-learn model.
 
-    After them the notebooks trained a Spark ML model, and scored with whichever model is the champion.
+    After that, the notebooks trained a Spark ML model, and scored with the champion, whichever model that is.
     """
     folder = tmp_path_factory.mktemp("jobs")
     jobs = ["train_and_register", "batch_score", "--output", str(folder), "--param", "batch_id=one"]
@@ -36,7 +36,7 @@ def output(machine, earlier_requests, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(output, machine, read_aml, azureml_process):
-    """What they left in Azure ML and in the tables."""
+    """What the jobs left in Azure ML and in the tables."""
     workspace = read_aml("churn", "breast_cancer")
     (endpoint,) = azureml_process.run(read_workspace.read_endpoints, "breast_cancer")
     return SimpleNamespace(
@@ -50,7 +50,7 @@ def results(output, machine, read_aml, azureml_process):
 
 @pytest.fixture(scope="module")
 def after_clean_up(results, machine, read_aml, azureml_process):
-    """What 06_clean_up left."""
+    """The state after 06_clean_up."""
     machine.nbmake("06_clean_up", **MODE, dry_run="false", force="true")
     endpoints = azureml_process.run(read_workspace.read_endpoints, "breast_cancer")
     return read_aml("churn", "breast_cancer") | {"endpoints": endpoints}

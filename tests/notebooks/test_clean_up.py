@@ -1,4 +1,4 @@
-"""06_clean_up on a laptop, after a short training: a dry run, then in earnest, read back with other tools."""
+"""06_clean_up on a laptop, after a short training: first a dry run, then with deletions, read back with other tools."""
 
 import sqlite3
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ def machine(tmp_path_factory, quick_jvm):
 
 
 def state(machine):
-    """All that is on disk: tables, checkpoints, artifacts and the rows of the database."""
+    """Everything on disk: tables, checkpoints, artifacts and the rows of the database."""
     folders = [machine.folder / name for name in ("warehouse", "checkpoints", "mlartifacts")]
     with sqlite3.connect(machine.folder / "mlflow.db") as store:
         rows = list(store.iterdump())
@@ -45,7 +45,7 @@ def dry_run(machine):
 
 @pytest.fixture(scope="module")
 def cleaned(dry_run, machine):
-    """The state after a clean-up in earnest."""
+    """The state after a clean-up that deletes."""
     machine.nbmake("06_clean_up", model_name="small", dry_run="false", force="true")
     return state(machine)
 
@@ -62,7 +62,7 @@ def test_clean_up_deletes_all_that_the_bundle_made_and_nothing_else(cleaned, mac
     assert [run.info.run_name for run in machine.client.search_runs([experiment.experiment_id])] == ["somebody's"]
     assert experiment.lifecycle_stage == "active" and not machine.client.search_registered_models()
     if not mlflow.__version__.startswith("2."):
-        # Before, the model was among the run's artifacts.
+        # In MLflow 2, the model is one of the run's artifacts.
         assert not machine.client.search_logged_models([experiment.experiment_id])
 
 

@@ -1,6 +1,6 @@
-"""The notebooks with their runs in a Databricks stand-in, alone and with Azure Machine Learning, read back plainly.
+"""The notebooks with their runs in a Databricks stand-in, alone and with Azure ML, read back with plain clients.
 
-That the notebooks register in Azure ML what Databricks tracks, without a mirror, is in tests/workspace.
+tests/workspace tests runs in Databricks whose models are registered in Azure ML without a mirror.
 """
 
 import mlflow
@@ -18,7 +18,7 @@ def with_tables(machine):
 
 
 def test_runs_in_databricks_have_parameters_histories_plots_and_a_model_that_is_registered(with_tables, databricks):
-    # The stand-in's own registry has no aliases and loads no registered model.
+    # The stand-in's own registry does not support aliases or loading registered models.
     mode = {"tracking_mode": "databricks", "model_registry": "local", "experiment_name": "/Shared/plain"}
     with_tables.nbmake("02_train", "03_register", **mode, model_name="plain")
     run = only_run(databricks, "/Shared/plain")
@@ -50,15 +50,15 @@ def test_in_dual_mode_the_run_in_databricks_has_a_copy_in_azure_ml_of_which_the_
 
 
 def only_run(databricks, experiment_name):
-    """Return the run of an experiment, which has to be complete and to have a model."""
+    """Return the only run of an experiment, which must be complete and have a model."""
     client = mlflow.MlflowClient(tracking_uri=databricks.url)
     experiment = client.get_experiment_by_name(experiment_name)
     (listed,) = client.search_runs([experiment.experiment_id])
-    # MLflow 3.0 does not return a run's models with a list of runs.
+    # MLflow 3.0 does not return the models of runs in a list.
     run = client.get_run(listed.info.run_id)
     assert run.info.status == "FINISHED" and run.data.params["training_table"] == "azureml_mlflow.training"
     if mlflow.__version__.startswith("2."):
-        # Models are artifacts of their run, not entities of their own.
+        # Models are artifacts of their run, not separate entities.
         assert "model/MLmodel" in artifacts(run, "model")
     else:
         (model,) = run.outputs.model_outputs

@@ -16,7 +16,7 @@ from tests.notebooks.machine import NO_LIMIT_MS, NOTEBOOKS, PLOTS, ROOT, Machine
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory, quick_jvm):
-    """A laptop on which nothing has been run yet."""
+    """A laptop on which nothing has run yet."""
     machine = Machine(tmp_path_factory.mktemp("machine"), quick_jvm)
     yield machine
     machine.end_endpoints()
@@ -24,7 +24,7 @@ def machine(tmp_path_factory, quick_jvm):
 
 @pytest.fixture(scope="module")
 def first_round(machine):
-    """What the notebooks leave with their defaults, as it is before anything else is run."""
+    """The state after the notebooks have run with their defaults, and nothing else."""
     endpoint = {"health_requests": 5, "latency_limit_ms": NO_LIMIT_MS}
     machine.nbmake(*NOTEBOOKS, "05_deploy_endpoint", batch_id="monday", **endpoint)
     state, answers = ask_endpoint(machine)
@@ -135,7 +135,7 @@ def test_a_version_takes_over_the_endpoint_and_deploying_it_again_changes_nothin
         assert state.traffic == {"breast-cancer-2": 100} and state.deployments.keys() == {"breast-cancer-2"}
     run_id = machine.client.get_model_version("breast_cancer", "2").run_id
     points = machine.client.get_metric_history(run_id, "endpoint_p95_ms")
-    # Those of the first time only.
+    # Only those of the first time.
     assert sorted(point.step for point in points) == [50, 100]
 
 
@@ -158,7 +158,7 @@ def test_a_stream_scores_each_row_once_and_a_second_one_finds_none_new(first_rou
 
 
 def ask_endpoint(machine):
-    """Send the rows of the scoring table with nothing but the address and the key; return its state and the answers."""
+    """Send the rows of the scoring table, using only the address and the key; return endpoint state and answers."""
     (endpoint,) = LocalEndpoint.all(machine.folder / "endpoints")
     rows = machine.table("scoring").sort_values("id").drop(columns="id")
     body = {"input_data": {"columns": list(rows), "index": list(range(len(rows))), "data": rows.to_numpy().tolist()}}

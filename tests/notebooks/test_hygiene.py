@@ -1,4 +1,4 @@
-"""What every committed notebook has to be: clean, readable, and in step with the declarations."""
+"""Every committed notebook is clean, readable, and consistent with the declared parameters."""
 
 import ast
 import re
@@ -21,7 +21,7 @@ def read(path):
 
 
 def code(path):
-    """The source of the cells that run, as one program."""
+    """The source of the notebook's cells that run, as one program."""
     cells = [cell for cell in read(path).cells if cell.cell_type == "code" and not skipped(cell)]
     return ast.parse("\n".join(cell.source for cell in cells))
 
@@ -30,7 +30,7 @@ def skipped(cell):
     return "skip-execution" in cell.metadata.get("tags", [])
 
 
-# What a helper that is handed the parameters as a whole reads of them.
+# The parameters that a helper reads if it is passed the whole group.
 READ_BY_HELPERS = {
     "tracking.configure(p": parameters.Tracking,
     "serving.open_endpoint(session, p": parameters.Endpoint,
@@ -41,7 +41,7 @@ READ_BY_HELPERS = {
 
 
 def group(path):
-    """The group of parameters that the notebook asks for."""
+    """The group of parameters that the notebook reads."""
     calls = [node for node in ast.walk(code(path)) if isinstance(node, ast.Call)]
     (call,) = [call for call in calls if ast.unparse(call.func) == "runtime.read_parameters"]
     return getattr(parameters, call.args[0].attr)
@@ -67,7 +67,7 @@ def test_a_notebook_opens_with_a_title_and_tells_before_each_step_why(path):
     steps = [i for i, cell in enumerate(cells) if cell.cell_type == "code" and not skipped(cell)]
     for i in steps:
         if all(line.startswith(("import ", "from ")) for line in cells[i].source.splitlines()):
-            continue  # The imports are explained above the first of their cells.
+            continue  # The imports are explained above their first cell.
         assert cells[i - 1].cell_type == "markdown", f"no text before: {cells[i].source}"
         assert len(cells[i - 1].source.split()) >= 2
 

@@ -1,4 +1,4 @@
-"""The guide to a model of one's own, followed: its code trains, the job `register` registers, and the rest goes on."""
+"""The guide "Your own model", followed: its code trains, the job `register` registers, and the other jobs continue."""
 
 import json
 import re
@@ -46,7 +46,7 @@ def machine(tmp_path_factory, quick_jvm):
 
 @pytest.fixture(scope="module")
 def own(machine, tmp_path_factory):
-    """What the code of the guide printed: the run's id and the model's URI."""
+    """What the guide's code printed: the run's id and the model's URI."""
     (code,) = re.findall(r"^```python\n(.*?)^```$", GUIDE.read_text(encoding="utf-8"), re.M | re.S)
     script = tmp_path_factory.mktemp("script") / "own.py"
     script.write_text(code)
@@ -56,7 +56,7 @@ def own(machine, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plain(machine):
-    """A run that logs a model with MLflow alone, fitted to half of the rows; the other half is the table ``unseen``."""
+    """A run that logs a model with only MLflow, fitted to half of the rows; the other half is the table ``unseen``."""
     return dict(re.findall(r"^(run_id|model_uri|unseen)=(\S+)$", machine.run("-c", PLAIN), re.M))
 
 

@@ -1,4 +1,4 @@
-"""A job whose sign-in is refused: its error, and that it wrote nothing."""
+"""A job whose sign-in is refused: the error is clear, and nothing is written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_a_job_with_a_wrong_secret_ends_before_any_table_with_one_line_that_says
     assert len(aml.requests("/mlflow/")) == earlier
     assert job.returncode == 1
     lines = [line for line in job.stdout.splitlines() if "AADSTS7000215" in line]
-    # The first attempt, and the one that databricks.yml asks for.
+    # The first attempt, and the retry that databricks.yml sets.
     assert len(lines) == 2 and all("AzureError: Azure: sign-in with" in line for line in lines)
     assert "Point MLflow there" in lines[0]
     executed = json.loads((tmp_path / "output" / "train_and_register" / "setup.ipynb").read_text())

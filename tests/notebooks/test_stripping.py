@@ -1,4 +1,4 @@
-"""What a commit does to a notebook that somebody has run: `.pre-commit-config.yaml`."""
+"""What a commit removes from a notebook that was run: `.pre-commit-config.yaml`."""
 
 import shutil
 import subprocess
@@ -18,7 +18,7 @@ HOOKS = {
 }
 LANGUAGE = {"name": "python", "version": "3.12.3", "mimetype": "text/x-python", "file_extension": ".py"}
 LANGUAGE |= {"codemirror_mode": {"name": "ipython", "version": 3}, "pygments_lexer": "ipython3"}
-# What each program leaves in a notebook that was run in it: its metadata, and that of its cells.
+# The metadata of notebook and cells that each program leaves in a notebook that was run in it.
 PROGRAMS = {
     "Databricks": (
         {"application/vnd.databricks.v1+notebook": {"widgets": {"catalog": {"currentValue": "mine"}}}},

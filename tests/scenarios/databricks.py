@@ -1,4 +1,4 @@
-"""MLflow's own client for Databricks, and `helpers.tracking` there."""
+"""MLflow's own client for Databricks, and `helpers.tracking` with Databricks."""
 
 from __future__ import annotations
 

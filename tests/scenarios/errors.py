@@ -7,7 +7,7 @@ from typing import Any
 
 
 def error_of(function: Callable[..., Any], *arguments: Any, **named: Any) -> str | None:
-    """Call a function; return the kind and the message of its exception, or None if it raises none."""
+    """Call a function; return the type and message of its exception, or None if it does not raise one."""
     # MLflow's plugin for Azure ML raises plain Exceptions, too.
     try:
         function(*arguments, **named)

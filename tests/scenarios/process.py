@@ -23,7 +23,7 @@ from typing import Any
 
 from tests.scenarios import serve
 
-# Guards against a scenario that hangs. Those that do not take a small part of it, on a slow machine too.
+# A limit for a scenario that hangs. Others take a small part of this time, even on a slow machine.
 _SECONDS_PER_CALL = 1800
 
 
@@ -34,7 +34,7 @@ class ScenarioProcess:
     Attributes
     ----------
     environment : dict of str to str
-        What each call gets, unless the call changes it.
+        The environment of each call, unless the call changes it.
     output_file : pathlib.Path
         Everything that was printed, warned or logged, and the traceback of each call that failed.
     """
@@ -72,7 +72,7 @@ class ScenarioProcess:
         scenario : callable
             A function of a module that the process can import.
         *arguments, **named
-            Its arguments, which have to survive JSON.
+            Its arguments, which must be unchanged by JSON.
         environment : dict of str to (str or None), optional
             Changes of the environment for this call; None removes a variable.
 
@@ -89,7 +89,7 @@ class ScenarioProcess:
             "named": named,
             "environment": {name: value for name, value in variables.items() if value is not None},
         }
-        # The whole group, because forks of the process hold its output open.
+        # Kill the whole group, because forks of the process keep its output open.
         timer = threading.Timer(_SECONDS_PER_CALL, os.killpg, [self._process.pid, signal.SIGKILL])
         timer.start()
         try:

@@ -14,9 +14,9 @@ ROOT = Path(__file__).parents[2]
 
 def main() -> None:
     """Answer calls until standard input ends."""
-    # In place of this file's folder.
+    # Replaces this file's folder.
     sys.path[0] = str(ROOT)
-    # What scenarios print goes to standard error, so that answers have standard output for themselves.
+    # Scenarios print to standard error, so that only answers go to standard output.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     for line in sys.stdin:

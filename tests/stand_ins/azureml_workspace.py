@@ -3,8 +3,8 @@
     with AzureMLStandIn.start(tmp_path) as aml:
         subprocess.run([...], env=os.environ | aml.environment())
 
-Clients read the cloud's addresses when they import MLflow, so they need processes of their own. The server's side is
-the package `tests.stand_ins.azureml`.
+Clients read the cloud's addresses when they import MLflow, so they need their own processes. The server is the package
+`tests.stand_ins.azureml`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class AzureMLStandIn:
     folder : pathlib.Path
         Certificates, stores, blobs, model servers, ``requests.jsonl`` and ``server.log``.
     url : str
-        The address of all its services, Azure Resource Manager among them.
+        The address of all its services, including Azure Resource Manager.
     workspace_parameters : dict of str to str
         The parameters of a notebook that name the workspace.
     """
@@ -122,16 +122,16 @@ class AzureMLStandIn:
 
     @property
     def ca_file(self) -> Path:
-        """The certificate of the authority that clients must trust."""
+        """The certificate authority that clients must trust."""
         return self.folder / CA_FILE
 
     @property
     def faults(self) -> Faults:
-        """What the stand-in should do wrong."""
+        """The faults of the stand-in, to switch on and off."""
         return Faults(self)
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that a client's process needs, a service principal's among them."""
+        """Return the variables that a client's process needs, including those of a service principal."""
         return {
             "ARM_CLOUD_METADATA_URL": f"{self.url}/metadata/endpoints?api-version=2019-05-01",
             "AZUREML_CURRENT_CLOUD": names.CLOUD,
@@ -155,7 +155,7 @@ class AzureMLStandIn:
         self.control("DELETE", f"tokens/{client_id}")
 
     def front_of(self, url: str) -> str:
-        """Return a second address of a server, at which this stand-in's faults and log apply to it."""
+        """Return a second address for a server, at which this stand-in's faults and log also apply."""
         return self.control("POST", "databricks", {"url": url})["url"]
 
     def control(self, method: str, path: str, content: Any = None) -> Any:
@@ -170,7 +170,7 @@ class AzureMLStandIn:
 
 @dataclass(frozen=True)
 class Faults:
-    """Switches the faults of a stand-in. Its control endpoints themselves have none."""
+    """Switches faults of a stand-in on and off. Its control endpoints have no faults."""
 
     stand_in: AzureMLStandIn
 
@@ -195,6 +195,6 @@ class Faults:
 
 
 def plain_environment() -> dict[str, str]:
-    """Return this process's environment without the variables that would make a server a client of another server."""
+    """Return this process's environment without the variables that would make a new server a client of another one."""
     foreign = ("MLFLOW_", "_MLFLOW_", "AZURE", "ARM_", "DATABRICKS_")
     return {key: value for key, value in os.environ.items() if not key.startswith(foreign)}

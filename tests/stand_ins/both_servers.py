@@ -9,13 +9,13 @@ from tests.stand_ins.databricks_tracking import DatabricksStandIn
 
 
 def environment(aml: AzureMLStandIn, databricks: DatabricksStandIn) -> dict[str, str]:
-    """Return the variables of a process that is signed in to both."""
+    """Return the environment variables of a process that is signed in to both."""
     more = {"TRACKING_URI": aml.tracking_uri, "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "1"}
     return aml.environment() | databricks.environment() | more
 
 
 def parameters(group: type | None = None, **changes: object) -> Any:
-    """Return the parameters of a group, by default those of tracking, with the stand-in's workspace and changes."""
+    """Return a group of parameters, by default tracking, with the stand-in's workspace and the given changes."""
     from helpers.parameters import Tracking, parse
 
     return parse(group or Tracking, AzureMLStandIn.workspace_parameters | changes)

@@ -1,6 +1,6 @@
 """A plain MLflow server in the role of Databricks' tracking server.
 
-It plays runs, artifacts, ``log_model`` and the registry ``databricks``. It does not play aliases, loading of
+It imitates runs, artifacts, ``log_model`` and the registry ``databricks``. It does not imitate aliases, loading of
 ``models:/<name>/<version>``, or ``databricks-uc``.
 """
 
@@ -23,7 +23,7 @@ from tests.stand_ins.azureml_workspace import plain_environment
 
 _STORE = "mlflow.db"
 _ATTEMPTS = 3
-# Guards against a server that hangs; one that ends is noticed at once.
+# For a server that hangs; the end of its process is noticed at once.
 _SECONDS_TO_START = 600
 _SECONDS_TO_ANSWER = 30
 
@@ -71,7 +71,7 @@ class DatabricksStandIn:
                     yield cls(folder, url)
                     return
             finally:
-                # With the server's workers, which MLflow 2's command leaves behind.
+                # Include the server's workers, which MLflow 2's command does not end.
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGTERM)
                 process.wait()
@@ -97,16 +97,16 @@ def _start(folder: Path, port: int, python: str) -> subprocess.Popen[bytes]:
     command = [python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder / _STORE}"]
     command += ["--default-artifact-root", (folder / "artifacts").as_uri()]
-    # Experiments with their artifacts below ``<url>/api/2.0/mlflow-artifacts/artifacts`` get them over HTTP.
+    # Serves artifacts over HTTP for experiments whose artifacts are below ``<url>/api/2.0/mlflow-artifacts/artifacts``.
     command += ["--serve-artifacts", "--artifacts-destination", str(folder / "served")]
-    # The queue of background jobs is not needed, and would take ten seconds to end.
+    # The queue for background jobs is not needed, and would take ten seconds to end.
     environment = plain_environment() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (folder / "server.log").open("ab") as log:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
 
 
 def _answers(url: str, process: subprocess.Popen[bytes]) -> bool:
-    """Return whether this very server answers before it ends or the time is up."""
+    """Return whether this server, and not another one, answers before it ends or the time is up."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     end = time.monotonic() + _SECONDS_TO_START
     while process.poll() is None and time.monotonic() < end:

@@ -68,14 +68,14 @@ def condition(key: str, left: str, right: str, *before: str) -> dict:
 
 @dataclass(frozen=True)
 class ScriptedTask(TaskType):
-    """A task type of the tests: each attempt takes some time and ends in the state that the job says.
+    """A task type of the tests: each attempt takes some time and ends in the state that the job sets.
 
     Attributes
     ----------
     states : list of str
         One per attempt.
     seconds : float
-        What an attempt takes.
+        The time that an attempt takes.
     """
 
     states: list[str]

@@ -60,7 +60,7 @@ class World:
         return list(cleanup.delete(self.plan(requested, **changes)))
 
     def left(self):
-        """What is there, read without the bundle."""
+        """What exists, read without the bundle."""
         experiment = self.client.get_experiment(self.session.experiment_id)
         versions = self.client.search_model_versions(f"name = '{self.model_name}'")
         return {
@@ -72,7 +72,7 @@ class World:
         }
 
     def state(self):
-        """All that is on disk: the database, and the files of tables and checkpoints."""
+        """Everything on disk: the database, and the files of tables and checkpoints."""
         with sqlite3.connect(self.local_dir / "mlflow.db") as database:
             rows = list(database.iterdump())
         return rows, sorted(map(str, self.local_dir.rglob("*")))
@@ -342,7 +342,7 @@ def test_items_of_other_modules_take_part_in_the_plan():
     ]  # fmt: skip
 
 
-# What a notebook's kernel has not loaded when it reads its parameters.
+# Modules that a notebook's kernel has not loaded when it reads its parameters.
 IMPORT = "import sys, helpers.cleanup; print({'pandas', 'pyspark', 'mlflow'} & sys.modules.keys())"
 
 

@@ -1,4 +1,4 @@
-"""Adding a kind of endpoint takes one class and one line in the table: shown with endpoints in memory."""
+"""A kind of endpoint is added with one class and one line in the table; tested with endpoints in memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OLD, NEW = "in-memory-1", "in-memory-2"
 
 
 class MemoryEndpoint(Endpoint):
-    """Loads models into this process."""
+    """An endpoint that loads models into this process."""
 
     made: ClassVar[dict[str, MemoryEndpoint]] = {}
 
@@ -83,7 +83,7 @@ class MemoryEndpoint(Endpoint):
 
 @pytest.fixture
 def memory_kind(monkeypatch):
-    """The table with one line more."""
+    """The table of kinds with one more line."""
     monkeypatch.setitem(kinds.ENDPOINTS, "memory", f"{__name__}:MemoryEndpoint")
     yield
     MemoryEndpoint.made.clear()
@@ -94,7 +94,7 @@ def deploy_parameters(**changes):
 
 
 def unopened_session(p):
-    """A session whose servers have not been asked anything."""
+    """A session that has not sent a request to its servers."""
     connection = Connection(p)
     return tracking.Session(*tracking.open_servers(p, connection), connection)
 

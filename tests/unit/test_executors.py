@@ -1,4 +1,4 @@
-"""Scoring on executors of their own, which have neither the bundle nor the driver's folder."""
+"""Scoring on separate executors, which have neither the bundle nor the driver's folder."""
 
 import json
 import os
@@ -30,7 +30,7 @@ SCORE = ROOT / "tests" / "scenarios" / "spark" / "score_on_executors.py"
 
 
 def python_models(died: str):
-    """Two models of somebody's own. Classes of a function are pickled whole."""
+    """Two user-defined models. Classes defined inside a function are pickled by value."""
 
     class DiesOnce(mlflow.pyfunc.PythonModel):
         def predict(self, context, model_input, params=None):
@@ -63,7 +63,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def scored(spark, local_dir, tracking_parameters, tmp_path_factory, data):
-    """Everything scored by one session of two executors: what was told, the tables' schema, the models."""
+    """Everything scored by one session with two executors: the reports, the tables' schema, the models."""
     folder = tmp_path_factory.mktemp("executors")
     tracking.configure(tracking_parameters(experiment_name="executors"))
     spark.sql("CREATE SCHEMA on_executors")
@@ -103,7 +103,7 @@ def scored(spark, local_dir, tracking_parameters, tmp_path_factory, data):
     arguments = [ROOT, folder / "elsewhere", *tables, json.dumps(models), folder / "checkpoint", results]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"SPARK_HOME": str(folder / "spark"), "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
-    # For speed: as on the driver of these tests, and two attempts of a task in place of four.
+    # For speed: JVM options as on the driver of these tests, and two attempts per task instead of four.
     quick = f"--conf spark.executor.extraJavaOptions={LITTLE_COMPILATION} --conf spark.task.maxFailures=2"
     environment["PYSPARK_SUBMIT_ARGS"] = f"{quick} {environment['PYSPARK_SUBMIT_ARGS']}"
     done = subprocess.run(

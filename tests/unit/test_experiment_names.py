@@ -1,4 +1,4 @@
-"""One experiment name, by the rules of each server."""
+"""One experiment name, mapped by the rules of each server."""
 
 import pytest
 

@@ -29,7 +29,7 @@ def kernels():
     """Return the ids of the kernels that this process has started and that are alive."""
     ids = []
     for child in psutil.Process().children(recursive=True):
-        # Children of other tests may be ending just now.
+        # Child processes of other tests may end just now.
         with contextlib.suppress(psutil.NoSuchProcess):
             if any("ipykernel" in part for part in child.cmdline()):
                 ids.append(child.pid)
@@ -120,7 +120,7 @@ def test_a_job_whose_time_is_up_ends_a_kernel_that_is_still_starting(bundle):
 
 
 def test_a_term_signal_ends_the_kernel_and_the_runner_says_so(bundle, capsys):
-    # The kernel's parent is the runner, here this very process.
+    # The kernel's parent is the runner, which is this process here.
     interrupt = HANG.format("os.kill(os.getppid(), signal.SIGTERM)")
     bundle.job("j", bundle.notebook("a", interrupt, max_retries=1), bundle.notebook("b", "pass", run_if="ALL_DONE"))
     bundle.job("next", bundle.notebook("never", "pass"))

@@ -22,7 +22,7 @@ def bundle(tmp_path, monkeypatch):
 
 @pytest.fixture
 def new_type(monkeypatch):
-    """Add a task type that Databricks has and the runner has not."""
+    """Add a task type that exists in Databricks but not in the runner."""
     monkeypatch.setitem(TASK_TYPES, "sql_task", ScriptedTask)
 
 
@@ -127,7 +127,7 @@ def test_a_job_ends_when_its_own_time_is_up(bundle, new_type):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_wait_before_the_next_attempt(bundle, new_type, number):
     def interrupt():
-        # The handler of SIGTERM changes when the wait begins. Without that, a TERM signal would end pytest.
+        # The runner sets its SIGTERM handler when it starts to wait. Before that, a TERM signal would end pytest.
         end = time.monotonic() + 5
         while signal.getsignal(signal.SIGTERM) == before and time.monotonic() < end:
             time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Which tasks of a job run, how often and for how long, and how the job ends: decided without running anything."""
+"""Which tasks of a job run, how often and for how long, and how the job ends; tested without running anything."""
 
 import pytest
 
@@ -34,7 +34,7 @@ RUNS = None
         ("ALL_SUCCESS", [SUCCESS, TIMEDOUT], UPSTREAM_FAILED),
         ("ALL_SUCCESS", [SUCCESS, UPSTREAM_FAILED], UPSTREAM_FAILED),
         ("ALL_SUCCESS", [FAILED, EXCLUDED], UPSTREAM_FAILED),
-        # It has not run, and nothing failed.
+        # A dependency did not run, but none failed.
         ("ALL_SUCCESS", [SUCCESS, EXCLUDED], EXCLUDED),
         ("AT_LEAST_ONE_SUCCESS", [SUCCESS, FAILED], RUNS),
         ("AT_LEAST_ONE_SUCCESS", [SUCCESS, EXCLUDED], RUNS),

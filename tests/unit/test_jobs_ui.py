@@ -15,7 +15,7 @@ from tests.stand_ins.azureml_workspace import plain_environment
 
 pytestmark = pytest.mark.slow
 
-# A guard against a server that hangs, on a slow machine too.
+# A limit for a server that hangs; long enough for a slow machine.
 SECONDS_TO_START = 600
 
 

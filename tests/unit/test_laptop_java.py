@@ -1,4 +1,4 @@
-"""Which Java Spark gets, tested with scripts that answer like `java`."""
+"""Which Java is chosen for Spark, tested with scripts that answer like `java`."""
 
 import importlib.metadata
 import importlib.util

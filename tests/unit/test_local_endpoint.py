@@ -27,7 +27,7 @@ class Model(mlflow.pyfunc.PythonModel):
     def predict(self, context, model_input, params=None):
         return (2 * model_input["x"]).tolist()
 """,
-    # It has a process of its own, and predicts the names of its environment variables.
+    # This model has its own process, and predicts the names of its environment variables.
     "reporting": """
 class Model(mlflow.pyfunc.PythonModel):
     def load_context(self, context):
@@ -69,7 +69,7 @@ def versions(session, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def endpoint(session, versions, tmp_path_factory):
-    """An endpoint with two deployments, of which ``doubling`` gets all traffic."""
+    """An endpoint with two deployments; ``doubling`` gets all traffic."""
     endpoint = LocalEndpoint("under-test", tmp_path_factory.mktemp("endpoints"), session)
     with pytest.MonkeyPatch.context() as environment:
         for name in (HIDDEN | PASSED_ON) - {"PATH", "HOME"}:
@@ -97,13 +97,13 @@ def details(endpoint: LocalEndpoint) -> dict:
 
 
 def processes(endpoint: LocalEndpoint) -> list[psutil.Process]:
-    """Return the process of an endpoint, and all that it has started."""
+    """Return the process of an endpoint, and all processes that it has started."""
     server = psutil.Process(details(endpoint)["pid"])
     return [server, *server.children(recursive=True)]
 
 
 def running(started: list[psutil.Process]) -> list[psutil.Process]:
-    """Return those that run. A process that has ended may exist until its parent asks how it ended."""
+    """Return the processes that run. A process that has ended may exist until its parent reads its exit status."""
     return [process for process in started if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 

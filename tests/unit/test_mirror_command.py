@@ -1,4 +1,4 @@
-"""The command `python -m helpers.mirror`: what it does not take."""
+"""The command `python -m helpers.mirror`: arguments that it does not accept."""
 
 import pytest
 

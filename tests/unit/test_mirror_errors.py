@@ -1,4 +1,4 @@
-"""Errors of mirroring as they are printed: in one line, short, and without secrets."""
+"""Errors of mirroring are printed in one short line, without secrets."""
 
 from mlflow.exceptions import MlflowException
 from requests import HTTPError

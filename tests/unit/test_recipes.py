@@ -1,7 +1,6 @@
 """README's recipes that no other test follows: flavor, server and tracking mode, kind of clean-up, plot, notebook, parameter.
 
-The others are followed where their table is: test_engines, test_endpoint_kinds, test_registration, test_tables,
-test_jobs_run.
+The others are in test_engines, test_endpoint_kinds, test_registration, test_tables and test_jobs_run.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from helpers.training.flavors.base import Flavor
 
 
 class BayesFlavor(Flavor):
-    """Naive Bayes on numbers, trained in one epoch."""
+    """Naive Bayes on numeric columns, trained in one epoch."""
 
     mlflow_flavor = "sklearn"
 
@@ -52,7 +51,7 @@ class BayesFlavor(Flavor):
 
 
 class SecondServer(LocalServer):
-    """A second store on this machine, which calls experiments otherwise."""
+    """A second store on this machine, which names experiments differently."""
 
     @property
     def uri(self):

@@ -1,4 +1,4 @@
-"""One partition of a table is replaced at once, at whatever step the process ends."""
+"""A partition of a table is replaced atomically, at whatever step the process ends."""
 
 import os
 import signal
@@ -8,13 +8,13 @@ import pytest
 
 from helpers import storage
 
-# The file operations of Python itself; those of Spark come before.
+# The file operations of Python; Spark's come before.
 EVENTS = ("os.symlink", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
 
 
 @pytest.fixture
 def table(spark, schema):
-    """A table of two partitions, the first of them replaced once."""
+    """A table with two partitions, the first of which was replaced once."""
     name = f"{schema}.predictions"
     storage.replace_table(spark.sql("SELECT 1L AS id, '' AS batch_id LIMIT 0"), name, partitioned_by="batch_id")
     for batch_id, rows in (("mon:day", 2), ("tuesday", 5), ("mon:day", 3)):
@@ -31,7 +31,7 @@ def killed_at(event_number, spark, table):
     """Replace the partition in a fork that is killed at the n-th such event; return whether it was killed."""
     pid = os.fork()
     if pid == 0:
-        # The connections to the JVM are the parent's; this process opens its own.
+        # The connections to the JVM belong to the parent; this process opens its own.
         spark.sparkContext._gateway._gateway_client.deque.clear()
         seen = 0
 

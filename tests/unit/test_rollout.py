@@ -25,7 +25,7 @@ from tests.callers import Callers
 
 pytestmark = pytest.mark.slow
 
-# How fast the machine is does not decide about these rollouts, unless a test says so.
+# The speed of the machine does not affect these rollouts, unless a test sets another limit.
 NO_LIMIT_MS = 3_600_000
 roll_out = functools.partial(serving.roll_out, latency_limit_ms=NO_LIMIT_MS)
 
@@ -120,7 +120,7 @@ def test_no_request_fails_while_a_version_takes_over_step_by_step_and_each_answe
 
     again = roll_out(serving_old, versions[1], known[NEW], requests=3)
     assert not again.changed and again.state == rollout.state
-    # And back, as after a mistake that no check has found.
+    # Then back, as after a mistake that no check has found.
     assert roll_out(serving_old, versions[0], known[OLD], steps=[100], requests=3).state.traffic == {OLD: 100}
 
 
@@ -129,7 +129,7 @@ def test_a_rollout_that_is_killed_at_any_line_continues_when_it_is_called_again(
 
     def show(line):
         place = line.partition(" requests")[0]
-        # Lines of the model server are not the rollout's.
+        # Lines of the model server are not part of the rollout's.
         if re.match(r" *\d+ %|rolled-out", line) and place not in killed_at:
             killed_at.add(place)
             raise KeyboardInterrupt(line)

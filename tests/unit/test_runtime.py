@@ -59,7 +59,7 @@ def test_addresses_in_a_table_are_links_only_where_they_are_our_own(monkeypatch,
 
 
 def test_importing_the_helpers_imports_neither_spark_nor_mlflow():
-    # What training imports when the flavor is chosen, and what runs on Spark's workers.
+    # Modules that training imports when the flavor is chosen, or that run on Spark's workers.
     late = {"helpers/training/flavors/sklearn.py", "helpers/scoring/worker.py"}
     files = [file.relative_to(ROOT) for file in (ROOT / "helpers").rglob("*.py")]
     files = [file for file in files if str(file) not in late and file.stem not in ("__init__", "__main__")]

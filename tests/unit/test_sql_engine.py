@@ -1,4 +1,4 @@
-"""Linear models as Spark's own expressions: the same predictions as the model's, and which models have them."""
+"""Linear models as Spark SQL expressions: which models are supported, and that predictions are the model's."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Streams: each row is scored once, whatever ends the job and wherever."""
+"""Streams: each row is scored once, wherever and however the job ends."""
 
 import os
 import signal
@@ -17,12 +17,12 @@ from helpers.laptop import catalog
 from helpers.parameters import ParameterError
 
 ROOT = Path(__file__).parents[2]
-# What Python itself does to files when a micro-batch is written.
+# Python's own file operations when a micro-batch is written.
 EVENTS = ("os.symlink", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
 
 
 class Ended(Exception):
-    """Raised where a test ends the job: nothing in the bundle catches it."""
+    """Raised where a test ends the job; nothing in the bundle catches it."""
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def source(spark, schema):
 
 @pytest.fixture
 def stream(spark, session, schema, source, version, tmp_path):
-    """Score what is new."""
+    """Score the new rows."""
 
     def score_new(scoring_filter="", on_batch=lambda batch: None, **changed):
         scorer = scoring.Scorer(session, version, source, f"{schema}.predictions", "id", **changed)
@@ -84,7 +84,7 @@ def test_a_filter_and_the_quarantine_are_those_of_batches(spark, schema, source,
     assert stream("id < 0") == []
     spark.sql(f"INSERT INTO {source} VALUES (102, CAST('Infinity' AS DOUBLE)), (7, 1)")
     (batch,) = stream("id <> 101")
-    # A tree takes what is missing, but nothing infinite.
+    # A tree accepts missing values, but not infinite ones.
     assert (batch.rows_scored, batch.rows_quarantined) == (1, 1)
     (refused,) = spark.table(f"{schema}.predictions_quarantine").collect()
     assert refused["id"] == 102 and "'size' missing or infinite: ValueError" in refused["problem"]
@@ -125,7 +125,7 @@ def _stop(event, _):
 
 
 def test_a_stream_that_ends_at_any_step_neither_loses_nor_doubles_a_row(spark, schema, source, stream):
-    """Ended before each file operation of the second micro-batch in turn, and after the last, before it is committed."""
+    """End before each file operation of the second micro-batch, and after the last one, before the commit."""
     global _stop_at
     sys.addaudithook(_stop)
     last, steps = 4, 0
@@ -167,7 +167,7 @@ def test_a_process_that_is_killed_with_its_spark_is_made_good_by_the_next(
     spark, schema, source, stream, version, local_dir, tmp_path
 ):
     spark.sql(f"DROP TABLE {source}")
-    # One that another process sees, too.
+    # A table that another process sees, too.
     storage.replace_table(spark.range(0).selectExpr("id", "CAST(id AS DOUBLE) AS size"), source)
     add(spark, source, 0, 6)
     names = [version.name, version.version, source, f"{schema}.predictions", str(tmp_path / "checkpoint")]
@@ -176,7 +176,7 @@ def test_a_process_that_is_killed_with_its_spark_is_made_good_by_the_next(
     killed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
     assert not list((tmp_path / "checkpoint" / "commits").glob("0"))
-    # Made by another session.
+    # Created by another session.
     catalog.register_tables(spark)
     assert predicted(spark, schema) == expected(6)
     (again,) = stream()

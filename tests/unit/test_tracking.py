@@ -1,4 +1,4 @@
-"""Which servers the parameters mean, and what is made on the local one."""
+"""The servers that the parameters select, and what is created on the local one."""
 
 import mlflow
 import pytest
@@ -37,7 +37,7 @@ def test_an_experiment_is_made_once_with_its_artifacts_in_the_local_folder(
         mlflow.log_text("text", "note.txt")
     assert run.info.experiment_id == first.experiment_id
     assert next((local_dir / "mlartifacts" / "team_one").rglob("note.txt")).read_text() == "text"
-    # MLflow 2 makes an empty ./mlruns for its default location.
+    # MLflow 2 creates an empty ./mlruns, its default location.
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

@@ -14,13 +14,13 @@ SCOPE = "azureml"
 
 @pytest.fixture(scope="module")
 def azureml_parameters(aml) -> dict[str, str]:
-    """Parameters with which models go to Azure ML, and the credentials come from a secret scope."""
+    """Parameters for models in Azure ML, with credentials from a secret scope."""
     return {"model_registry": "azureml", "azureml_secret_scope": SCOPE} | aml.workspace_parameters
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory, quick_jvm, aml, databricks) -> Iterator[Cluster]:
-    """A cluster that is not signed in to Azure. The addresses of that Azure are set, because no client knows them."""
+    """A cluster that is not signed in to Azure. The addresses of the stand-in are set, since no client knows them."""
     signed_in = aml.environment()
     secrets = {
         name.lower().replace("_", "-"): signed_in.pop(name)
@@ -29,6 +29,6 @@ def cluster(tmp_path_factory, quick_jvm, aml, databricks) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
     with Cluster.start(folder, databricks.environment() | signed_in, quick_jvm, {SCOPE: secrets}) as started:
         yield started
-        # Local endpoints outlive the notebooks that made them.
+        # Local endpoints keep running after the notebooks that made them.
         for endpoint in LocalEndpoint.all(folder / "tmp" / "azureml_mlflow" / "endpoints"):
             endpoint.delete()

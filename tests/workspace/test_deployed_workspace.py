@@ -1,4 +1,4 @@
-"""The bundle in an imitated Databricks workspace, in each way to get there."""
+"""The bundle in an imitated Databricks workspace: deployed, in a Git folder, and imported."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ from tests.stand_ins.databricks_workspace.layouts import (
 )
 
 QUICK_TRAINING = {"epochs": "3", "validation_threshold": "0.5"}
-# No check of the rollout is to fail because this machine is slow.
+# No check of the rollout should fail because this machine is slow.
 ENDPOINT = {"endpoint_target": "local", "health_requests": "3", "rollout_steps": "100", "latency_limit_ms": "600000"}
 WRITE_TABLES = ROOT / "tests" / "scenarios" / "workspace" / "write_tables.py"
 
@@ -69,7 +69,7 @@ def test_the_jobs_of_a_deployed_bundle_hand_over_what_one_task_found_to_the_next
 def test_plain_names_are_completed_with_what_the_workspace_says(jobs, databricks):
     run = mlflow.MlflowClient(tracking_uri=databricks.url).get_run(jobs["train"].task_values["run_id"])
     experiment = mlflow.MlflowClient(tracking_uri=databricks.url).get_experiment(run.info.experiment_id)
-    # Clean-up has renamed it.
+    # Clean-up has renamed the experiment.
     assert experiment.name.startswith(f"/Users/{USER}/azureml_mlflow")
     assert f"https://{WORKSPACE_URL}/ml/experiments/{run.info.experiment_id}/runs/" in jobs["train"].shown
 
@@ -99,7 +99,7 @@ def test_deployed_files_are_as_they_were(jobs, deployed):
 
 @pytest.fixture(scope="module")
 def by_hand(cluster, azureml_parameters):
-    """The notebooks of a Git folder, run by hand: the folder, what it held before, and what the notebooks did."""
+    """The notebooks of a Git folder, run without a job: the folder, its earlier content, and what the notebooks did."""
     root = git_folder(cluster.workspace, USER)
     before = contents(root)
     typed = {"catalog": "spark_catalog", "schema": "ada", "model_name": "by_hand"}
@@ -115,7 +115,7 @@ def test_somebody_runs_the_notebooks_of_a_git_folder_by_hand(cluster, by_hand):
     assert by_hand.before.keys() > {"databricks.yml", "README.md"}
     for executed in by_hand.executed:
         assert are_below(by_hand.root, executed.imported)
-        # Only a job has them.
+        # Only a job has task values.
         assert executed.task_values == {}
     predictions = ds.dataset(cluster.folder / "warehouse" / "ada.db" / "by_hand_predictions", partitioning="hive")
     rows = predictions.to_table().to_pandas()
@@ -203,7 +203,7 @@ def test_the_helpers_are_found_from_the_notebook_only(cluster):
 
 
 def write(cluster, *cells):
-    """Write a notebook of code cells into the workspace, from outside."""
+    """Write a notebook with code cells into the workspace."""
     path = cluster.workspace / "Users" / USER / "scratch.ipynb"
     path.parent.mkdir(parents=True, exist_ok=True)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])

@@ -1,4 +1,4 @@
-"""What Databricks refuses, the ``dbutils`` of these tests refuses, too."""
+"""The ``dbutils`` of these tests refuses what Databricks refuses."""
 
 import json
 import math

@@ -121,7 +121,7 @@ def _active_copy(experiment: MirroredExperiment, source_id: str, copy_id: str) -
     try:
         run = experiment.target_client.get_run(copy_id)
     except MlflowException as error:
-        # The run is in a workspace that was used before, or was deleted for good.
+        # The run is in a workspace that was used before, or was deleted permanently.
         if error.error_code not in _GONE:
             raise
         return None

@@ -39,7 +39,7 @@ class _File:
 
 @dataclass(frozen=True)
 class _Download:
-    """A file that was read from the source and has to be written to the copy."""
+    """A file that was read from the source and must be written to the copy."""
 
     target_path: str
     local_path: Path

@@ -1,4 +1,4 @@
-"""MLflow in an Azure Machine Learning workspace, which has MLflow 2's API and rules of its own."""
+"""MLflow in an Azure Machine Learning workspace, which has MLflow 2's API and its own rules."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class AzureMLServer(Server):
     in_azureml = True
     has_aliases = False
     has_logged_models = False
-    # It is not documented that experiments keep tags: how-to-track-experiments-mlflow.
+    # The documentation does not say that experiments keep tags: how-to-track-experiments-mlflow.
     keeps_experiment_tags = False
     deletes_whole_models = False
     # It refuses the tag filter that MLflow's client adds to each such search:
@@ -110,7 +110,7 @@ class AzureMLServer(Server):
         import mlflow
         from mlflow.models import Model
 
-        # As MLflow does where it logs a model itself.
+        # As MLflow does when it logs a model itself.
         run_id = (mlflow.active_run() or mlflow.start_run()).info.run_id
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch, "model")
@@ -122,7 +122,7 @@ class AzureMLServer(Server):
     def model_folders(self, run: Run) -> list[str]:
         """Return the folders of a run's artifacts that hold a model.
 
-        The plugin's own list ignores the folder that it is asked for.
+        The plugin's own list ignores the requested folder.
         """
         paths = artifacts.paths(self.uri, run.info.artifact_uri)
         return [path.removesuffix("/MLmodel") for path in paths if path.endswith("/MLmodel")]
@@ -141,13 +141,13 @@ class AzureMLServer(Server):
     def create_version(
         self, tracking: Server, run: Run, model_uri: str, model_name: str, tags: dict[str, str], files: Callable
     ) -> ModelVersion:
-        """Register a run's model: of a run here, of a run's copy here, or else the model's files.
+        """Register a run's model: from a run here, from a run's copy here, or else from the model's files.
 
-        The registry refuses a ``run_id`` with files, so the tags say where they come from.
+        The registry refuses a ``run_id`` with files, so the tags say where the files come from.
         """
         client = self.client()
         if tracking.in_azureml:
-            # `register_model("runs:/…")` asks for a logged model first, which this server answers with 404.
+            # `register_model("runs:/…")` requests a logged model first, which this server answers with 404.
             path = model_uri.removeprefix(f"runs:/{run.info.run_id}/")
             source = f"{run.info.artifact_uri}/{path}"
             return client.create_model_version(model_name, source, run_id=run.info.run_id, tags=tags)

@@ -1,4 +1,4 @@
-"""What the bundle asks of an MLflow server; one class for each kind of server answers."""
+"""The interface of an MLflow server for this bundle; each kind of server has one class."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Server(abc.ABC):
     @property
     @abc.abstractmethod
     def uri(self) -> str:
-        """The address, as ``mlflow.set_tracking_uri`` and ``mlflow.set_registry_uri`` take it."""
+        """The address, as ``mlflow.set_tracking_uri`` and ``mlflow.set_registry_uri`` accept it."""
 
     @property
     def place(self) -> str:
@@ -68,7 +68,7 @@ class Server(abc.ABC):
 
     @property
     def address(self) -> str:
-        """The address that tells this server from others of its kind, for lineage tags."""
+        """The address that distinguishes this server from others of its kind, for lineage tags."""
         return self.uri
 
     @classmethod
@@ -77,13 +77,13 @@ class Server(abc.ABC):
         """Return whether a tracking or registry URI is of this kind of server."""
 
     def client(self) -> MlflowClient:
-        """Return a client that asks this server, whatever MLflow points at."""
+        """Return a client of this server, whatever MLflow points at."""
         from mlflow import MlflowClient
 
         return MlflowClient(self.uri, self.uri)
 
     def prepare(self) -> None:  # noqa: B027 - most servers need nothing
-        """Make MLflow ready to track to this server."""
+        """Prepare MLflow for tracking to this server."""
 
     def naming_errors(self) -> AbstractContextManager[None]:
         """Return a context in which an error says which server did not answer."""
@@ -100,7 +100,7 @@ class Server(abc.ABC):
         return name
 
     def experiment_details(self, name: str) -> dict[str, Any]:
-        """Return what a new experiment is created with."""
+        """Return the arguments with which a new experiment is created."""
         return {"tags": {MARK: name}} if self.keeps_experiment_tags else {}
 
     def registered_model_name(self, model_name: str, catalog: str, schema: str) -> str:

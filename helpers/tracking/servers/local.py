@@ -30,7 +30,7 @@ class LocalServer(Server):
         return uri.startswith("sqlite")
 
     def prepare(self) -> None:
-        """Make the folder of the store."""
+        """Create the folder of the store."""
         runtime.local_dir().mkdir(parents=True, exist_ok=True)
         # Copying files on one disk needs no progress bar, and MLflow draws four of them for each model.
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -58,8 +58,8 @@ class LocalServer(Server):
         return next(step for step in range(len(not_a_number) + 1) if step not in not_a_number)
 
     def experiment_details(self, name: str) -> dict[str, Any]:
-        """Return what a new experiment is created with, a place for its artifacts among it."""
-        # Without a location of its own, artifacts would go to ./mlruns in the folder of whoever comes first.
+        """Return the arguments with which a new experiment is created, including a location for its artifacts."""
+        # Without a location, artifacts would go to ./mlruns in the current folder of the first process.
         artifacts = runtime.local_dir() / "mlartifacts" / name.replace("/", "_")
         return super().experiment_details(name) | {"artifact_location": artifacts.as_uri()}
 

@@ -33,7 +33,7 @@ class Project:
     Attributes
     ----------
     session : helpers.tracking.Session
-        The one that `configure` or `plan` began last.
+        The one that `configure` or `plan` created last.
     """
 
     def __init__(self, name: str, **mode: str) -> None:
@@ -41,7 +41,7 @@ class Project:
         self._parameters = {"experiment_name": f"/Shared/{name}", "model_name": name} | mode
 
     def configure(self) -> Project:
-        """Point MLflow at the servers and make the experiment."""
+        """Point MLflow at the servers and create the experiment."""
         self.session = tracking.configure(self._p())
         return self
 
@@ -56,7 +56,7 @@ class Project:
         return mlflow.get_run(run.info.run_id)
 
     def own_run(self) -> mlflow.entities.Run:
-        """Log a run that has the mark of this bundle."""
+        """Log a run with the tag of this bundle."""
         return self.run(**{MARK: self.name})
 
     def register(self, run: mlflow.entities.Run) -> str:
@@ -68,7 +68,7 @@ class Project:
         """List what clean-up would do with runs, versions and experiments, in a session that writes nothing."""
         p = self._p(force)
         self.session = tracking.configure(p, create=False)
-        # None of these is in Spark.
+        # None of these needs Spark.
         return cleanup.plan(inventory.items(None, self.session, p), requested)
 
     def clean(self, requested: Sequence[str] = ALL, force: bool = False) -> list[list[str]]:
@@ -118,14 +118,14 @@ def leave_runs_and_versions(name: str) -> dict[str, str]:
 
 
 def list_what_is_there(name: str) -> dict[str, Any]:
-    """List what clean-up would do, also for a name under which nothing was made."""
+    """List what clean-up would do, also for a name that nothing has."""
     nothing = Project("none", tracking_mode="azureml").plan()
     planned = Project(name, tracking_mode="azureml").plan()
     return {"planned": cleanup.overview(planned).to_dict("records"), "nothing": len(nothing)}
 
 
 def clean_twice_and_by_force(name: str) -> dict[str, Any]:
-    """Clean up twice, and then with force; return what was not kept, and what is left."""
+    """Clean up twice, and then with force; return the results except those of kept items, and what is left."""
     project = Project(name, tracking_mode="azureml")
     cleaned = [results(project.clean()), results(project.clean()), results(project.clean(force=True))]
     return {
@@ -136,7 +136,7 @@ def clean_twice_and_by_force(name: str) -> dict[str, Any]:
 
 
 def clean_experiments() -> dict[str, Any]:
-    """Delete an experiment that held only own runs; try one that never held any, and use a deleted one again."""
+    """Delete an experiment with only the bundle's runs; try one that never had runs, and use a deleted one again."""
     project = Project("owned", tracking_mode="azureml").configure()
     runs = [project.own_run(), project.own_run()]
     mlflow.MlflowClient().delete_run(runs[0].info.run_id)
@@ -170,7 +170,7 @@ def clean_while_deletions_fail() -> dict[str, Any]:
 
 
 def be_killed_at_each_deletion(answer: str) -> dict[str, Any]:
-    """Clean up in processes that are killed at their first deletion, and then to the end.
+    """Clean up in processes that are killed at their first deletion, and then in one that is not.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def be_killed_at_each_deletion(answer: str) -> dict[str, Any]:
     for _ in range(4):
         pid = os.fork()
         if pid == 0:
-            # Not the request that asks whether the item still exists.
+            # Do not count the request that asks whether the item still exists.
             deletions = "POST.*runs/delete|DELETE.*model-versions/delete"
             faults.add(deletions, answer, times=1, pid=os.getpid())
             project.clean()
@@ -234,7 +234,7 @@ def clean_on_both_servers(name: str) -> dict[str, Any]:
 
 
 def mirror_after_clean_up(name: str) -> dict[str, Any]:
-    """Clean up in dual mode with force, and log a run that is to be mirrored."""
+    """Clean up in dual mode with force, and then log a run to mirror."""
     leave_mirrored_runs(name)
     project = Project(name, tracking_mode="dual", model_registry="azureml")
     project.clean(force=True)

@@ -14,13 +14,13 @@ from tests.stand_ins.databricks_workspace.strict_dbutils import NotebookRun, Str
 
 
 def connect(**parameters: str) -> dict[str, str]:
-    """Connect with the defaults and these parameters in their place."""
+    """Connect with the default parameters, except for the given ones."""
     workspace = azureml.connect(both_servers.parameters(**{"tracking_mode": "azureml"} | parameters))
     return {"name": workspace.name, "uri": workspace.tracking_uri, "page": workspace.studio_url("home")}
 
 
 def refusal(**parameters: str) -> str | None:
-    """Return why connecting fails, or None if it does not."""
+    """Return why connecting fails, or None if it succeeds."""
     return error_of(connect, **parameters)
 
 
@@ -36,7 +36,7 @@ def log_a_metric(**parameters: str) -> None:
 
 
 def be_a_job_on_databricks(secrets: dict[str, dict[str, str]]) -> None:
-    """Make this process that of a Databricks job with secret scopes."""
+    """Make this process look like a Databricks job with secret scopes."""
     run = NotebookRun("/Workspace/one", "train", secrets=secrets)
     InteractiveShell.instance().user_ns["dbutils"] = StrictDbutils(run, lambda: None)
 

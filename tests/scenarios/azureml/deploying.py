@@ -1,4 +1,4 @@
-"""What scenarios of endpoints share: models to deploy, MLflow's plugin, and requests that are written by hand."""
+"""Shared parts of endpoint scenarios: models to deploy, MLflow's plugin, and requests without a client library."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.stand_ins.azureml_workspace import AzureMLStandIn
 WORKSPACE = AzureMLStandIn.workspace_resource_id
 ROWS = pd.DataFrame({"x": [1.0, 2.0]})
 ONE_ROW = {"input_data": {"columns": ["x"], "index": [0], "data": [[1.0]]}}
-# What the container of an online endpoint needs.
+# The packages that the container of an online endpoint needs.
 FOR_AML = ("azureml-inference-server-http==1.5.1", "azureml_ai_monitoring")
 _numbers = itertools.count()
 
@@ -67,7 +67,7 @@ def register(name: str, folder: str) -> str:
 
 
 def config(kind: str, **content: Any) -> dict[str, str]:
-    """Return the option of the plugin that names a file of settings.
+    """Return the plugin's option that names a file with settings.
 
     Parameters
     ----------
@@ -120,12 +120,12 @@ def wait_for(answer: requests.Response, statuses: list[str] | None = None) -> di
 
 
 def put_endpoint(name: str, mode: str = "Key") -> None:
-    """Make an online endpoint."""
+    """Create an online endpoint."""
     wait_for(arm("PUT", f"/{name}", {"location": "westeurope", "properties": {"authMode": mode}}))
 
 
 def deployment(model: str, **properties: Any) -> dict[str, Any]:
-    """Return the description of a deployment of a model, which is given as ``name/version``."""
+    """Return the description of a deployment for the model ``name/version``."""
     name, _, version = model.partition("/")
     defaults = {
         "model": f"{WORKSPACE}/models/{name}/versions/{version}",
@@ -146,9 +146,9 @@ def score(name: str, data: Any = ONE_ROW, key: str | None = None, by: str | None
     data : object
         The body.
     key : str, optional
-        The primary key unless another one is given.
+        By default the primary key.
     by : str, optional
-        The deployment that is to answer.
+        The deployment that should answer.
     """
     key = key or arm("POST", f"/{name}/listKeys").json()["primaryKey"]
     headers = {"Authorization": f"Bearer {key}"} | ({"azureml-model-deployment": by} if by else {})

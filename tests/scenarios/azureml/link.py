@@ -20,22 +20,22 @@ OTHER_WORKSPACE = AzureMLStandIn.workspace_resource_id.replace(AzureMLStandIn.wo
 
 
 def connected(**changes: str) -> azureml.Connection:
-    """Return a connection to the Azure ML workspace as a session has it.
+    """Return a connection to the Azure ML workspace, like the one of a session.
 
     Parameters
     ----------
     **changes : str
-        Fields of `helpers.azureml.Workspace` in which another workspace differs.
+        Fields of `helpers.azureml.Workspace` to change, for another workspace.
     """
     uri = AzureMLStandIn.from_environment().tracking_uri
     connection = azureml.Connection(both_servers.parameters(azureml_tracking_uri=uri))
-    # In place of what the connection would find when it is first asked.
+    # Replaces the workspace that the connection would look up at first use.
     connection.workspace = dataclasses.replace(connection.workspace, **changes)
     return connection
 
 
 def set_link(aml_workspace: str | None) -> None:
-    """Link the Databricks workspace as somebody else would; with None, take the link away."""
+    """Link the Databricks workspace without the helpers; None removes the link."""
     resource = resource_manager.ask("GET", DATABRICKS)[1]
     resource["properties"]["parameters"].pop("amlWorkspaceId", None)
     if aml_workspace:
@@ -64,13 +64,13 @@ def show_set_and_set_again() -> dict[str, Any]:
 
 
 def link_where_it_is_not_supported() -> dict[str, Any]:
-    """Try workspaces with private endpoints and a cloud that have no links, and a refusal of Azure's own."""
+    """Try workspaces with private endpoints, a cloud without links, and a link that Azure itself refuses."""
     connection = connected()
     set_link(None)
     china = connected(cloud="AzureChinaCloud")
     private = connected(resource_id=AzureMLStandIn.private_workspace_resource_id)
     cases = {
-        # Found by its address, which is on the second page of the list.
+        # The workspace is found by its address, on the second page of the list.
         "private Databricks": (connection, ""),
         "private Azure ML": (private, DATABRICKS),
         "21Vianet": (china, DATABRICKS),
@@ -81,7 +81,7 @@ def link_where_it_is_not_supported() -> dict[str, Any]:
 
 
 def replace_the_link_of_another_workspace() -> dict[str, Any]:
-    """Show and set the link where another Azure ML workspace is linked already."""
+    """Show and set the link if another Azure ML workspace is already linked."""
     connection = connected()
     set_link(OTHER_WORKSPACE)
     shown, refused = link(connection, DATABRICKS), error_of(link, connection, DATABRICKS, True)
@@ -90,7 +90,7 @@ def replace_the_link_of_another_workspace() -> dict[str, Any]:
 
 
 def link_without_a_workspace() -> dict[str, Any]:
-    """Show and ask for the link where one of the two workspaces is missing or unknown."""
+    """Show and set the link if one of the two workspaces is missing or unknown."""
     connection = connected()
     no_databricks = [link(connection), error_of(link, connection, link=True)]
     with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as elsewhere:
@@ -109,7 +109,7 @@ def link_without_a_workspace() -> dict[str, Any]:
 
 
 def link_without_a_role() -> dict[str, Any]:
-    """Try to set the link without permission to write, and to see it without permission to read."""
+    """Try to set the link without permission to write, and to show it without permission to read."""
     connection = connected()
     set_link(None)
     faults = AzureMLStandIn.from_environment().faults

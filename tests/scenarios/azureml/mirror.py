@@ -37,12 +37,12 @@ def mirrored_experiment(name: str) -> mirror.MirroredExperiment:
 
 
 def mirror_random_runs() -> dict[str, Any]:
-    """Mirror random runs, go on with those that have not ended, and mirror them twice more."""
+    """Mirror random runs, continue those that have not ended, and mirror them twice more."""
     source, target = plain_clients()
     experiment_id = source.create_experiment("/Shared/random")
     runs = [mirrored_runs.log_random(source, experiment_id, seed) for seed in range(6)]
     experiment = mirrored_experiment("/Shared/random")
-    # The mirror's clients have addresses of their own.
+    # The mirror's clients do not use the process's tracking URI.
     mlflow.set_tracking_uri("sqlite:///elsewhere.db")
     outcomes = list(mirror.mirror_runs(experiment, mirror.source_runs(experiment)))
     before = [mirrored_runs.differences(source, target, run_id) for run_id in runs]
@@ -50,7 +50,7 @@ def mirror_random_runs() -> dict[str, Any]:
     for run_id in runs:
         if source.get_run(run_id).info.status == "RUNNING":
             mirrored_runs.go_on_and_end(source, run_id)
-    # Logged after the end.
+    # Logged after the run has ended.
     source.log_metric(runs[0], "late", 1.0, step=3)
     source.log_text(runs[0], "late", "late.txt")
     still_pending = len(mirror.pending_runs(experiment))
@@ -71,7 +71,7 @@ def mirror_random_runs() -> dict[str, Any]:
 
 
 def mirror_a_run_beyond_the_limits() -> dict[str, Any]:
-    """Mirror a run that has more of everything than Azure ML accepts, by function and by command."""
+    """Mirror a run that has more of everything than Azure ML accepts, with the function and with the command."""
     source, target = plain_clients()
     experiment_id = source.create_experiment("/Shared/limits")
     run = source.create_run(experiment_id, tags={"long": "v" * 3000, "k" * 120: "v"}, run_name="n" * 300)
@@ -101,7 +101,7 @@ def mirror_a_run_beyond_the_limits() -> dict[str, Any]:
 
 
 def run_the_command(experiment_name: str) -> dict[str, Any]:
-    """Mirror an experiment by the command, and call it where it cannot work."""
+    """Mirror an experiment with the command, and call the command where it cannot work."""
     aml = AzureMLStandIn.from_environment()
     workspace = [f"--param={name}={value}" for name, value in aml.workspace_parameters.items()]
     printed, refused = io.StringIO(), io.StringIO()
@@ -136,7 +136,7 @@ def fail_at_some_requests() -> dict[str, Any]:
 
 
 def train_while_azure_ml_is_away() -> dict[str, Any]:
-    """Train in dual mode while Azure ML does not answer; mirror and register when it does again."""
+    """Train in dual mode while Azure ML does not answer; mirror and register when it answers again."""
     source, target = plain_clients()
     aml = AzureMLStandIn.from_environment()
     settings = both_servers.parameters(tracking_mode="dual", model_registry="azureml", experiment_name="/Shared/dual")
@@ -186,7 +186,7 @@ def train_while_azure_ml_is_away() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def logging_meanwhile(experiment_id: str) -> Iterator[dict[str, Any]]:
-    """Log to Databricks from another thread while the block runs; the run and its steps are known afterwards."""
+    """Log to Databricks from another thread while the block runs; yield the run, whose steps are known afterwards."""
     done = threading.Event()
     logged: dict[str, Any] = {"run_id": mlflow.MlflowClient().create_run(experiment_id).info.run_id, "steps": 0}
 
@@ -194,7 +194,7 @@ def logging_meanwhile(experiment_id: str) -> Iterator[dict[str, Any]]:
         # At least one step, however slow this machine is.
         while not (logged["steps"] and done.is_set()):
             step = logged["steps"]
-            # Without an address of its own, so that each step goes where MLflow points at that moment.
+            # A client without its own address, so that each step goes where MLflow points at that moment.
             client = mlflow.MlflowClient()
             client.log_metric(logged["run_id"], "step", step, step=step)
             client.log_text(logged["run_id"], "text", f"{step}.txt")

@@ -2,8 +2,8 @@
 
     python -m tests.scenarios.azureml.mirror_faults [--every N] [--kind KIND …]
 
-tries each request (or every N-th) with each kind of fault, and prints how many there were. The mirror runs in forks
-of this process, because some faults kill it.
+tries each request (or every N-th) with each kind of fault, and prints the number of requests. The mirror runs in
+forks of this process, because some faults kill it.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from tests.stand_ins.azureml_workspace import AzureMLStandIn
 from tests.stand_ins.databricks_tracking import DatabricksStandIn
 
 EXPERIMENT = "/Shared/faults"
-# The SDK for Databricks requests it when it starts, and goes on without it after five minutes. Nothing shortens that.
+# The Databricks SDK requests this first, and continues without it only after five minutes, which cannot be changed.
 DISCOVERY = "/.well-known/databricks-config"
 # Imported before the process forks, because importing them in each fork would take most of the time.
 _IMPORTED_ONCE = ("azure.identity", "azureml.mlflow", "databricks.sdk", "helpers.tracking.dual", "IPython")
-# With the client's own retries the mirror survives a fault at once; without them the next call completes the copy.
+# With the client's retries the mirror survives a fault; without them the next call completes the copy.
 KINDS = {
     "429": {"answer": 429, "retries": 0},
     "503": {"answer": 503, "retries": 0},
@@ -46,7 +46,7 @@ KINDS = {
     "answer lost, then retried": {"answer": "lose_answer", "retries": 3},
     "killed before": {"answer": "kill", "retries": 0},
     "killed after": {"answer": "kill_after", "retries": 0},
-    # All requests from one on, until the process ends.
+    # All requests from the first faulty one until the process ends.
     "gone": {"answer": 503, "retries": 0, "times": None},
 }
 
@@ -67,7 +67,7 @@ def mirror(retries: int, *run_ids: str, databricks: str = "") -> None:
         os.environ["DATABRICKS_HOST"] = databricks
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = str(retries)
     os.environ["MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR"] = os.environ["MLFLOW_HTTP_REQUEST_BACKOFF_JITTER"] = "0"
-    # Seconds. The SDK for Databricks waits for at least one after each attempt, hence tries once, or until it succeeds.
+    # Seconds. The Databricks SDK waits at least one second after each attempt, so it tries once, or until it succeeds.
     os.environ["MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT"] = "120" if retries else "1"
     from helpers import tracking
     from helpers.azureml import run_files
@@ -83,7 +83,7 @@ def mirror(retries: int, *run_ids: str, databricks: str = "") -> None:
 
 
 def log_run() -> tuple[str, str]:
-    """Log a small run with something of every kind; return its id and its parent's."""
+    """Log a small run with one item of each kind; return its id and its parent's."""
     client = MlflowClient(tracking_uri="databricks")
     experiment = client.get_experiment_by_name(EXPERIMENT)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
@@ -108,12 +108,12 @@ def log_run() -> tuple[str, str]:
 
 
 class Fork:
-    """Work in a fork of this process, which begins when `go` is called.
+    """A function call in a fork of this process, which starts when `go` is called.
 
     Parameters
     ----------
     work : callable
-        `end` returns its result, or its exception as text.
+        The function; `end` returns its result, or its exception as text.
     """
 
     def __init__(self, work: Callable[[], Any]) -> None:
@@ -134,12 +134,12 @@ class Fork:
         os.close(answer_write)
 
     def go(self) -> None:
-        """Begin the work."""
+        """Start the call."""
         os.write(self._go, b".")
         os.close(self._go)
 
     def end(self) -> tuple[int, Any]:
-        """Wait for the end; return the exit status (negative for a signal), and the result or the error."""
+        """Wait until the fork ends; return its exit status (negative for a signal), and the result or the error."""
         with open(self._answer) as answer:  # noqa: PTH123
             text = answer.read()
         _, status = os.waitpid(self.pid, 0)
@@ -147,14 +147,14 @@ class Fork:
 
 
 def in_fork(work: Callable[[], Any]) -> tuple[int, Any]:
-    """Work in a fork, and wait for its end."""
+    """Call a function in a fork, and wait until the fork ends."""
     fork = Fork(work)
     fork.go()
     return fork.end()
 
 
 def at_once(*works: Callable[[], Any]) -> list[tuple[int, Any]]:
-    """Work in several forks at the same time, and wait for all of them."""
+    """Call a function in several forks at the same time, and wait for all of them."""
     forks = [Fork(work) for work in works]
     for fork in forks:
         fork.go()
@@ -170,9 +170,9 @@ def sweep(aml: AzureMLStandIn, kinds: list[str], every: int = 1, first: int = 0)
     kinds : list of str
         Keys of `KINDS`.
     every : int
-        The distance between the requests that go wrong.
+        The distance between the requests that fail.
     first : int
-        The first request that goes wrong.
+        The first request that fails.
     """
     for module in _IMPORTED_ONCE:
         importlib.import_module(module)
@@ -181,7 +181,7 @@ def sweep(aml: AzureMLStandIn, kinds: list[str], every: int = 1, first: int = 0)
     for kind in kinds:
         number = first
         while True:
-            # In a fork, since forks would share the connections of this process.
+            # Log in a fork, since later forks would share the connections of this process.
             _, (run_id, parent_id) = in_fork(log_run)
             fault = dict(KINDS[kind])
             retries = fault.pop("retries")
@@ -192,7 +192,7 @@ def sweep(aml: AzureMLStandIn, kinds: list[str], every: int = 1, first: int = 0)
             status, result = fork.end()
             (met,) = aml.faults.clear()
             if not met.taken:
-                # The request before was the last.
+                # The previous request was the last one.
                 break
             problems = []
             if kind.startswith("killed") and status != -signal.SIGKILL:
@@ -208,10 +208,10 @@ def sweep(aml: AzureMLStandIn, kinds: list[str], every: int = 1, first: int = 0)
 
 
 def race(aml: AzureMLStandIn, processes: int) -> list[str]:
-    """Mirror one run in several processes at once, none of which finds a copy at first; return what is wrong."""
+    """Mirror one run in several processes at once, none of which finds a copy at first; return the problems."""
     _, (run_id, parent_id) = in_fork(log_run)
     in_fork(lambda: mirror(3, parent_id))
-    # Each has looked for a copy in vain by then.
+    # By then, each process has looked for a copy and found none.
     aml.faults.add("runs/create", times=processes, together=processes)
     outcomes = at_once(*[lambda: mirror(3, run_id)] * processes)
     aml.faults.clear()

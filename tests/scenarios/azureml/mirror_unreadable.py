@@ -29,7 +29,7 @@ def _models(client: mlflow.MlflowClient, run_id: str) -> set[str]:
 
 
 def mirror_what_is_deleted_or_refused() -> dict[str, Any]:
-    """Mirror a run whose model was deleted, and that has a file whose name the server refuses."""
+    """Mirror a run with a deleted model, and with a file whose name the server refuses."""
     source, target = plain_clients()
     experiment_id = source.create_experiment("/Shared/unreadable")
     run_id = source.create_run(experiment_id).info.run_id
@@ -80,7 +80,7 @@ def delete_older_models_of_the_same_names() -> dict[str, Any]:
     unchanged = files()
     third = log("checkpoint")
     source.delete_logged_model(replaced)
-    # Its files have the sizes of those that it replaces.
+    # Its files have the same sizes as those that it replaces.
     replacement = log("replaced")
     mirror.mirror_run(experiment, run_id)
     location = source.get_logged_model(replacement).artifact_location.removeprefix("file://")

@@ -1,4 +1,4 @@
-"""Runs to mirror, made of a seed, and what differs between a run and its copy; with plain clients only."""
+"""Random runs to mirror, and the differences between a run and its copy; with plain clients only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPECIAL = [0.0, -0.0, 1e-300, 1e300, math.nan, math.inf, -math.inf]
 
 
 def log_random(client: MlflowClient, experiment_id: str, seed: int) -> str:
-    """Log a run that is made of a seed, some with a parent, and return its id."""
+    """Log a random run from a seed, some with a parent, and return its id."""
     chance = random.Random(seed)
     tags = {_name(chance): _text(chance, 900) for _ in range(chance.choice([0, 3, 12]))}
     tags["mlflow.source.name"] = "notebook"
@@ -36,7 +36,7 @@ def log_random(client: MlflowClient, experiment_id: str, seed: int) -> str:
     for _ in range(chance.choice([0, 1, 5, 55])):
         log_metric(client, run_id, _name(chance), chance, chance.choice([1, 2, 7]))
     if seed % 5 == 0:
-        # More than a page of its history, and than any request takes.
+        # More points than a page of the history or any request can have.
         log_metric(client, run_id, "long", chance, 5300)
     for number in range(chance.choice([0, 1, 3])):
         dataset = Dataset(f"table {number}", f"digest{number}", "local", '{"uri": "x"}', '{"a": 1}', None)
@@ -51,7 +51,7 @@ def log_random(client: MlflowClient, experiment_id: str, seed: int) -> str:
 
 
 def go_on_and_end(client: MlflowClient, run_id: str) -> None:
-    """Log more of everything to a run, write one file again, rename it, and end it."""
+    """Log more of everything to a run, write one file again, and rename and end the run."""
     chance = random.Random(run_id)
     client.log_param(run_id, "later", "parameter")
     client.set_tag(run_id, "later", "tag")
@@ -61,7 +61,7 @@ def go_on_and_end(client: MlflowClient, run_id: str) -> None:
     log_files(client, run_id, chance, 3)
     for item in client.list_artifacts(run_id):
         if not item.is_dir:
-            # As many bytes as before.
+            # The same number of bytes as before.
             client.log_text(run_id, "#" * item.file_size, item.path)
     client.update_run(run_id, name="another name")
     client.set_terminated(run_id, "FINISHED")
@@ -79,8 +79,8 @@ def log_metric(client: MlflowClient, run_id: str, name: str, chance: random.Rand
         )
         for number in range(points)
     ]
-    # Of one moment: the server that plays Databricks refuses equal points that hold no number, and which of
-    # zero and NaN is the latest value depends on which came first.
+    # Keep one such point per time: the server that imitates Databricks refuses equal points without a number, and
+    # whether zero or NaN is the latest value depends on which came first.
     rows = list(
         {(row.timestamp, row.step, 0 if math.isnan(row.value) else abs(row.value)): row for row in rows}.values()
     )
@@ -89,14 +89,14 @@ def log_metric(client: MlflowClient, run_id: str, name: str, chance: random.Rand
 
 
 def log_files(client: MlflowClient, run_id: str, chance: random.Random, count: int) -> None:
-    """Log files: empty, nested, with names that have to be quoted, one larger than a request."""
+    """Log files: empty, nested, with names that must be quoted, and one larger than a request."""
     for _ in range(count):
         folder = "/".join(_file_name(chance) for _ in range(chance.choice([0, 1, 4])))
         _log_file(client, run_id, folder, _file_name(chance), chance.randbytes(chance.choice([0, 1, 5000, 9_000_000])))
 
 
 def log_model(client: MlflowClient, experiment_id: str, run_id: str, name: str, chance: random.Random) -> None:
-    """Log a model of MLflow 3, which lives outside the run's artifacts."""
+    """Log a model of MLflow 3, which is stored outside the run's artifacts."""
     model = client.create_logged_model(experiment_id, name, run_id)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "MLmodel").write_text(f"run_id: {run_id}\nmodel_id: {model.model_id}\n")
@@ -107,7 +107,7 @@ def log_model(client: MlflowClient, experiment_id: str, run_id: str, name: str, 
 
 
 def differences(source: MlflowClient, target: MlflowClient, run_id: str) -> list[str]:
-    """Return what of a run its copy does not have, field by field; nothing if they are equal."""
+    """Return the fields in which a run and its copy differ; nothing if they are equal."""
     run = source.get_run(run_id)
     copy_id = run.data.tags.get("mirrored_to_run_id")
     if copy_id is None:
@@ -126,7 +126,7 @@ def differences(source: MlflowClient, target: MlflowClient, run_id: str) -> list
 
 
 def described(client: MlflowClient, run: Any) -> dict[str, Any]:
-    """Return all that a run holds, in values that can be compared."""
+    """Return everything in a run, as values that can be compared."""
     run_id = run.info.run_id
     ours = ("mirrored_", "mlflow.parentRunId", "mlflow.runName", "mlflow.user")
     return {
@@ -153,7 +153,7 @@ def described(client: MlflowClient, run: Any) -> dict[str, Any]:
 
 
 def files(client: MlflowClient, run: Any) -> dict[str, str]:
-    """Return the content of a run's files; those of a logged model under the folder that its copy has."""
+    """Return the content of a run's files; those of a logged model are under the folder of its copy."""
     folders: dict[str, Path] = {}
     with tempfile.TemporaryDirectory() as scratch:
         outputs = run.outputs.model_outputs if run.outputs else []
@@ -163,7 +163,7 @@ def files(client: MlflowClient, run: Any) -> dict[str, str]:
             folders[name] = Path(model.artifact_location.removeprefix("file://"))
         uri = client.tracking_uri
         if uri.startswith("azureml"):
-            # The plugin signs in through the server that is set; tests compare when nothing else goes on.
+            # The plugin signs in through the process's tracking server; nothing else runs while tests compare.
             before = mlflow.get_tracking_uri()
             mlflow.set_tracking_uri(uri)
             try:
@@ -184,7 +184,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def content(file: Path) -> str:
-    """Return a file's size and the beginning of its checksum, which two equal files have in common."""
+    """Return a file's size and the beginning of its checksum, to compare files."""
     return f"{file.stat().st_size} {hashlib.sha256(file.read_bytes()).hexdigest()[:8]}"
 
 

@@ -1,4 +1,4 @@
-"""A process that uses all of Azure ML that a notebook uses, in one session."""
+"""A process that uses everything in Azure ML that notebooks use, in one session."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def use_everything() -> dict[str, dict[str, int]]:
     version = tracking.create_version(session, run, tracking.logged_model_uri(session, run), "one_sign_in", {})
     end_step("register")
     p = both_servers.parameters(parameters.CleanUp, **changes)
-    # Nothing of this is in Spark.
+    # Nothing of this needs Spark.
     assert [*serving.items(None, session, p), *inventory.items(None, session, p)]
     end_step("list for clean-up")
     endpoint, _ = serving.open_endpoint(session, both_servers.parameters(parameters.Deploy, **changes), version)

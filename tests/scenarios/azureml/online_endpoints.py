@@ -1,4 +1,4 @@
-"""Online endpoints, deployed and asked with MLflow's plugin and with requests that are written by hand."""
+"""Online endpoints, deployed and called with MLflow's plugin and with requests without a client library."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from tests.scenarios.errors import error_of
 from tests.stand_ins.azureml_workspace import AzureMLStandIn
 
 BOTH = "blue-and-green"
-# The only version of the REST interface whose PATCH changes the traffic.
+# The only version of the REST API whose PATCH changes the traffic.
 PREVIEW = "2022-02-01-preview"
 
 
 def register_models() -> None:
     """Register ``served`` and ``waiting``.
 
-    Of ``served``, version 1 doubles, 2 triples, 3 does not load, and 4 lacks a package that the container needs.
+    Version 1 of ``served`` doubles, 2 triples, 3 does not load, and 4 lacks a package that the container needs.
     """
     plugin()
     folders = save_model(2, *FOR_AML), save_model(3, *FOR_AML), save_damaged_model(*FOR_AML), save_model(5, FOR_AML[0])
@@ -51,7 +51,7 @@ def register_models() -> None:
 
 
 def deploy_blue_and_green() -> None:
-    """Make an endpoint with two deployments and no traffic: blue doubles, green triples."""
+    """Create an endpoint with two deployments and no traffic: blue doubles, green triples."""
     put_endpoint(BOTH)
     answers = [
         arm("PUT", f"/{BOTH}/deployments/{name}", deployment(model))
@@ -107,7 +107,7 @@ def list_page_by_page() -> dict[str, Any]:
 
 
 def deploy_while_the_model_does_not_load() -> dict[str, Any]:
-    """Deploy a model that waits before it is loaded, deploy it again meanwhile, and delete the endpoint."""
+    """Deploy a model that waits while it loads, deploy it again meanwhile, and delete the endpoint."""
     put_endpoint("states")
     path = "/states/deployments/blue"
     loading = os.path.abspath("loading")  # noqa: PTH100
@@ -130,7 +130,7 @@ def deploy_while_the_model_does_not_load() -> dict[str, Any]:
 
 
 def split_traffic() -> dict[str, Any]:
-    """Ask while the traffic is split, while it changes, and after all of it went to green."""
+    """Send requests while the traffic is split, while it changes, and after green gets all of it."""
 
     def set_traffic(**traffic: int) -> requests.Response:
         return arm("PATCH", f"/{BOTH}", {"properties": {"traffic": traffic}}, PREVIEW)
@@ -164,7 +164,7 @@ def split_traffic() -> dict[str, Any]:
 
 
 def ask_with_keys_and_tokens() -> dict[str, Any]:
-    """Ask endpoints of each mode of authentication with keys and tokens, right and wrong ones."""
+    """Call endpoints of each authentication mode with right and wrong keys and tokens."""
     put_endpoint("by-token", "AMLToken")
     put_endpoint("by-identity", "AADToken")
     keys = arm("POST", f"/{BOTH}/listKeys").json()
@@ -187,7 +187,7 @@ def ask_with_keys_and_tokens() -> dict[str, Any]:
 
 
 def deploy_what_is_refused() -> dict[str, Any]:
-    """Ask for what Azure ML does not accept."""
+    """Send requests that Azure ML does not accept."""
     client = plugin()
     put_endpoint("refused")
     endpoint = {"location": "westeurope", "properties": {"authMode": "Key"}}
@@ -224,7 +224,7 @@ def deploy_what_is_refused() -> dict[str, Any]:
 
 
 def deploy_a_model_that_does_not_load(version: str) -> dict[str, Any]:
-    """Deploy a version of ``served`` whose container crashes, and ask, change and delete it."""
+    """Deploy a version of ``served`` whose container crashes, and call, change and delete it."""
     client = plugin()
     name = f"failing-{version}"
     path = f"/{name}/deployments/new"
@@ -250,7 +250,7 @@ def deploy_a_model_that_does_not_load(version: str) -> dict[str, Any]:
 
 
 def fail_to_update() -> dict[str, Any]:
-    """Replace blue's model by one that does not load, and then by the one that it had."""
+    """Replace blue's model with one that does not load, and then with the original one."""
     path = f"/{BOTH}/deployments/blue"
     failed = wait_for(arm("PUT", path, deployment("served/3")))
     return {
@@ -262,7 +262,7 @@ def fail_to_update() -> dict[str, Any]:
 
 
 def send_wrong_payloads() -> dict[str, Any]:
-    """Send bodies that are not of Azure ML's form, rows that the model refuses, and tensors."""
+    """Send bodies that are not in Azure ML's form, rows that the model refuses, and tensors."""
     client = plugin()
 
     def ask(data: Any) -> requests.Response:
@@ -281,7 +281,7 @@ def send_wrong_payloads() -> dict[str, Any]:
 
 
 def delete_while_a_request_is_answered() -> dict[str, Any]:
-    """Delete a deployment that has been asked and has not answered yet."""
+    """Delete a deployment that has received a request and has not answered yet."""
     put_endpoint("waiting")
     path = "/waiting/deployments/blue"
     pipes = {name: os.path.abspath(name.lower()) for name in ("ASKED", "ANSWERS")}  # noqa: PTH100
@@ -309,7 +309,7 @@ def delete_while_a_request_is_answered() -> dict[str, Any]:
 
 
 def change_and_ask_while_requests_fail() -> dict[str, Any]:
-    """Give green all the traffic, ask twice, and read blue's log."""
+    """Give green all the traffic, send two requests, and read blue's log."""
     client = plugin()
 
     def predict() -> list[float]:

@@ -85,7 +85,7 @@ def register_a_model_by_hand() -> dict[str, Any]:
 
 
 def use_what_is_not_supported() -> dict[str, Any]:
-    """Send what the documents call unsupported, and what is just within the limits."""
+    """Send requests that the documentation calls unsupported, and some that are just within the limits."""
     client = signed_in()
     slashed = client.create_experiment("team/experiment")
     experiment = mlflow.set_experiment("rules")
@@ -109,7 +109,7 @@ def use_what_is_not_supported() -> dict[str, Any]:
     refused = {
         "order by metric": search(order_by=["metrics.loss"]),
         "tags !=": search(filter_string="tags.a != 'b'"),
-        # The client itself adds a condition on a tag.
+        # The client adds a condition on a tag.
         "models": error_of(client.search_registered_models, "name = 'rules'"),
         "rename": error_of(client.rename_registered_model, "rules", "other"),
         "delete": error_of(client.delete_registered_model, "rules"),
@@ -134,7 +134,7 @@ def use_what_is_not_supported() -> dict[str, Any]:
 
 
 def log_a_large_artifact_twice() -> dict[str, Any]:
-    """Log a file that arrives in several blocks, and another one under the same name."""
+    """Log a file that is uploaded in several blocks, and another one under the same name."""
     client = signed_in()
     mlflow.set_experiment("large")
     # More than the 64 MiB that the blob client sends in one request.
@@ -149,7 +149,7 @@ def log_a_large_artifact_twice() -> dict[str, Any]:
 
 
 def register_files_without_a_run() -> dict[str, Any]:
-    """Register a model in a local folder, and sources that the workspace does not have."""
+    """Register a model from a local folder, and from sources that the workspace does not have."""
     client = signed_in()
     Path("uploaded").mkdir()
     Path("uploaded/MLmodel").write_text("flavors: {}")
@@ -170,12 +170,12 @@ def register_files_without_a_run() -> dict[str, Any]:
 
 
 def call_with_credentials_that_do_not_work() -> dict[str, Any]:
-    """Ask with a wrong secret, with a token that is revoked meanwhile, and as an application without a role."""
+    """Send requests with a wrong secret, with a token that is then revoked, and as an application without a role."""
     aml = AzureMLStandIn.from_environment()
 
     def client_of(path: str, **environment: str) -> mlflow.MlflowClient:
         os.environ.update(environment)
-        # The plugin keeps its credentials for each spelling of the address.
+        # The plugin caches credentials per spelling of the address.
         return mlflow.MlflowClient(aml.tracking_uri.replace("/mlflow/v1.0", f"{path}/mlflow/v1.0"))
 
     wrong = client_of("/1", AZURE_CLIENT_SECRET="wrong")
@@ -200,7 +200,7 @@ def meet_passing_and_lasting_faults() -> dict[str, Any]:
 
 
 def log_while_answers_get_lost() -> dict[str, Any]:
-    """Start a run and log a text, and return the runs that there are then."""
+    """Start a run and log a text, and return the runs that exist then."""
     client = signed_in()
     experiment = mlflow.set_experiment("lost answer")
     with mlflow.start_run():

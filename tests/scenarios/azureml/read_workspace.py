@@ -28,7 +28,7 @@ def read(experiment_name: str, model_name: str) -> dict[str, Any]:
 def _read_run(client: mlflow.MlflowClient, run: mlflow.entities.Run) -> dict[str, Any]:
     run_id = run.info.run_id
     files = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=""))
-    # For runs:/ MLflow 3.0 insists on an answer about logged models, which Azure ML does not give.
+    # For runs:/ MLflow 3.0 requires an answer about logged models, which Azure ML does not have.
     root = run.info.artifact_uri if mlflow.__version__.startswith("3.0.") else f"runs:/{run_id}"
     model = mlflow.pyfunc.load_model(f"{root}/model")
     return {

@@ -1,4 +1,4 @@
-"""Azure Resource Manager and Entra ID, asked with the unpatched clients of Azure."""
+"""Azure Resource Manager and Entra ID, called with Azure's unpatched clients."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def find_workspaces() -> dict[str, tuple[int, Any]]:
 
 
 def link_databricks_workspaces() -> dict[str, Any]:
-    """Link both Databricks workspaces, of which the second one has a private endpoint."""
+    """Link both Databricks workspaces; the second one has a private endpoint."""
     resources = DATABRICKS, AzureMLStandIn.private_databricks_workspace_resource_id
     before = [ask("GET", resource)[1] for resource in resources]
     put = []
@@ -74,7 +74,7 @@ def sign_in_wrongly() -> dict[str, str | None]:
 
 
 def ask_without_a_token() -> dict[str, Any]:
-    """Ask each service without a token and with nonsense, and for a blob with a wrong signature."""
+    """Call each service without a token and with an invalid one, and request a blob with a wrong signature."""
     url, workspace = os.environ["AZURE_AUTHORITY_HOST"], AzureMLStandIn.workspace_resource_id
     paths = [
         f"{workspace}?api-version=1",
@@ -100,5 +100,5 @@ def meet_a_delay_and_a_dropped_sign_in() -> dict[str, Any]:
 
 
 def send_a_secret() -> None:
-    """Put the client's secret into a tag, which is where it must never be."""
+    """Put the client's secret into a tag, where it must never be."""
     ask("PATCH", DATABRICKS, {"tags": {"leak": os.environ["AZURE_CLIENT_SECRET"]}})

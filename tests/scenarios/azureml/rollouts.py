@@ -29,9 +29,9 @@ from tests.stand_ins.azureml_workspace import AzureMLStandIn
 
 MODEL = "rolled"
 ROWS = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=list("abc"))
-# No check of a rollout is to fail because this machine is slow.
+# No check of a rollout should fail because this machine is slow.
 NO_LIMIT_MS = 600_000
-# A fault, and what it does: the pattern of requests, their answer, and details.
+# Each fault with its arguments: the pattern of requests, their answer, and details.
 FAULTS: dict[str, tuple[str, int | str, dict[str, int]]] = {
     "the deployment is refused": ("PUT .*/deployments/rolled-2", 403, {}),
     "the deployment's state cannot be read": ("GET .*/deployments/rolled-2", 403, {}),
@@ -49,7 +49,7 @@ FAULTS: dict[str, tuple[str, int | str, dict[str, int]]] = {
 
 
 def configure(group: type = parameters.Deploy, **changes: Any) -> tuple[tracking.Session, Any]:
-    """Use Azure ML, unless the changes say otherwise; return the session and the parameters of a group."""
+    """Use Azure ML, unless the changes set another mode; return the session and the parameters of a group."""
     warnings.filterwarnings("ignore")
     logging.getLogger("mlflow").setLevel("ERROR")
     p = both_servers.parameters(group, **{"tracking_mode": "azureml", "experiment_name": "endpoints"} | changes)
@@ -98,7 +98,7 @@ def plugin() -> BaseDeploymentClient:
 
 
 def start(name: str, **changes: Any) -> tuple[Endpoint, list[ModelVersion], list[Examples]]:
-    """Return the endpoint of these parameters, the versions of ``rolled``, and what the first two answer."""
+    """Return the endpoint of these parameters, the versions of ``rolled``, and the predictions of the first two."""
     session, p = configure(endpoint_name=name, **changes)
     versions = tracking.versions(session, MODEL)
     known = [serving.examples(session, version, ROWS) for version in versions[:2]]
@@ -106,7 +106,7 @@ def start(name: str, **changes: Any) -> tuple[Endpoint, list[ModelVersion], list
 
 
 def open_endpoint(name: str, **changes: Any) -> Endpoint:
-    """Return the endpoint of these parameters, in a session of its own."""
+    """Return the endpoint of these parameters, in a new session."""
     session, p = configure(endpoint_name=name, **changes)
     return serving.open_endpoint(session, p, tracking.versions(session, MODEL)[0])[0]
 
@@ -118,7 +118,7 @@ def roll_out(
     requests: int = 4,
     after_line: Callable[[str], None] = lambda line: None,
 ) -> tuple[Rollout, list[str]]:
-    """Roll a version out; return the rollout and the lines that it showed."""
+    """Roll a version out; return the rollout and the lines that it printed."""
     lines: list[str] = []
 
     def show(line: str) -> None:
@@ -130,7 +130,7 @@ def roll_out(
 
 
 def refusal(endpoint: Endpoint, version: ModelVersion, known: Examples) -> serving.ServingError | None:
-    """Return why a rollout fails, or None if it does not."""
+    """Return why a rollout fails, or None if it succeeds."""
     try:
         roll_out(endpoint, version, known)
     except serving.ServingError as error:
@@ -139,18 +139,19 @@ def refusal(endpoint: Endpoint, version: ModelVersion, known: Examples) -> servi
 
 
 def shown(state: EndpointState) -> dict[str, Any]:
-    """Return what tests compare of a state."""
+    """Return the parts of a state that tests compare."""
     return {"traffic": state.traffic, "deployments": sorted(state.deployments), "ours": state.is_ours}
 
 
 def take_over_under_load() -> dict[str, Any]:
-    """Roll version 2 out while callers keep asking, and once more."""
+    """Roll version 2 out while callers keep sending requests, and once more."""
     endpoint, (old, new, _), (of_old, of_new) = start("under-load")
     first, first_lines = roll_out(endpoint, old, of_old)
     with Callers(endpoint, {"rolled-1": of_old, "rolled-2": of_new}) as callers:
 
         def wait_for_callers(line: str) -> None:
-            # However slow this machine is, they ask between any two steps. The container's lines are no steps.
+            # Callers send requests between any two steps, however slow this machine is.
+            # Lines of the container are not steps.
             goal = callers.answered.total() + 20
             while not line.startswith("  ") and callers.answered.total() < goal and not callers.failed:
                 time.sleep(0.01)
@@ -175,7 +176,7 @@ def take_over_under_load() -> dict[str, Any]:
 
 
 def fail_at_each_step() -> dict[str, Any]:
-    """Roll version 2 out with each of `FAULTS`, and at last without any."""
+    """Roll version 2 out with each of `FAULTS`, and finally without faults."""
     faults = AzureMLStandIn.from_environment().faults
     endpoint, (old, new, _), (of_old, of_new) = start("faults")
     roll_out(endpoint, old, of_old)
@@ -194,7 +195,7 @@ def fail_at_each_step() -> dict[str, Any]:
 
 
 def get_stuck_half_way() -> dict[str, Any]:
-    """Fail to put the old shares back, go on, fail to delete the old deployment, and finish."""
+    """Fail to restore the old traffic, continue, fail to delete the old deployment, and finish."""
     faults = AzureMLStandIn.from_environment().faults
     endpoint, (old, new, _), (of_old, of_new) = start("half-way")
     roll_out(endpoint, old, of_old)
@@ -224,7 +225,7 @@ def get_stuck_half_way() -> dict[str, Any]:
 
 
 def ask_for_what_azure_refuses() -> dict[str, Any]:
-    """Roll out and ask what Azure ML, the model or the helpers do not accept."""
+    """Roll out with, and send requests with, values that Azure ML, the model or the helpers do not accept."""
     faults = AzureMLStandIn.from_environment().faults
     endpoint, (old, new, broken), (of_old, of_new) = start("refusals")
     roll_out(endpoint, old, of_old)
@@ -243,7 +244,7 @@ def ask_for_what_azure_refuses() -> dict[str, Any]:
     }
     plugin().create_endpoint("somebody-elses")
     answers["foreign"] = error_of(roll_out, open_endpoint("somebody-elses"), new, of_new)
-    # The key is no longer valid, and the next one is.
+    # The key is no longer valid; the new one is.
     faults.add("POST /online/refusals/score", 401, times=1)
     answers["renewed"] = endpoint.invoke(ROWS).deployment
     faults.add("POST /online/refusals/score", 401)
@@ -260,7 +261,7 @@ def create_without_a_role() -> dict[str, Any]:
 
 
 def serve_with_tokens() -> dict[str, Any]:
-    """Serve where callers sign in with Entra ID, ask, and delete the endpoint."""
+    """Serve with sign-in by Entra ID, send requests, and delete the endpoint."""
     endpoint, (old, *_), (of_old, _) = start("with-token", endpoint_auth="aad_token")
     rollout, _ = roll_out(endpoint, old, of_old)
     answered = endpoint.invoke(ROWS).deployment
@@ -286,7 +287,7 @@ def serve_a_model_of_another_registry() -> dict[str, Any]:
 
 
 def list_for_clean_up() -> dict[str, Any]:
-    """List and delete the endpoints of ``rolled``, beside those of another model and of somebody else."""
+    """List and delete the endpoints of ``rolled``, when another model and somebody else also have endpoints."""
     names = ("listed", "listed-service", "other-model", "not-ours")
     endpoint, (old, *_), (of_old, _) = start("listed")
     roll_out(endpoint, old, of_old)
@@ -298,7 +299,7 @@ def list_for_clean_up() -> dict[str, Any]:
 
     def listed(force: bool) -> dict[str, Item]:
         session, p = configure(parameters.CleanUp, model_name=MODEL, force=force)
-        # Endpoints are not in Spark.
+        # Endpoints do not need Spark.
         items = serving.items(None, session, p)
         return {item.name: item for item in items if item.name.split("/")[0] in names}
 
@@ -317,7 +318,7 @@ def list_for_clean_up() -> dict[str, Any]:
 
 
 def serve_as_a_web_service(kind: str) -> dict[str, Any]:
-    """Serve two versions in turn as a web service, and try two that do not answer rightly.
+    """Serve two versions in turn as a web service, and try two that do not answer correctly.
 
     Parameters
     ----------
@@ -329,7 +330,7 @@ def serve_as_a_web_service(kind: str) -> dict[str, Any]:
     second, _ = roll_out(service, new, of_new)
     again, _ = roll_out(service, new, of_new)
     crash = refusal(service, broken, of_new)
-    # The old version does not answer what the new one does.
+    # The old version's answers differ from those of the new one.
     wrong = refusal(service, old, of_new)
     state, answer = service.state(), service.invoke(ROWS)
     service.delete()

@@ -1,4 +1,4 @@
-"""Runs, versions and the champion by `helpers.tracking` and `helpers.registration`, in Azure ML and Databricks."""
+"""Runs, versions and the champion with `helpers.tracking` and `helpers.registration`, in Azure ML and Databricks."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def register_and_promote(name: str, tracking_mode: str) -> dict[str, Any]:
     for number in ("1", "2", "1", "1"):
         tracking.promote(session, name, number)
         champions.append(str(tracking.resolve_version(session, name, "").version))
-    # As a promotion leaves it that is killed before it has taken the tag from the champion before.
+    # The state after a promotion that was killed before it removed the tag from the previous champion.
     mlflow.MlflowClient().set_model_version_tag(name, "2", tracking.CHAMPION, str(time.time_ns()))
     champions.append(str(tracking.champion(session, name).version))
     tracking.promote(session, name, "1")
@@ -83,7 +83,7 @@ def register_and_promote(name: str, tracking_mode: str) -> dict[str, Any]:
 
 
 def register_one_of_three(name: str) -> dict[str, Any]:
-    """Log three models to one run, ask for its model, and register the second one under a name."""
+    """Log three models to one run, look for its model, and register the second one under a name."""
     session = configure(tracking_mode="azureml", experiment_name=name)
     labels = {"first": LABELS, "second": ["c", "c", "d", "d"], "third": ["e", "e", "f", "f"]}
     with mlflow.start_run() as active:
@@ -107,7 +107,7 @@ def register_one_of_three(name: str) -> dict[str, Any]:
 
 
 def find_a_model_that_was_logged_by_hand() -> dict[str, Any]:
-    """Log the files of a model without this bundle, beside a folder that holds none, and ask for the run's model."""
+    """Log a model's files without this bundle, and a folder without a model, and look for the run's model."""
     session = configure(tracking_mode="azureml", experiment_name="by_hand")
     with mlflow.start_run() as active:
         mlflow.log_text("flavors: {}", "by/hand/MLmodel")

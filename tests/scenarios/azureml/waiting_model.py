@@ -1,7 +1,7 @@
-"""A model that waits for its test, at named pipes that environment variables give it.
+"""A model that waits for its test, at named pipes whose paths are in environment variables.
 
-``HOLD_LOADING`` : waits here before it is loaded.
-``ASKED``, ``ANSWERS`` : tells the first that it was asked, and waits at the second before it answers.
+``HOLD_LOADING`` : it waits here before it is loaded.
+``ASKED``, ``ANSWERS`` : it reports a request at the first, and waits at the second before it answers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import mlflow
 class WaitingModel(mlflow.pyfunc.PythonModel):
     """Answers 7."""
 
-    # Without types, which MLflow would take for those of its schema.
+    # Without type hints, from which MLflow would infer a schema.
     def load_context(self, context):
         if "HOLD_LOADING" in os.environ:
             _meet(os.environ["HOLD_LOADING"], "r")
@@ -27,7 +27,7 @@ class WaitingModel(mlflow.pyfunc.PythonModel):
 
 
 def _meet(pipe: str, mode: str) -> None:
-    # Opening a named pipe waits for the other end.
+    # Opening a named pipe waits until the other end is opened.
     open(pipe, mode).close()  # noqa: PTH123
 
 

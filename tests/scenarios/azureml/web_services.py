@@ -1,4 +1,4 @@
-"""Web services of version 1, deployed and asked with MLflow's plugin."""
+"""Web services of version 1, deployed and called with MLflow's plugin."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def register_models() -> None:
 
 
 def predictions(client: BaseDeploymentClient, name: str) -> list[float]:
-    """Ask a web service."""
+    """Return a web service's predictions."""
     return client.predict(name, ROWS)[0].round().tolist()
 
 
 def serve_on_a_container_instance() -> dict[str, Any]:
-    """Deploy a model, replace it by another one that asks for a key, and delete the service."""
+    """Deploy a model, replace it with another one that requires a key, and delete the service."""
     client = plugin()
     created = client.create_deployment("instance", "models:/web/1")
     first = predictions(client, "instance")
-    # Only in lower case does the plugin know the kind of compute again.
+    # The plugin recognizes the kind of compute only in lower case.
     changed = config("deploy", computeType="aci", authEnabled=True, tags={"team": "blue"})
     client.update_deployment("instance", "models:/web/2", config=changed)
     service = client.get_deployment("instance")

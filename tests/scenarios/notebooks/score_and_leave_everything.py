@@ -1,8 +1,8 @@
-"""Leave on a laptop what the notebooks 01 to 04 leave there, made with less data, and a stream.
+"""Create on a laptop what notebooks 01 to 04 and a stream create, with less data.
 
     python -m tests.scenarios.notebooks.score_and_leave_everything FILE
 
-There is a run of somebody else in the same experiment, and a table of somebody else in the same schema.
+The experiment also has a run of somebody else, and the schema a table of somebody else.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SCORING, PREDICTIONS = "azureml_mlflow.scoring", "azureml_mlflow.small_predictio
 
 
 def main(source: str) -> None:
-    """Make tables of a file with the columns id, size and kind; train, register and promote a model; score."""
+    """Make tables from a file with the columns id, size and kind; train, register and promote a model; score."""
     p = runtime.read_parameters(parameters.Tracking)
     spark = runtime.spark()
     tables.make_tables(

@@ -15,7 +15,7 @@ from helpers import parameters, runtime, scoring, tracking
 
 
 def main() -> None:
-    """Score what is new in a table."""
+    """Score the new rows of a table."""
     name, version, source, table, checkpoint = sys.argv[1:]
     session = tracking.configure(parameters.Tracking(experiment_name="killed"))
     spark = runtime.spark()

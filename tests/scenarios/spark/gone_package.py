@@ -1,4 +1,4 @@
-"""A package that is there when a model is logged, and not when it is loaded."""
+"""A package that is available when a model is logged, but not when it is loaded."""
 
 from sklearn.linear_model import LinearRegression
 

@@ -2,7 +2,7 @@
 
     python score_on_executors.py BUNDLE ELSEWHERE SOURCE SCHEMA MODELS CHECKPOINT RESULTS
 
-Run by its path, and without PYTHONPATH, which executors would inherit.
+Run this file by its path, and without PYTHONPATH, which executors would inherit.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Write to the file RESULTS where the workers were, and what came of each model."""
+    """Write to the file RESULTS where the workers ran, and the result of each model."""
     bundle, elsewhere, source, schema, models, checkpoint, results = sys.argv[1:]
-    # Of the driver only.
+    # Only on the driver's path.
     sys.path += [bundle, elsewhere]
     from mlflow.entities.model_registry import ModelVersion
 

@@ -1,4 +1,4 @@
-"""The cell of a notebook of the workspace: tables are written and read, and the platform is asked."""
+"""A notebook cell for the workspace: it writes and reads tables, and queries the platform."""
 
 from pyspark.sql import SparkSession
 

@@ -1,4 +1,4 @@
-"""The stand-in's process: says its address on standard output, and ends when standard input does."""
+"""The stand-in's process: prints its address on standard output, and ends when standard input is closed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.stand_ins.azureml.https import HttpsServer
 
 
 def main() -> None:
-    """Serve until whoever started this process ends, or says so."""
+    """Serve until the process that started this one ends or closes standard input."""
     parser = argparse.ArgumentParser(prog="python -m tests.stand_ins.azureml", description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="where certificates, stores, blobs and the log go")
     parser.add_argument("--token-lifetime", type=int, default=3600, metavar="SECONDS")
@@ -20,7 +20,7 @@ def main() -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     server = HttpsServer(_not_yet, certificate.create(arguments.folder))
     url = f"https://127.0.0.1:{server.port}"
-    # The port is known only now, and the application needs it for its answers.
+    # The port is known only now; the application needs it for its answers.
     server.app = app.create(url, arguments.folder, arguments.token_lifetime)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(url, flush=True)

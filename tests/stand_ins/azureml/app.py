@@ -23,7 +23,7 @@ from tests.stand_ins.azureml.web_services import WebServices
 
 
 def create(url: str, folder: Path, token_lifetime: int) -> Gate:
-    """Return the application, its state in ``folder``.
+    """Return the application, which keeps its state in ``folder``.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def create(url: str, folder: Path, token_lifetime: int) -> Gate:
     entra = Entra(url, token_lifetime)
     faults = FaultList()
     mlflow_server = MLflowServer(folder)
-    # A new store takes its second or two before the first client waits for it.
+    # Create the store now: it takes a second or two, for which the first client would have to wait.
     mlflow_server.call("GET", "experiments/get", {"experiment_id": "0"})
     storage = BlobStorage(url, folder / "blobs")
     artifacts = Artifacts(storage, run_exists=lambda run_id: bool(mlflow_server.run(run_id)))

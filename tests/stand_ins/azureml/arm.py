@@ -27,7 +27,7 @@ class ResourceManager:
         resources = [
             _aml_workspace(url, host, names.WORKSPACE, private=False),
             _aml_workspace(url, host, names.PRIVATE_WORKSPACE, private=True),
-            # Really adb-<number>.<number>.azuredatabricks.net, which a client's Databricks SDK would look for.
+            # In Azure: adb-<number>.<number>.azuredatabricks.net, which a client's Databricks SDK would try to reach.
             _databricks_workspace(names.DATABRICKS_WORKSPACE, host, private=False),
             _databricks_workspace(
                 names.PRIVATE_DATABRICKS_WORKSPACE, host.replace("127.0.0.1", "localhost"), private=True
@@ -52,7 +52,7 @@ class ResourceManager:
         return json_answer({"value": workspaces})
 
     def _list_databricks_in_pages(self, **_: str) -> Response:
-        """Give one workspace a page, so that a client has to follow ``nextLink``."""
+        """Return one workspace per page, so that a client has to follow ``nextLink``."""
         workspaces = [resource for key, resource in self._resources.items() if _DATABRICKS.lower() in key]
         skipped = int(request.args.get("$skiptoken", 0))
         page: dict[str, Any] = {"value": workspaces[skipped : skipped + 1]}
@@ -75,14 +75,14 @@ class ResourceManager:
                 message = "Required properties 'location' and 'properties.managedResourceGroupId' were not found."
                 return arm_error(400, "InvalidRequestContent", message)
             if _links(sent) and resource["properties"].get("requiredNsgRules") == "NoAzureDatabricksRules":
-                # That it is not supported is documented, how it is refused is not:
+                # The documentation says that it is not supported, but not which error Azure returns:
                 # https://learn.microsoft.com/azure/machine-learning/how-to-use-mlflow-azure-databricks
                 message = "Linking an Azure Machine Learning workspace is not supported with private link."
                 return arm_error(400, "InvalidWorkspaceLink", message)
             properties = resource["properties"]
             properties["parameters"] = sent["properties"].get("parameters", {})
             resource["tags"] = sent.get("tags", {})
-            # The real answer comes before the change is done; asking again shows the end.
+            # Azure answers before the change is complete; asking again shows the result.
             answer = copy.deepcopy(resource)
             answer["properties"]["provisioningState"] = "Updating"
             return json_answer(answer)

@@ -1,9 +1,10 @@
 """AML's artifact service: write-once artifacts of runs, and of uploads from a folder.
 
-The three calls are there that azureml-mlflow makes (its ``_restclient/run_artifact`` and
-``_restclient/artifact``): create empty, list, and where the content is; and one that it has and does
-not use, where the content of a path that exists may be written (``Artifacts_GetSas`` in
-https://github.com/Azure/azure-rest-api-specs, machinelearningservices/data-plane, artifact.json).
+It has the three calls that azureml-mlflow makes (its ``_restclient/run_artifact`` and
+``_restclient/artifact``): create an empty artifact, list artifacts, and get the address of the content. A fourth
+one, which azureml-mlflow has but does not use, returns an address for writing the content of an existing path
+(``Artifacts_GetSas`` in https://github.com/Azure/azure-rest-api-specs, machinelearningservices/data-plane,
+artifact.json).
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Artifacts:
                 conflict = artifact in self._created
                 self._created.setdefault(artifact, datetime.now(timezone.utc).isoformat())
             if conflict:
-                # Not a status 409: the text reaches users as "UserError: Resource Conflict: …", which the
+                # The status is not 409: users see the text "UserError: Resource Conflict: …", which the
                 # plugin makes of this dictionary. https://github.com/lightly-ai/lightly-train/issues/256
                 message = f"Resource Conflict: ArtifactId {artifact} already exists."
                 answer["errors"][path] = {"error": {"code": "UserError", "message": message}}

@@ -1,6 +1,6 @@
 """Blob Storage: block blobs behind shared access signatures, kept as files.
 
-https://learn.microsoft.com/rest/api/storageservices/put-blob and its neighbours.
+https://learn.microsoft.com/rest/api/storageservices/put-blob and the pages next to it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from flask import Blueprint, Response, request
 from tests.stand_ins.azureml import names
 from tests.stand_ins.azureml.errors import blob_error
 
-# A host that ends in the storage suffix would need a resolver; the plugin's check takes the account
-# in the path, too, and azure-storage-blob reads it there when the host is 127.0.0.1.
+# A host that ends in the storage suffix would need DNS. The plugin's check also accepts the account
+# in the path, and azure-storage-blob reads it there when the host is 127.0.0.1.
 ACCOUNT = f"standin.blob.{names.STORAGE_SUFFIX}"
 CONTAINER = "azureml"
 _PREFIX = f"/{ACCOUNT}/{CONTAINER}/"
@@ -39,7 +39,7 @@ class BlobStorage:
     url : str
         Of the server.
     folder : pathlib.Path
-        Where the blobs are, each a file under its own name.
+        Contains each blob as a file with the blob's name.
     """
 
     def __init__(self, url: str, folder: Path) -> None:
@@ -55,7 +55,7 @@ class BlobStorage:
         self.blueprint.get(route)(self._get)
 
     def signed_url(self, name: str, permissions: str) -> str:
-        """Return an address of a blob that carries its own permission for an hour."""
+        """Return a signed address of a blob, which gives access for an hour."""
         expiry = str(int(time.time()) + 3600)
         signature = self._signature(name, permissions, expiry)
         query = {"sv": "2024-11-04", "sr": "b", "se": expiry, "sp": permissions, "sig": signature}
@@ -85,7 +85,7 @@ class BlobStorage:
             with self._opened(self._block(name, request.args["blockid"])) as target:
                 shutil.copyfileobj(request.stream, target, _PIECE)
             return _answer(201)
-        # Of its own, because two clients may write one blob at the same time.
+        # Each write has its own file, because two clients may write one blob at the same time.
         temporary = self._block(name, f"whole {secrets.token_hex(8)}")
         with self._opened(temporary) as target:
             if action == "blocklist":
@@ -96,7 +96,7 @@ class BlobStorage:
                 shutil.copyfileobj(request.stream, target, _PIECE)
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary.replace(file)
-        # Kept as the client said it: x-ms-blob-content-md5 of Put Blob and Put Block List.
+        # Stored as the client sent it: x-ms-blob-content-md5 of Put Blob and Put Block List.
         self._md5[name] = request.headers.get("x-ms-blob-content-md5", "")
         return _answer(201, file)
 
@@ -118,7 +118,7 @@ class BlobStorage:
             answer = _answer(206, file)
             answer.headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
         if self._md5.get(name):
-            # Of a range it would be the range's, hence another header.
+            # For a range, Content-MD5 would be the hash of the range, so this is another header.
             answer.headers["Content-MD5" if byte_range is None else "x-ms-blob-content-md5"] = self._md5[name]
         if request.method == "GET":
             answer.response = _pieces(file, start, end)

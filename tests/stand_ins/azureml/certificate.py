@@ -1,4 +1,4 @@
-"""A certificate authority of the stand-in's own, and its certificate for 127.0.0.1 and its region's host."""
+"""The stand-in's own certificate authority, and the certificate for 127.0.0.1 and the region's host."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CA_FILE = "ca.pem"
 
 
 def create(folder: Path) -> Path:
-    """Write the authority's certificate to ``folder``/ca.pem, and the server's own beside it.
+    """Write the authority's certificate to ``folder``/ca.pem, and the server's to the same folder.
 
     Returns
     -------

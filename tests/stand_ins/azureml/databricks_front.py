@@ -1,4 +1,4 @@
-"""A front of the server that plays Databricks, where its requests meet the same faults and the same log."""
+"""A proxy for the server that plays Databricks. The same faults and the same log apply to its requests."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from werkzeug.wrappers import Request, Response
 from tests.stand_ins.azureml.gate import Gate
 from tests.stand_ins.azureml.https import KeepAliveHandler
 
-# Of this connection only, or written anew on each.
+# Headers that belong to one connection, or that each connection writes anew.
 _NOT_PASSED_ON = {"connection", "content-encoding", "content-length", "host", "transfer-encoding"}
 
 
 def open_front(url: str, gate: Gate) -> str:
-    """Serve what is at an address at another one, until this process ends; return that one.
+    """Start a proxy for a server, which runs until this process ends; return the proxy's address.
 
     Parameters
     ----------
     url : str
+        Of the server.
     gate : Gate
-        Whose faults and log count here, too.
+        Its faults and log apply here, too.
     """
     session = requests.Session()
-    # No proxy, and no password of a .netrc file.
+    # Use no proxy, and no password from a .netrc file.
     session.trust_env = False
 
     @Request.application

@@ -1,7 +1,7 @@
-"""What AML refuses of an online endpoint or deployment before it starts to make it.
+"""Checks that AML makes before it creates an online endpoint or deployment.
 
-Each function returns the field and the message of a refusal, or None. Where AML's own wording was to be found,
-it is quoted; that of traffic, model and authentication mode is not AML's.
+Each function returns the field and the message of a refusal, or None. The messages quote AML's own wording where
+a source has it; those about traffic, model and authentication mode are not AML's.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def name(kind: str, value: str) -> Refusal | None:
 
 
 def auth_mode(value: Any, existing: str | None) -> Refusal | None:
-    """Check an endpoint's authentication mode, which stays what it was."""
+    """Check an endpoint's authentication mode, which cannot be changed."""
     if value not in AUTH_MODES:
         return Refusal("AuthMode", f"'{value}' is not a valid auth mode. Valid ones are: {', '.join(AUTH_MODES)}.")
     if existing not in (None, value):
@@ -49,7 +49,7 @@ def auth_mode(value: Any, existing: str | None) -> Refusal | None:
 
 
 def traffic(percentages: Mapping[str, Any], ready: Collection[str]) -> Refusal | None:
-    """Check that traffic goes to deployments that succeeded, and that all or none of it does.
+    """Check that traffic goes only to deployments that succeeded, and adds up to 0 or 100 %.
 
     https://learn.microsoft.com/azure/machine-learning/reference-yaml-endpoint-online
     """
@@ -66,7 +66,7 @@ def traffic(percentages: Mapping[str, Any], ready: Collection[str]) -> Refusal |
 
 
 def cores(resource: Mapping[str, Any]) -> int:
-    """Return the cores of a deployment, with the fifth more that AML keeps for upgrades.
+    """Return the cores of a deployment, with the extra 20 % that AML reserves for upgrades.
 
     https://learn.microsoft.com/azure/machine-learning/how-to-manage-quotas (virtual machine quota allocation)
     """
@@ -76,7 +76,7 @@ def cores(resource: Mapping[str, Any]) -> int:
 
 
 def size(resource: Mapping[str, Any], used: int) -> Refusal | None:
-    """Check instance type and number of a deployment, and that the quota has that many cores left.
+    """Check a deployment's instance type and count, and that enough cores of the quota are left.
 
     https://learn.microsoft.com/azure/machine-learning/how-to-troubleshoot-online-endpoints#error-outofquota
     """

@@ -1,4 +1,4 @@
-"""Sign-in: the token endpoint, and the check of the tokens it gave out."""
+"""Sign-in: the token endpoint, and the check of the tokens that it issued."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PREFIX = f"/{names.TENANT}"
 
 
 class Entra:
-    """Gives tokens to the clients that exist, and knows its own again.
+    """Issues tokens to known clients, and checks the tokens of requests.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Entra:
         self._url = url
         self._token_lifetime = token_lifetime
         self._key = secrets.token_hex(32)
-        # By application; a token of an earlier generation is revoked.
+        # The generation per application; a token of an earlier generation is revoked.
         self._generations: Counter[str] = Counter()
         self.blueprint = Blueprint("entra", __name__, url_prefix=PREFIX)
         self.blueprint.get("/.well-known/openid-configuration")(self._configuration)
@@ -40,19 +40,19 @@ class Entra:
         self.machine.get("/metadata/identity/oauth2/token")(self._machine_token)
 
     def revoke_tokens(self, client_id: str) -> None:
-        """Refuse from now on the tokens that an application has got so far."""
+        """Revoke the tokens that an application has received so far."""
         self._generations[client_id] += 1
 
     def refusal(self) -> Response | None:
-        """Return why the current request is refused, or None if its token is good.
+        """Return why the current request is refused, or None if its token is valid.
 
-        The wording is Azure Resource Manager's, except where AML says nothing.
+        The wording is Azure Resource Manager's, except where AML's answer is empty.
         """
         answer = self._refusal()
         return empty_answer(answer.status_code) if answer and request.path.startswith("/mlflow/") else answer
 
     def scoring_token(self, endpoint_id: str | None) -> dict[str, str | int]:
-        """Return a token for one online endpoint, or, without one, a new token of the caller's own.
+        """Return a token for one online endpoint, or, without an endpoint, a new token of the caller.
 
         ``EndpointAuthToken`` in the REST specification.
         """
@@ -65,7 +65,7 @@ class Entra:
         return {"accessToken": token["access_token"], "tokenType": "Bearer"} | times
 
     def is_scoring_token(self, token: str, endpoint_id: str) -> bool:
-        """Return whether a token is good for one online endpoint."""
+        """Return whether a token is valid for one online endpoint."""
         try:
             return self._claims(token).get("endpoint") == endpoint_id
         except jwt.InvalidTokenError:
@@ -84,7 +84,7 @@ class Entra:
             client_id = claims["appid"]
         except jwt.ExpiredSignatureError:
             return _unauthorized("ExpiredAuthenticationToken", "The access token has expired.")
-        # One without an application is for scoring only.
+        # A token without an application is for scoring only.
         except (jwt.InvalidTokenError, KeyError):
             return _unauthorized("InvalidAuthenticationToken", "The access token is invalid.")
         if claims["generation"] != self._generations[client_id]:
@@ -119,7 +119,7 @@ class Entra:
         return json_answer(self._access_token(appid=client_id))
 
     def _device_code(self) -> Response:
-        """Say what to show to the user, who is done as soon as the client asks.
+        """Return what to show to the user, who has signed in as soon as the client asks.
 
         https://learn.microsoft.com/entra/identity-platform/v2-oauth2-device-code
         """
@@ -135,7 +135,7 @@ class Entra:
         return json_answer(answer | {"id_token": id_token, "refresh_token": "refresh-token", "scope": "openid"})
 
     def _machine_token(self) -> Response:
-        """Give a token to whatever runs on the machine, as the Azure Instance Metadata Service does.
+        """Issue a token to any process on the machine, as the Azure Instance Metadata Service does.
 
         https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token
         """
@@ -169,5 +169,5 @@ def _action() -> str:
     if not request.path.startswith("/subscriptions/"):
         verb = "read" if verb == "read" else "write"
         return f"{provider or 'Microsoft.MachineLearningServices'}/workspaces/{verb}"
-    # Types and names take turns.
+    # Types and names alternate.
     return "/".join([provider, *path[::2], verb])

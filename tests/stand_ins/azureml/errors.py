@@ -1,4 +1,4 @@
-"""How each service words an error."""
+"""The form of each service's errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def json_answer(content: object, status: int = 200) -> Response:
 
 
 def empty_answer(status: int) -> Response:
-    """Return what AML's MLflow API says where its gateway, and not the API itself, refuses.
+    """Return the answer of AML's MLflow API when its gateway, not the API itself, refuses a request.
 
     403: https://github.com/Azure/azure-sdk-for-python/issues/31429
     404: https://github.com/Azure/azure-sdk-for-python/issues/44896
@@ -40,9 +40,9 @@ def aml_error(status: int, code: str, message: str) -> Response:
 
 
 def mlflow_error(status: int, error_code: str, message: str, code: str = "UserError") -> Response:
-    """Return an error of AML's MLflow API, which has no ``message`` where MLflow looks for it.
+    """Return an error of AML's MLflow API, without a ``message`` where MLflow looks for it.
 
-    https://github.com/mlflow/mlflow/issues/15329 quotes one.
+    https://github.com/mlflow/mlflow/issues/15329 quotes an example.
     """
     error = {"Code": code, "Severity": None, "Message": message, "InnerError": None, "Details": []}
     content = {"Error": error, "Correlation": {}, "Time": _now(), "ComponentName": "mlflow"}
@@ -71,7 +71,7 @@ def blob_error(status: int, code: str, message: str) -> Response:
 
 
 def service_error(path: str, status: int) -> Response:
-    """Return an error that the service behind ``path`` gives for reasons of its own."""
+    """Return an error in the form of the service behind ``path``."""
     name = HTTPStatus(status).phrase.replace(" ", "")
     message = f"The stand-in was told to answer {status}."
     if path.endswith("/.well-known/openid-configuration") and status == 400:

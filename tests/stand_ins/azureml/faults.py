@@ -6,7 +6,7 @@ import re
 import threading
 from dataclasses import dataclass
 
-# Below the two minutes after which MLflow's client gives a request up.
+# Less than the two minutes after which MLflow's client gives up on a request.
 _MOST_SECONDS_HELD = 100
 
 
@@ -25,17 +25,17 @@ class Fault:
     times : int or None
         How many requests; None for all until the faults are cleared.
     skip : int
-        How many matching requests pass unharmed first.
+        How many matching requests are answered as usual first.
     pid : int or None
         The process to kill.
     retry_after : int or None
-        Seconds, the header of a 429 or 503.
+        Seconds for the header of a 429 or 503.
     delay : float
         Seconds to wait first.
     together : int
         Hold each request until this many have arrived, so that their clients certainly race.
     taken : int
-        How many requests have met the fault.
+        How many requests the fault has affected.
     """
 
     pattern: str
@@ -50,14 +50,14 @@ class Fault:
 
 
 class FaultList:
-    """The faults that are switched on. A request takes the first one that matches."""
+    """The faults that are switched on. The first one that matches a request applies to it."""
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
         self._changed = threading.Condition()
 
     def add(self, fault: Fault) -> None:
-        """Add a fault after those that are switched on."""
+        """Add a fault after the existing ones."""
         re.compile(fault.pattern)
         with self._changed:
             self._faults.append(fault)
@@ -70,7 +70,7 @@ class FaultList:
         return cleared
 
     def take(self, request_line: str) -> Fault | None:
-        """Return the fault of a request, and count it."""
+        """Return the fault that applies to a request, and count the request."""
         with self._changed:
             for fault in self._faults:
                 if fault.times != 0 and re.search(fault.pattern, request_line):
@@ -85,7 +85,7 @@ class FaultList:
         return None
 
     def hold(self, fault: Fault) -> None:
-        """Wait until as many requests have met a fault as it holds together, or until it is switched off."""
+        """Wait until ``fault.together`` requests have arrived, or until the fault is switched off."""
         with self._changed:
             self._changed.wait_for(
                 lambda: fault.taken >= fault.together or fault not in self._faults, timeout=_MOST_SECONDS_HELD

@@ -1,4 +1,4 @@
-"""What every request passes on its way in and out: faults, and the log of requests."""
+"""What every request passes through: faults, and the log of requests."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Gate:
     app : WSGI application
     faults : FaultList
     folder : pathlib.Path
-        ``requests.jsonl`` in it has method, path, query, body and status, unscrubbed; the status is
-        None if nothing was done. The bodies of blobs are the blobs themselves, and those of sign-ins
-        are left out: the one place where a secret belongs.
+        Its file ``requests.jsonl`` gets method, path, query, body and status of each request, with nothing removed;
+        the status is None if the request was not carried out. Two bodies are left out: those of blobs, which are the
+        blobs themselves, and those of sign-ins, the only place where a secret belongs.
     """
 
     def __init__(self, app: WSGIApplication, faults: FaultList, folder: Path) -> None:
@@ -75,7 +75,7 @@ class Gate:
             self._log(entry, None)
             _hang_up(environ)
         if isinstance(fault.answer, int):
-            # A connection that closes on unread data is reset, and the answer with it.
+            # A connection that is closed with unread data is reset, and the answer is lost.
             while request.stream.read(1024 * 1024):
                 pass
             answer = service_error(request.path, fault.answer)

@@ -1,4 +1,4 @@
-"""Operations that take longer than a request: work in a thread, and where Azure Resource Manager tells how it goes.
+"""Operations that take longer than a request: work in a thread, and the addresses that report its status.
 
 https://learn.microsoft.com/azure/azure-resource-manager/management/async-operations
 """
@@ -18,19 +18,19 @@ from tests.stand_ins.azureml import names
 from tests.stand_ins.azureml.arm import missing
 from tests.stand_ins.azureml.errors import arm_error, json_answer
 
-# A fraction, so that tests are quick: azure-core takes 0 for no header at all, and then waits 30 seconds.
+# A fraction, so that tests are quick: azure-core treats 0 as a missing header, and then waits 30 seconds.
 RETRY_AFTER = "0.2"
 _LOCATION = "/subscriptions/<subscription>/providers/Microsoft.MachineLearningServices/locations/<location>"
 
 
 class OperationError(Exception):
-    """Why an operation failed.
+    """The reason why an operation failed.
 
     Parameters
     ----------
     message : str
     code : str or None
-        AML leaves it out where it passes on what a container said.
+        AML has no code where it passes on a container's error.
     """
 
     def __init__(self, message: str, code: str | None = None) -> None:
@@ -39,7 +39,7 @@ class OperationError(Exception):
 
 
 class Operation:
-    """Work that started; ``status`` is InProgress, Succeeded or Failed.
+    """Work in progress; ``status`` is InProgress, Succeeded or Failed.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Operation:
         threading.Thread(target=self._run, args=(work,), daemon=True).start()
 
     def status(self) -> str:
-        """Return the status: first InProgress, so that every client has to ask again."""
+        """Return the status. The first answer is InProgress, so that every client has to ask again."""
         status = self._status if self._asked else "InProgress"
         self._asked = True
         return status
@@ -96,7 +96,7 @@ class Operations:
         return operation
 
     def get(self, operation_id: str) -> Operation | None:
-        """Return an operation, if there is one."""
+        """Return an operation, or None if it does not exist."""
         return self._operations.get(operation_id)
 
     def accepted(self, content: Any, status: int, operation: Operation) -> Response:
@@ -107,7 +107,7 @@ class Operations:
         answer.headers["Azure-AsyncOperation"] = address.format("mfeOperationsStatus")
         answer.headers["Location"] = address.format("mfeOperationResults")
         answer.headers["x-ms-async-operation-timeout"] = "PT1H"
-        # Not Retry-After, which AML's generated clients take for a whole number here.
+        # Not Retry-After: AML's generated clients expect a whole number there.
         answer.headers["x-ms-retry-after-ms"] = str(int(float(RETRY_AFTER) * 1000))
         return answer
 

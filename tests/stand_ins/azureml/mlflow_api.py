@@ -1,4 +1,4 @@
-"""AML's MLflow API: MLflow's own server behind AML's rules and ids."""
+"""AML's MLflow API: MLflow's own server with AML's rules and ids."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class MLflowServer:
     def __init__(self, folder: Path) -> None:
         os.environ["_MLFLOW_SERVER_FILE_STORE"] = f"sqlite:///{folder / 'mlflow.db'}"
         os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = "azureml://stand-in"
-        # Reads both when it is imported.
+        # MLflow reads both when it is imported.
         from mlflow.server import app
 
         self._app = app
@@ -38,7 +38,7 @@ class MLflowServer:
         return answer.status_code, answer.get_json(silent=True) or {"message": answer.get_data(as_text=True)}
 
     def run(self, run_id: str) -> dict[str, Any]:
-        """Return info and data of a run, or nothing if there is none."""
+        """Return info and data of a run, or an empty result if it does not exist."""
         arguments = {"run_id": mlflow_ids.to_mlflow("run_id", run_id)}
         return self.call("GET", "runs/get", arguments)[1].get("run", {})
 
@@ -95,11 +95,11 @@ class MLflowApi:
 
     def _log_batch_async(self, version: str) -> Response:
         answer = self._answer(version, "runs/log-batch")
-        # Without an id the plugin waits for nothing more.
+        # Without an id the plugin does not wait any longer.
         return json_answer({"batch_tracking_id": ""}) if answer.status_code == 200 else answer
 
     def _refusal_of_version(self, arguments: dict[str, Any]) -> str | None:
-        """Return why a model version is refused: only this workspace's artifacts are taken.
+        """Return why a model version is refused: only artifacts of this workspace are accepted.
 
         The wording is that of https://github.com/mlflow/mlflow/issues/15329.
         """

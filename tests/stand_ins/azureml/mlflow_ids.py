@@ -1,4 +1,4 @@
-"""AML's ids of experiments and runs, which are UUIDs, and those of the MLflow server behind it.
+"""Conversion between AML's ids of experiments and runs, which are UUIDs, and those of the MLflow server behind it.
 
 https://github.com/mlflow/mlflow/issues/11103 shows both, and a run's artifact URI.
 """
@@ -17,7 +17,7 @@ _RUN_ID_CLAUSE = re.compile(r"^(?:attributes?\.)?`?run_id\b")
 
 
 def to_mlflow(key: str, value: Any) -> Any:
-    """Return what an argument of a request is called behind AML."""
+    """Return an argument of a request with the ids of the MLflow server."""
     if key in ("experiment_ids", "order_by"):
         return [to_mlflow("experiment_id" if key == "experiment_ids" else "", item) for item in value]
     if key == "experiment_id" and isinstance(value, str) and value.startswith(_EXPERIMENTS):
@@ -31,7 +31,7 @@ def to_mlflow(key: str, value: Any) -> Any:
 
 
 def from_mlflow(content: Any, host: str) -> Any:
-    """Return an answer with AML's ids, and its artifact URIs, at any depth."""
+    """Return an answer with AML's ids and artifact URIs at any depth."""
     if isinstance(content, list):
         return [from_mlflow(item, host) for item in content]
     if not isinstance(content, dict):
@@ -48,7 +48,7 @@ def _from_mlflow(key: str, value: Any) -> Any:
         return f"{_EXPERIMENTS}{int(value):012d}"
     if key in ("run_id", "run_uuid") and re.fullmatch(r"[0-9a-f]{32}", value):
         return str(uuid.UUID(value))
-    # The runs say where their artifacts are; experiments do not.
+    # Only the answers for runs have an artifact URI, those for experiments do not.
     return "" if key == "artifact_location" else value
 
 

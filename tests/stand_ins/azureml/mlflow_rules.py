@@ -1,9 +1,9 @@
-"""What AML's MLflow API refuses that MLflow's own server takes.
+"""What AML's MLflow API refuses although MLflow's own server accepts it.
 
 Limits: https://learn.microsoft.com/azure/machine-learning/resource-limits-capacity
 Runs: https://learn.microsoft.com/azure/machine-learning/how-to-track-experiments-mlflow (support matrix)
 Models: https://learn.microsoft.com/azure/machine-learning/how-to-manage-models-mlflow (support matrix)
-Where a document says only "not supported", status 400 is an assumption.
+Where the documentation only says "not supported", status 400 is an assumption.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 PARAMETERS, TAGS, TAG_KEY, TAG_VALUE, METRIC_ROWS, METRIC_NAMES = 200, 50, 100, 1000, 250, 50
 DISPLAY_NAME = 256
 
-# All others, of MLflow 3 or for aliases, are answered as logged-models is, with 404.
+# All others (of MLflow 3, or for aliases) get a 404, as logged-models does.
 ENDPOINTS = {
     f"{group}/{name}"
     for group, listed in {
@@ -44,7 +44,7 @@ def refusal(endpoint: str, arguments: dict[str, Any], run: Callable[[str], dict[
     endpoint : str
         Such as ``runs/create``.
     arguments : dict
-        Of the query or the body.
+        From the query or the body.
     run : callable
         Returns the data of a run by its id: ``params`` and ``tags`` as lists.
     """
@@ -74,9 +74,9 @@ def _search_of_runs(condition: str, order_by: list[str]) -> str | None:
 
 
 def _search_of_models(condition: str) -> str | None:
-    """Return why a search is refused: since MLflow 2.21 all that its own client sends are.
+    """Return why a search for models is refused. All searches that MLflow's client has sent since 2.21 are.
 
-    It adds a condition on a tag, to leave out prompts: https://github.com/Azure/azure-sdk-for-python/issues/42155
+    It adds a condition on a tag to leave out prompts: https://github.com/Azure/azure-sdk-for-python/issues/42155
     """
     outside_quotes = re.sub(r"'[^']*'", "''", condition)
     if re.search(r"\bi?like\b|\btags?\.", outside_quotes, re.IGNORECASE):

@@ -1,7 +1,7 @@
-"""MLflow's scoring server for a registered model, in a process of its own.
+"""MLflow's scoring server for a registered model, in its own process.
 
-The processes are forked from one that has imported MLflow already, which saves seconds for each.
-They end when this process does, however it ends.
+The processes are forked from one that has already imported MLflow, which saves seconds per process.
+They end when this process ends, even if it is killed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pathlib import Path
 
 from tests.stand_ins.azureml.mlflow_api import MLflowServer
 
-# What nearly every model needs; a server that needs more imports it itself.
+# Modules that nearly every model needs; a server imports any others itself.
 _PRELOADED = ["mlflow.pyfunc.scoring_server", "mlflow.sklearn", "uvicorn", "skops.io"]
-# What AML's own scoring script imports, and from which package it comes; since 2026 the image has neither:
+# The modules that AML's scoring script imports, with their packages; since 2026 the image has neither of them:
 # https://github.com/Azure/azureml-examples/pull/3904
 _IMPORTED_BY_AML = {
     "azureml-inference-server-http": ("azureml_inference_server_http.server.entry", "azureml_inference_server_http"),
@@ -34,7 +34,7 @@ _SECONDS_TO_ANSWER = 600
 
 
 class ModelServerError(Exception):
-    """A model that cannot be served; its server's log says why."""
+    """A model that cannot be served; the server's log has the reason."""
 
 
 class ModelFiles:
@@ -53,7 +53,7 @@ class ModelFiles:
         self._blobs = blobs
 
     def folder(self, name: str, version: str) -> Path | None:
-        """Return where a model version's files are, or None if there is no such version."""
+        """Return the folder with a model version's files, or None if there is no such version."""
         arguments = {"name": name, "version": version}
         status, content = self._mlflow.call("GET", "model-versions/get", arguments)
         if status != 200:
@@ -82,25 +82,25 @@ class ModelServer:
         self._idle = threading.Condition()
 
     def begin(self) -> None:
-        """Have `stop` wait for one more request."""
+        """Count a request that `stop` has to wait for."""
         with self._idle:
             self._in_flight += 1
 
     def end(self) -> None:
-        """Have `stop` wait for one request less."""
+        """Count the end of such a request."""
         with self._idle:
             self._in_flight -= 1
             self._idle.notify_all()
 
     def score(self, payload: bytes) -> tuple[int, bytes]:
-        """Return status and body of what MLflow answers, or 502 if its process is gone.
+        """Return status and body of MLflow's answer, or 502 if its process has ended.
 
         Parameters
         ----------
         payload : bytes
             https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally#json-input
         """
-        # Of its own, because the server closes idle ones, and may do so while a request is on its way.
+        # A new connection each time: the server closes idle ones, perhaps just when a request is on its way.
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_SECONDS_TO_ANSWER)
         try:
             connection.request("POST", "/invocations", payload, {"Content-Type": "application/json"})
@@ -112,7 +112,7 @@ class ModelServer:
             connection.close()
 
     def stop(self) -> None:
-        """End the server, once what it was asked is answered."""
+        """End the server when it has answered its requests."""
         with self._idle:
             self._idle.wait_for(lambda: not self._in_flight)
         self._process.kill()
@@ -125,7 +125,7 @@ class ModelServers:
     Parameters
     ----------
     folder : pathlib.Path
-        Where their models and logs go.
+        For their models and logs.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -136,14 +136,14 @@ class ModelServers:
         self._starting = threading.Lock()
 
     def new_log(self) -> Path:
-        """Return the file in which the log of a new server will be."""
+        """Return the path of a log file for a new server."""
         self._folder.mkdir(parents=True, exist_ok=True)
         log_file = self._folder / f"server_{next(self._numbers)}.log"
         log_file.touch()
         return log_file
 
     def start(self, model: Path, log_file: Path, environment: Mapping[str, str], needs_aml: bool) -> ModelServer:
-        """Start a server, and return when it answers.
+        """Start a server, and return it when it answers.
 
         Parameters
         ----------
@@ -154,7 +154,7 @@ class ModelServers:
         environment : dict of str to str
             Variables besides those of this process.
         needs_aml : bool
-            Whether the model's requirements have to have what AML's scoring script imports.
+            Whether the model's requirements must contain the packages that AML's scoring script imports.
 
         Raises
         ------
@@ -168,10 +168,10 @@ class ModelServers:
         read, write = self._context.Pipe(duplex=False)
         arguments = (folder, log_file, dict(environment), write)
         process = self._context.Process(target=_serve, args=arguments, daemon=True)
-        # The first start is that of the process they are forked from, which two at once would make two.
+        # The first start also starts the process to fork from; two at the same time would start two.
         with self._starting:
             process.start()
-        # Held by the server only, so that its end is the pipe's end.
+        # Only the server holds it now, so the pipe ends when the server does.
         write.close()
         try:
             port = read.recv()
@@ -210,7 +210,7 @@ def _serve(model: Path, log_file: Path, environment: dict[str, str], started: Co
 
     app = scoring_server.init(scoring_server.load_model_with_mlflow_config(str(model)))
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-        # It listens: whoever asks before the loop runs waits for it.
+        # The socket listens already: requests that come before the loop runs wait for it.
         started.send(listener.getsockname()[1])
         started.close()
         uvicorn.Server(uvicorn.Config(app, log_level="info")).run(sockets=[listener])

@@ -7,12 +7,12 @@ TENANT = "adfs"
 CLIENT_ID = "11111111-aaaa-4aaa-8aaa-000000000001"
 # Has the same rights and the same secret, so that a test can revoke its tokens without harm to other clients.
 OTHER_CLIENT_ID = "11111111-aaaa-4aaa-8aaa-000000000004"
-# Signs in, and is permitted nothing.
+# Can sign in, but has no permissions.
 CLIENT_ID_WITHOUT_ROLE = "11111111-aaaa-4aaa-8aaa-000000000002"
-# The identity of the machine, which its metadata service hands out.
+# The machine's identity, for which its metadata service issues tokens.
 MANAGED_IDENTITY_CLIENT_ID = "11111111-aaaa-4aaa-8aaa-000000000003"
 USER = "ada@stand-in.example"
-# Has dots and tildes, as the secrets that Entra ID makes.
+# Has dots and tildes, like the secrets that Entra ID generates.
 CLIENT_SECRET = "8Q~stand.in-client_secret~Zk3vPq"
 EXPIRED_SECRET = "expired-secret"
 
@@ -22,16 +22,16 @@ REGION = "westeurope"
 # https://learn.microsoft.com/azure/machine-learning/how-to-use-mlflow-configure-tracking
 REGIONAL_HOST = f"{REGION}.api.azureml.ms"
 WORKSPACE = "ml-workspace"
-# Has a private endpoint. Azure Resource Manager knows it, but it keeps no runs.
+# Has a private endpoint. Azure Resource Manager knows this workspace, but it has no runs.
 PRIVATE_WORKSPACE = "ml-private"
 
-# For all online deployments together. In Azure there is one limit for each family of instance types.
+# Of all online deployments together. Azure has one limit per family of instance types.
 CORE_QUOTA = 100
 # A Kubernetes cluster, on which web services of version 1 can run.
 ATTACHED_COMPUTE = "aks-cluster"
 
 DATABRICKS_WORKSPACE = "dbx"
-# Reachable through a private endpoint only, so that it cannot be linked.
+# Only reachable through a private endpoint, so it cannot be linked.
 PRIVATE_DATABRICKS_WORKSPACE = "dbx-private"
 
 

@@ -1,6 +1,6 @@
 """Azure Resource Manager's online endpoints and their deployments, and the addresses where they score.
 
-https://learn.microsoft.com/rest/api/azureml/online-endpoints and its neighbour online-deployments
+https://learn.microsoft.com/rest/api/azureml/online-endpoints and online-deployments next to it
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ _DEPLOYMENTS = f"{_ENDPOINT}/deployments"
 _DEPLOYMENT = f"{_DEPLOYMENTS}/<deployment>"
 _TYPE = "Microsoft.MachineLearningServices/workspaces/onlineEndpoints"
 _CHANGING = ("Creating", "Updating", "Deleting")
-# Few, so that clients have to follow ``nextLink``.
+# Small, so that clients have to follow ``nextLink``.
 _PAGE = 2
-# Names the deployment that is to answer, and the one that answered.
+# In a request, names the deployment that should answer; in the answer, the one that did.
 DEPLOYMENT_HEADER = "azureml-model-deployment"
-# The only version of the interface whose PATCH accepts more than tags, identity and sku.
+# The only API version whose PATCH accepts more than tags, identity and sku.
 _PATCHES_PROPERTIES = "2022-02-01-preview"
 
 
 @dataclass
 class Deployment:
-    """A deployment: its resource, the server that answers, and the log of the newest one."""
+    """A deployment: its resource, the server that answers, and the newest server's log."""
 
     resource: dict[str, Any]
     log_file: Path
@@ -68,11 +68,11 @@ class Endpoint:
 
     @property
     def properties(self) -> dict[str, Any]:
-        """What is changed by PUT and PATCH."""
+        """The properties that PUT and PATCH change."""
         return self.resource["properties"]
 
     def ready(self) -> set[str]:
-        """Return the deployments that may get traffic."""
+        """Return the deployments that can get traffic."""
         return {name for name, deployment in self.deployments.items() if deployment.state == "Succeeded"}
 
 
@@ -97,7 +97,7 @@ class OnlineEndpoints:
         self._operations = operations
         self._model_files = model_files
         self._model_servers = model_servers
-        # Entered again where one change is expressed as another.
+        # Reentrant, because one change may call another.
         self._lock = threading.RLock()
         self._endpoints: dict[str, Endpoint] = {}
         self.blueprint = routes = Blueprint("online_endpoints", __name__)
@@ -172,10 +172,10 @@ class OnlineEndpoints:
             return self._changed(existing.resource, "Updating", 200)
 
     def _patch(self, **_: str) -> Response:
-        """Change an endpoint; which parts depends on the version of the interface.
+        """Change an endpoint; the API version decides which properties can change.
 
-        ``PartialOnlineEndpoint`` has the traffic in 2022-02-01-preview, which azureml-mlflow speaks; later ones
-        have only identity and tags there (``PartialMinimalTrackedResourceWithIdentity``), and take traffic by PUT.
+        ``PartialOnlineEndpoint`` has the traffic in 2022-02-01-preview, which azureml-mlflow uses. Later versions
+        have only identity and tags there (``PartialMinimalTrackedResourceWithIdentity``), and change traffic by PUT.
         """
         sent = request.get_json()
         with self._lock:
@@ -229,7 +229,7 @@ class OnlineEndpoints:
         return json_answer(endpoint.keys)
 
     def _token(self, **_: str) -> Response:
-        """Give a token for scoring, for AADToken endpoints the caller's own.
+        """Return a token for scoring; for AADToken endpoints, a token of the caller.
 
         https://learn.microsoft.com/azure/machine-learning/how-to-authenticate-online-endpoint
         """
@@ -262,9 +262,9 @@ class OnlineEndpoints:
         return self._deploy(deployment, request.get_json(), None)
 
     def _patch_deployment(self, deployment: str, **_: str) -> Response:
-        """Change a deployment: sku and tags only, except in the version that azureml-mlflow speaks.
+        """Change a deployment: only sku and tags, except in the API version that azureml-mlflow uses.
 
-        Its client sends the whole deployment, which the specification does not list; here it is taken.
+        Its client sends the whole deployment. The specification does not list that; it is accepted here.
         """
         with self._lock:
             existing = self._deployment(deployment)
@@ -281,7 +281,7 @@ class OnlineEndpoints:
             return self._deploy(deployment, merged, 202)
 
     def _deploy(self, name: str, sent: dict[str, Any], status: int | None) -> Response:
-        """Check a deployment, and start the server that is to answer from then on."""
+        """Check a deployment, and start the server that will answer its requests."""
         with self._lock:
             endpoint, existing = self._endpoint(), self._deployment(name)
             if endpoint is None:
@@ -313,7 +313,7 @@ class OnlineEndpoints:
         try:
             server = self._model_servers.start(model, deployment.log_file, environment, needs_aml=True)
         except ModelServerError:
-            # Without a code, and worded as https://github.com/Azure/mlops-v2/issues/120 quotes it.
+            # Without a code, and with the wording that https://github.com/Azure/mlops-v2/issues/120 quotes.
             message = "ResourceNotReady: User container has crashed or terminated: Liveness probe failed: HTTP probe"
             message += " failed with statuscode: 502. Please see troubleshooting guide, available here:"
             raise OperationError(f"{message} https://aka.ms/oe-tsg#error-resourcenotready") from None
@@ -352,13 +352,13 @@ class OnlineEndpoints:
         if existing is None:
             return not_found()
         options = request.get_json()
-        # The other container only fetches the model.
+        # The other container only downloads the model.
         is_server = options.get("containerType", "InferenceServer") == "InferenceServer"
         lines = existing.log_file.read_text(errors="replace").splitlines(keepends=True) if is_server else []
         return json_answer({"content": "".join(lines[-(options.get("tail") or len(lines) or 1) :])})
 
     def _changed(self, resource: dict[str, Any], state: str, status: int) -> Response:
-        """Answer that an endpoint is being changed, and have it changed."""
+        """Start to change an endpoint, and answer that the change is in progress."""
         resource["properties"]["provisioningState"] = state
         answer = copy.deepcopy(resource)
 
@@ -449,7 +449,7 @@ class OnlineEndpoints:
         return self._scoring_refusal(existing) or json_answer(scoring.SWAGGER)
 
     def _scoring_refusal(self, endpoint: Endpoint) -> Response | None:
-        """Return why a request is refused, whose key or token is in the header ``Authorization``."""
+        """Return why a request is refused; its key or token is in the header ``Authorization``."""
         mode = endpoint.properties["authMode"]
         if mode == "AADToken":
             return self._entra.refusal()
@@ -460,7 +460,7 @@ class OnlineEndpoints:
             good = self._entra.is_scoring_token(given, endpoint.resource["id"])
         if kind == "Bearer" and good:
             return None
-        # The code is documented, the words are not.
+        # The code is documented, the wording is not.
         message = "Access denied due to an invalid or expired key or token in the Authorization header."
         return scoring.scoring_error(401, "Unauthorized", message)
 
@@ -481,7 +481,7 @@ def _keys(given: dict[str, str]) -> dict[str, str]:
 
 
 def _chosen(endpoint: Endpoint, requested: str | None) -> tuple[str, ModelServer | None]:
-    """Return the deployment that is to answer: the one that the request names, or one by its share of traffic."""
+    """Return the deployment that should answer: the one that the request names, or one by its share of traffic."""
     running = {
         name: deployment
         for name, deployment in endpoint.deployments.items()
@@ -513,7 +513,7 @@ def _refusal_of_patch(sent: dict[str, Any]) -> Refusal | None:
 
 
 def _refusal_of_deployment(name: str, endpoint: Endpoint, existing: Deployment | None) -> Refusal | None:
-    """Check what a deployment depends on; users quote AML's words for both states."""
+    """Check the state of what a deployment depends on; users have quoted AML's wording for both states."""
     if endpoint.properties["provisioningState"] not in ("Succeeded", "Updating"):
         message = "This endpoint has not been created successfully or is in deleting provisioning state. Please"
         return Refusal("", f"{message} recreate endpoint and then try again to create deployment.")
@@ -524,7 +524,7 @@ def _refusal_of_deployment(name: str, endpoint: Endpoint, existing: Deployment |
 
 
 def _refused(refusal: Refusal) -> Response:
-    """Return AML's refusal, in which another service's is quoted.
+    """Return AML's error, which quotes another service's error.
 
     https://github.com/Azure/azure-cli-extensions/issues/7107 shows the form.
     """
@@ -535,7 +535,7 @@ def _refused(refusal: Refusal) -> Response:
 
 
 def _conflict(resource: dict[str, Any]) -> Response:
-    """Refuse a change while another one goes on.
+    """Refuse a change while another one is in progress.
 
     https://learn.microsoft.com/azure/machine-learning/how-to-troubleshoot-online-endpoints (status code 409)
     """

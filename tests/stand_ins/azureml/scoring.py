@@ -1,4 +1,4 @@
-"""Requests for predictions, from AML's form to MLflow's and back.
+"""Requests for predictions: conversion from AML's form to MLflow's and back.
 
 AML: https://learn.microsoft.com/azure/machine-learning/how-to-deploy-mlflow-models
 (its scoring script's input is under ``input_data``, its output is a list)
@@ -16,7 +16,7 @@ from flask import Response
 from tests.stand_ins.azureml.errors import json_answer
 from tests.stand_ins.azureml.model_server import ModelServer
 
-# Of the answer to swagger.json with version=3, as much as azureml-mlflow looks for.
+# The part of the answer to swagger.json with version=3 that azureml-mlflow reads.
 SWAGGER = {
     "openapi": "3.0.3",
     "paths": {"/score": {"post": {"operationId": "RunMLService"}}},
@@ -33,9 +33,9 @@ def answer(server: ModelServer, body: bytes, status_of_errors: int) -> Response:
     ----------
     server : ModelServer
     body : bytes
-        In AML's form; a body that is not in it is answered with 400.
+        In AML's form; the answer to any other body is 400.
     status_of_errors : int
-        The front's status when a container's is not 200.
+        The status that the client gets if the container's is not 200.
     """
     try:
         payload = _to_mlflow(body)
@@ -59,7 +59,7 @@ def scoring_error(status: int, code: str, message: str) -> Response:
 
 
 def _to_mlflow(body: bytes) -> bytes:
-    """Return what MLflow's scoring server takes for a body in AML's form, or raise ValueError."""
+    """Convert a body in AML's form to the one that MLflow's scoring server accepts, or raise ValueError."""
     try:
         content = json.loads(body)
     except ValueError as invalid:

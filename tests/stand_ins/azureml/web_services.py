@@ -1,7 +1,7 @@
 """AML's web services of version 1, on Azure Container Instances (ACI) and on Kubernetes (AKS).
 
-Of the service called model management (MMS) there are the calls that azureml-mlflow makes; their forms are those
-of its ``_restclient/mms``. https://learn.microsoft.com/azure/machine-learning/v1/how-to-deploy-and-where
+Only those calls of the service called model management (MMS) exist that azureml-mlflow makes, in the form of
+its ``_restclient/mms``. https://learn.microsoft.com/azure/machine-learning/v1/how-to-deploy-and-where
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class WebServices:
     def _deploy(self, service: WebService, model: Path) -> None:
         log_file = self._model_servers.new_log()
         try:
-            # The environment of the request has the package that AML's scoring script needs.
+            # The environment in the request has the package that AML's scoring script needs.
             server = self._model_servers.start(model, log_file, {}, needs_aml=False)
         except ModelServerError:
             message = "Your container application crashed. This may be caused by errors in your scoring file's init()"
@@ -155,7 +155,7 @@ class WebServices:
                 unused, service.server = service.server, server
                 service.content |= {"state": "Healthy", "error": None}
             else:
-                # Deleted in the meantime.
+                # The service was deleted in the meantime.
                 unused = server
         if unused is not None:
             unused.stop()
@@ -191,7 +191,7 @@ class WebServices:
         by_token = bool(sent.get("aadAuthEnabled"))
         by_key = sent.get("authEnabled")
         if by_key is None:
-            # Without a word about it, a service on Kubernetes has keys, and one on a container instance has not.
+            # By default, a service on Kubernetes has keys, and one on a container instance does not.
             by_key = sent["computeType"] == "AKS" and not by_token
         address = f"{self._url}{_SCORING.replace('<service>', name)}"
         details = {key: value for key, value in sent.items() if key not in ("keys", "overwrite")}
@@ -204,7 +204,7 @@ class WebServices:
             "updatedTime": _now(),
             "createdBy": {"userName": names.CLIENT_ID, "userTenantId": names.TENANT},
             "location": names.REGION,
-            # The plugin asks for a token only where it is not told whether there are keys.
+            # The plugin asks for a token only if the answer does not say whether there are keys.
             "authEnabled": None if by_token else by_key,
             "aadAuthEnabled": by_token,
             "scoringUri": f"{address}/score",
@@ -262,7 +262,7 @@ def _no_such_service(name: str) -> Response:
 
 
 def _error(status: int, code: str, message: str) -> Response:
-    """Return an error of model management: ``ModelErrorResponse``, which is not wrapped."""
+    """Return an error of model management: a ``ModelErrorResponse`` without a wrapper."""
     correlation = {"RequestId": str(uuid.uuid4())}
     content = {"code": code, "statusCode": status, "message": message, "details": [], "correlation": correlation}
     return json_answer(content, status)

@@ -27,7 +27,7 @@ REDACTED = "[REDACTED]"
 # Guards against a cell that hangs.
 _SECONDS_PER_CELL = 1800
 _DRIVER = "__import__('sys').modules['tests.stand_ins.databricks_workspace.driver'].the_driver"
-# Runs in each Python that has the platform on its path: the notebooks', Spark's workers, and those that notebooks start.
+# Runs in each Python process with the platform on its path: notebooks, Spark's workers, and what notebooks start.
 _EACH_PYTHON = "from tests.stand_ins.databricks_workspace import read_only\n\nread_only.protect({workspace!r})\n"
 _START = (
     "import tests.stand_ins.databricks_workspace.driver as driver; driver.the_driver = driver.Driver(**{settings!r})"
@@ -41,7 +41,7 @@ class Executed:
     Attributes
     ----------
     notebook : nbformat.NotebookNode
-        With its outputs, in which secrets are redacted as Databricks does.
+        With its outputs, in which secrets are redacted as on Databricks.
     task_values : dict of str to object
     pip_lines : list of str
         The arguments of its ``%pip`` lines.
@@ -70,7 +70,7 @@ class Cluster:
     loop : asyncio.AbstractEventLoop
         The event loop of the kernel.
     folder : pathlib.Path
-        Its subfolder ``Workspace`` has the workspace's files, ``warehouse`` the tables.
+        Its subfolder ``Workspace`` contains the workspace's files, ``warehouse`` the tables.
     secrets : dict of str to dict
         Keys and their values by scope.
     """
@@ -93,7 +93,7 @@ class Cluster:
         folder : pathlib.Path
             An empty folder, for the workspace, the tables, the user's home and all temporary files.
         environment : dict of str to str
-            The variables that the platform and the cluster's configuration set. Those of this process are not passed on.
+            The variables that the platform and the cluster's configuration set. This process's are not passed on.
         java_options : str
             Options of Spark's JVM.
         secrets : dict of str to dict
@@ -102,7 +102,7 @@ class Cluster:
         workspace, elsewhere, platform = folder / "Workspace", folder / "databricks" / "driver", folder / "platform"
         for new in (workspace, elsewhere, folder / "home", folder / "tmp", platform / "tests" / "stand_ins"):
             new.mkdir(parents=True)
-        # Python can import the driver's side there, and nothing else of this repository.
+        # From there Python can import the driver's side, and nothing else of this repository.
         (platform / "tests" / "stand_ins" / Path(__file__).parent.name).symlink_to(Path(__file__).parent)
         (platform / "sitecustomize.py").write_text(_EACH_PYTHON.format(workspace=str(workspace)))
         variables = {
@@ -119,7 +119,7 @@ class Cluster:
         loop = asyncio.new_event_loop()
         with (
             contextlib.closing(loop),
-            # The path of a socket can have about a hundred characters.
+            # The path of a socket is limited to about a hundred characters.
             tempfile.TemporaryDirectory() as sockets,
             (folder / "driver.log").open("wb") as log,
             contextlib.ExitStack() as stack,
@@ -129,7 +129,7 @@ class Cluster:
                 timeout=_SECONDS_PER_CELL,
                 kernel_name="python3",
                 coalesce_streams=True,
-                # Databricks runs cells with the tag `skip-execution`, too.
+                # Databricks also runs cells with the tag `skip-execution`.
                 skip_cells_with_tag="",
                 config=kernel_sockets(Path(sockets)),
             )

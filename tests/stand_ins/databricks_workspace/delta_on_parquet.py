@@ -1,10 +1,10 @@
-"""Delta tables' two writes that Spark's own tables do not have, imitated on Parquet.
+"""Two writes of Delta tables that Spark's own tables do not support, imitated on Parquet.
 
-Delta Lake's jars are not on PyPI. Spark analyses ``createOrReplace`` and ``overwrite(condition)`` for any table, and
-then refuses both for those of its session catalog, in the JVM; so ``writeTo`` is given another writer here, which
-does with copies of whole tables what Delta does with its log. As with Delta, what is written may be read from the
-table that it replaces, rows that the condition does not hold for are refused, and a table keeps its properties and
-partitions. Not imitated: that others read the old version meanwhile, the history, and names that Delta refuses.
+Delta Lake's jars are not on PyPI. Spark analyses ``createOrReplace`` and ``overwrite(condition)`` for any table, but
+the JVM then refuses both for tables of the session catalog. So ``writeTo`` returns another writer here. It copies
+whole tables where Delta uses its log. As with Delta, the rows to write may be read from the table that they replace,
+rows that do not meet the condition are refused, and a table keeps its properties and partitions. Not imitated:
+reading the old version during a write, the history, and names that Delta refuses.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _numbers = itertools.count()
 
 
 def install(spark: SparkSession, scratch: Path) -> None:
-    """Have all rows of this process written by `DeltaWriter`.
+    """Make ``writeTo`` use `DeltaWriter` in this process.
 
     Parameters
     ----------

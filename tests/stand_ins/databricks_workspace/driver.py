@@ -1,8 +1,8 @@
 """The driver's side of a cluster: what Databricks does in the Python process of a notebook before its first cell.
 
-Databricks starts one process per notebook, beside one JVM. Here one process runs them all, which saves the time of
-starting and importing. Each notebook gets a new namespace and the ``sys.path`` and environment of the start, and
-imports the files of the workspace again. The state of installed packages stays, such as MLflow's tracking URI.
+Databricks starts one process per notebook, and one JVM for all. Here one process runs all notebooks, which saves the
+time of starting and importing. Each notebook gets a new namespace, gets the original ``sys.path`` and environment, and
+imports the files of the workspace again. Installed packages keep their state, such as MLflow's tracking URI.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Driver:
         shell.reset(new_session=False)
         for name in self._imported():
             del sys.modules[name]
-        # It would find ".." where the previous notebook had it.
+        # Without this, it would resolve ".." relative to the previous notebook.
         sys.path_importer_cache.clear()
         sys.path[:] = self._path
         os.environ.clear()
@@ -77,12 +77,12 @@ class Driver:
         return {name: sys.modules[name] for name, file in files.items() if file.startswith(self._workspace)}
 
     def _pip(self, line: str) -> None:
-        # Nothing is installed: the environment of the tests has these packages, and tests have no network.
+        # Nothing is installed: the test environment has these packages, and tests have no network.
         self.pip_lines.append(line)
 
 
 def display(thing: Any) -> None:
-    """Show a DataFrame of Spark as a table, and anything else as IPython does."""
+    """Show a Spark DataFrame as a table, and anything else as IPython does."""
     if hasattr(thing, "toPandas"):
         thing = thing.limit(MOST_ROWS_DISPLAYED).toPandas()
     IPython.display.display(thing)
@@ -102,7 +102,7 @@ def _session(folder: Path, workspace_url: str) -> SparkSession:
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.sql.shuffle.partitions", "4")
         .config("spark.ui.enabled", "false")
-        # Databricks shows no progress in the output of a cell; Spark does while a query takes half a second or more.
+        # Databricks does not show progress in the output of a cell; Spark does if a query takes half a second or more.
         .config("spark.ui.showConsoleProgress", "false")
         .getOrCreate()
     )

@@ -1,4 +1,4 @@
-"""Runs of the jobs of ``databricks.yml``, by the notebooks of a deployed bundle."""
+"""Runs the jobs of ``databricks.yml`` with the notebooks of a deployed bundle."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run(cluster: Cluster, root: Path, key: str, **given: str) -> dict[str, Execu
     ----------
     cluster : tests.stand_ins.databricks_workspace.cluster.Cluster
     root : pathlib.Path
-        Of the bundle's files in the workspace. What the job is was told to the Jobs service when it was deployed.
+        Of the bundle's files in the workspace. The Jobs service has the definition of the job from its deployment.
     key : str
         Of the job.
     **given : str
@@ -30,7 +30,7 @@ def run(cluster: Cluster, root: Path, key: str, **given: str) -> dict[str, Execu
     Returns
     -------
     dict of str to Executed
-        By task, those whose condition holds.
+        By task, for the tasks whose condition is met.
     """
     job = Bundle(ROOT).job(key)
     unknown = given.keys() - job.parameters.keys()

@@ -14,19 +14,19 @@ ROOT = Path(__file__).parents[3]
 
 
 def deployed_bundle(workspace: Path, user: str) -> Path:
-    """Lay out what ``databricks bundle deploy`` uploads; returns the root of the files, as all of these do."""
+    """Copy what ``databricks bundle deploy`` uploads. Like all functions here, return the root of the files."""
     bundle = Bundle(ROOT)
     root = workspace / "Users" / user / ".bundle" / bundle.name / bundle.target / "files"
     return _lay_out(synced(ROOT, bundle.settings["sync"]), root)
 
 
 def git_folder(workspace: Path, user: str) -> Path:
-    """Lay out what a clone has."""
+    """Copy what a clone contains."""
     return _lay_out(synced(ROOT, {}), workspace / "Users" / user / "azureml-mlflow")
 
 
 def imported_folder(workspace: Path, user: str) -> Path:
-    """Lay out the two folders that somebody imports by hand, into one that is called whatever they like."""
+    """Copy the two folders that a user imports manually, into a folder with any name."""
     return _lay_out(
         synced(ROOT, {"paths": ["notebooks", "helpers"]}), workspace / "Users" / user / "ML (copy of Ada's)"
     )
@@ -34,21 +34,21 @@ def imported_folder(workspace: Path, user: str) -> Path:
 
 def _lay_out(files: Iterable[Path], root: Path) -> Path:
     for file in files:
-        # Git lists what is deleted and not committed yet.
+        # Git also lists files whose deletion is not committed yet.
         if (ROOT / file).is_file():
             (root / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / file, root / file)
     for path in [*root.rglob("*"), root]:
-        # It holds back whoever is not root; tests.stand_ins.databricks_workspace.read_only does the rest.
+        # This has no effect for root; tests.stand_ins.databricks_workspace.read_only covers that case.
         path.chmod(path.stat().st_mode & ~(stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH))
     return root
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
-    """Return all there is in a folder: the bytes of files, None for folders."""
+    """Return the contents of a folder: bytes for files, None for folders."""
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 def changes(folder: Path, before: dict[str, bytes | None]) -> list[str]:
-    """Return the names in a folder that are new, gone or have other bytes."""
+    """Return the names in a folder that were added, removed or changed."""
     return sorted({name for name, _ in before.items() ^ contents(folder).items()})

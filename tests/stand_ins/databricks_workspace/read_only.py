@@ -1,6 +1,6 @@
-"""A folder that this process cannot write to, whoever runs it: file permissions do not hold back root.
+"""A folder that this process cannot write to, even as root, whom file permissions do not stop.
 
-The JVM is held back only by permissions; compare the folder before and after for root's.
+Only permissions stop the JVM; if it runs as root, compare the folder before and after.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import errno
 import os
 import sys
 
-# Of each event the positions of a path that would be changed, and of the descriptor of the folder that it is in:
+# For each event, the positions of the path that would change and of the descriptor of its folder:
 # https://docs.python.org/3/library/audit_events.html
 _CHANGES = {
     "os.chmod": [(0, 2)], "os.link": [(1, 3)], "os.mkdir": [(0, 2)], "os.remove": [(0, 1)],
@@ -20,20 +20,20 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 def protect(folder: str) -> None:
-    """Refuse changes inside a folder as a read-only file system does, for the rest of this process."""
+    """Refuse changes inside a folder, like a read-only file system, until this process ends."""
     inside = os.path.realpath(folder) + os.sep
 
     def refuse(event: str, arguments: tuple) -> None:
         if event == "open":
             paths = arguments[:1] if arguments[2] & _WRITING else ()
         else:
-            # What is named by a descriptor is in a folder that was opened before; only shutil.rmtree does that.
+            # A descriptor means a path relative to a folder that was opened before; only shutil.rmtree uses that.
             positions = _CHANGES.get(event, ())
             paths = tuple(arguments[path] for path, folder in positions if folder is None or arguments[folder] == -1)
         for path in paths:
             if not isinstance(path, (str, bytes, os.PathLike)):
                 continue
-            # Path.resolve would ask the file system at every event.
+            # Path.resolve would read the file system at every event.
             if os.path.abspath(os.fsdecode(path)).startswith(inside):  # noqa: PTH100
                 raise OSError(errno.EROFS, os.strerror(errno.EROFS), os.fsdecode(path))
 

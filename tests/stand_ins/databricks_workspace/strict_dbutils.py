@@ -1,7 +1,7 @@
-"""Databricks' ``dbutils``, as far as this bundle uses it, and as strict as the real one.
+"""The part of Databricks' ``dbutils`` that this bundle uses, as strict as the real one.
 
-What is asked of it beyond that raises AttributeError. Texts of errors are those of Databricks Runtime where a public
-source quotes them: https://learn.microsoft.com/azure/databricks/dev-tools/databricks-utils
+Any other attribute raises AttributeError. Error messages are those of Databricks Runtime where a public source quotes
+them: https://learn.microsoft.com/azure/databricks/dev-tools/databricks-utils
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MOST_BYTES_OF_A_TASK_VALUE = 48 * 1024
 
 
 class JavaError(Py4JJavaError):
-    """What py4j raises for an exception in the driver's JVM, with none behind it."""
+    """The error that py4j raises for an exception in the driver's JVM; here without a JVM."""
 
     def __init__(self, method: str, exception: str, message: str) -> None:
         Exception.__init__(self, f"An error occurred while calling o412.{method}.\n: {exception}: {message}")
@@ -31,16 +31,16 @@ class JavaError(Py4JJavaError):
 
 @dataclass
 class NotebookRun:
-    """What the platform knows of one run of a notebook.
+    """What the platform knows about one run of a notebook.
 
     Attributes
     ----------
     path : str
         Of the notebook in the workspace.
     task : str or None
-        Key of the job's task; None if somebody runs the notebook by hand.
+        Key of the job's task; None if a user runs the notebook.
     given : dict of str to str
-        Of a job: its parameters. Else: what somebody typed into widgets, once these are there.
+        In a job, its parameters. Otherwise, what a user typed into widgets after they were declared.
     task_values : dict of str to dict
         What each task of the job has set so far.
     secrets : dict of str to dict
@@ -58,7 +58,7 @@ class Widgets:
     """``dbutils.widgets``."""
 
     def __init__(self, run: NotebookRun) -> None:
-        # A job's parameters are there before any widget is declared.
+        # A job's parameters exist before any widget is declared.
         self._values = dict(run.given) if run.task else {}
         self._typed = {} if run.task else run.given
 
@@ -82,12 +82,12 @@ class Widgets:
                 f"An error occurred while calling o412.{kind}. Trace:\nMethod {kind}([{classes}]) not there"
             )
         value = self._typed.get(name, default)
-        # One may type anything into a combobox; only the other two are closed.
+        # A combobox accepts any text; only the other two are limited to their choices.
         if kind in ("dropdown", "multiselect") and not {default, value} <= set(choices or []):
             raise JavaError(
                 kind, "java.lang.IllegalArgumentException", f"{value!r} of {name} must be one of its choices, {choices}"
             )
-        # A widget that is there already keeps its value.
+        # An existing widget keeps its value.
         self._values.setdefault(name, value)
 
     def get(self, name: str) -> str:
@@ -142,7 +142,7 @@ class TaskValues:
 
 
 class Secrets:
-    """``dbutils.secrets``; what is shown of a secret below a cell is redacted by the notebook, not here."""
+    """``dbutils.secrets``. The notebook, not this class, redacts secrets in the output of a cell."""
 
     def __init__(self, run: NotebookRun) -> None:
         self._scopes = run.secrets
@@ -155,7 +155,7 @@ class Secrets:
 
 
 class FileSystem:
-    """``dbutils.fs``, of the paths that the driver sees."""
+    """``dbutils.fs``, for the paths that the driver sees."""
 
     def rm(self, dir: str, recurse: bool = False) -> bool:
         path = Path(dir)
