@@ -59,7 +59,7 @@ BROKEN = {
             "nothing; did you mean var.spark_version?",
         ),
         (
-            FILE, "description: Have an", "description: After ${resources.jobs.batch_scor.id}, have an", "dev",
+            FILE, "description: Deploy the champion to an", "description: After ${resources.jobs.batch_scor.id}, have an", "dev",
             "job 'deploy_endpoint', description: ${resources.jobs.batch_scor.id} refers to nothing; "
             "did you mean resources.jobs.batch_score?",
         ),
