@@ -128,15 +128,13 @@ def load_model(session: tracking.Session, model_uri: str) -> LoadedModel:
     atexit.register(shutil.rmtree, downloads, ignore_errors=True)
     folder = tracking.download_model(session, model_uri, Path(downloads))
     model = Model.load(folder)
-    if model.signature is None:
-        inputs = schema.input_types(model_uri, None)
-    else:
-        inputs = schema.input_types(model_uri, model.signature.inputs)
+    metadata, signature_inputs = model.metadata or {}, model.signature and model.signature.inputs
+    inputs = schema.input_types(model_uri, signature_inputs, metadata.get(tracking.COLUMNS, []))
     outputs, prediction_type = schema.output_types(model_uri, model.signature.outputs)
     flavor, estimator = _estimator(model, model_uri, folder)
     # A model of several outputs has a list of arrays of classes.
     gives_probabilities = hasattr(estimator, "predict_proba") and hasattr(estimator.classes_, "tolist")
-    classes = estimator.classes_.tolist() if gives_probabilities else (model.metadata or {}).get("classes", [])
+    classes = estimator.classes_.tolist() if gives_probabilities else metadata.get(tracking.CLASSES, [])
     predicts_classes = hasattr(estimator, "classes_") or "spark" in model.flavors
     are_probabilities = not predicts_classes and schema.are_probabilities(outputs, classes)
     if are_probabilities:

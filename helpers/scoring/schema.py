@@ -60,28 +60,54 @@ def spark_type(spec: Any) -> DataType:
     raise ValueError(f"type {spec}; supported are {_SUPPORTED}")
 
 
-def input_types(model_uri: str, inputs: Schema | None) -> dict[str, DataType]:
+def input_types(model_uri: str, inputs: Schema | None, columns: list[str]) -> dict[str, DataType]:
     """Return the types of a model's inputs by name, in the order of the signature.
 
     A named tensor of one number a row is a column of numbers, and one of several is a column of arrays.
+
+    Parameters
+    ----------
+    model_uri : str
+        For the error.
+    inputs : mlflow.types.Schema or None
+        Of the signature.
+    columns : list of str
+        The columns that the values of one tensor without a name are; empty if that is not known.
 
     Raises
     ------
     helpers.parameters.ParameterError
         If inputs have no names, or a type that no column of a table has.
     """
+    if inputs is not None and inputs.is_tensor_spec() and not inputs.has_input_names():
+        return _columns_of_tensor(model_uri, inputs.inputs[0], columns)
     if inputs is None or not inputs.has_input_names():
-        what = "takes one tensor without column names" if inputs is not None and inputs.is_tensor_spec() else (
-            "has no signature with named columns"
-        )  # fmt: skip
         raise ParameterError(
             "model_name",
             model_uri,
-            f"{what}, so its inputs cannot be found in a table; log it with "
+            "has no signature with named columns, so its inputs cannot be found in a table; log it with "
             "signature=infer_signature(<a pandas DataFrame>, …)",
         )
     to_type = _tensor_input if inputs.is_tensor_spec() else _column
     return _types(model_uri, {str(spec.name): spec for spec in inputs.inputs}, to_type, "input")
+
+
+def _columns_of_tensor(model_uri: str, spec: Any, columns: list[str]) -> dict[str, DataType]:
+    if not columns:
+        raise ParameterError(
+            "model_name",
+            model_uri,
+            f"takes one tensor without column names, {spec}, so its inputs cannot be found in a table; log it with "
+            "tracking.log_model(columns=…), or with signature=infer_signature(<a pandas DataFrame>, …)",
+        )
+    if tuple(spec.shape[1:]) != (len(columns),):
+        raise ParameterError(
+            "model_name", model_uri, f"takes the tensor {spec}, whose values are not {len(columns)} columns per row"
+        )
+    from mlflow.types.schema import TensorSpec
+
+    value = TensorSpec(spec.type, (-1,), "value")
+    return _types(model_uri, dict.fromkeys(columns, value), _tensor_input, "input")
 
 
 def output_types(model_uri: str, outputs: Schema | None) -> tuple[dict[str, DataType], DataType]:
@@ -298,7 +324,7 @@ def _is_wider(column_type: DataType, input_type: DataType) -> bool:
     return column in _INTEGERS and expected in _INTEGERS and _INTEGERS.index(column) <= _INTEGERS.index(expected)
 
 
-def as_inputs(rows: pd.DataFrame, inputs: Schema) -> pd.DataFrame:
+def as_inputs(rows: pd.DataFrame, inputs: Schema, columns: list[str]) -> pd.DataFrame:
     """Return the columns of a signature as MLflow takes them in plain Python, without the others.
 
     The same conversions as in `converted`. A column with a value that does not convert is left as it is, and MLflow
@@ -309,13 +335,17 @@ def as_inputs(rows: pd.DataFrame, inputs: Schema) -> pd.DataFrame:
     rows : pandas.DataFrame
         As Spark's ``toPandas`` returns it.
     inputs : mlflow.types.Schema
-        With names.
+        Of the signature.
+    columns : list of str
+        As in `input_types`.
     """
     import numpy as np
     import pandas as pd
     from mlflow.types import DataType
 
-    columns = {}
+    if not inputs.has_input_names():
+        return rows[columns].astype(inputs.inputs[0].type)
+    typed_columns = {}
     for spec in inputs.inputs:
         name, kind = spec.name, spec.type.to_pandas() if isinstance(spec.type, DataType) else None
         if name not in rows:
@@ -330,8 +360,8 @@ def as_inputs(rows: pd.DataFrame, inputs: Schema) -> pd.DataFrame:
             column = typed if kind.kind in "fM" or (typed == column).all() else column
         else:
             column = pd.Series([_as_python(value) for value in column], index=column.index, name=name, dtype=object)
-        columns[name] = column
-    return pd.DataFrame(columns)
+        typed_columns[name] = column
+    return pd.DataFrame(typed_columns)
 
 
 def _as_python(value: Any) -> Any:

@@ -98,7 +98,8 @@ def examples(session: tracking.Session, version: ModelVersion, rows: pd.DataFram
         # MLflow warns about packages that the container of an endpoint needs and this machine does not.
         with output.quiet("mlflow.pyfunc", "mlflow.utils.requirements_utils"):
             model = mlflow.pyfunc.load_model(str(folder))
-        inputs = schema.as_inputs(rows, model.metadata.get_input_schema())
+        columns = (model.metadata.metadata or {}).get(tracking.COLUMNS, [])
+        inputs = schema.as_inputs(rows, model.metadata.get_input_schema(), columns)
         try:
             predictions = as_json(model.predict(inputs))
         except Exception as error:  # noqa: BLE001 - whatever a model raises for a value

@@ -11,6 +11,7 @@ _NAMES = frozenset(
         "CUDA_VISIBLE_DEVICES",
         "DYLD_LIBRARY_PATH",
         "HOME",
+        "KERAS_BACKEND",
         "LANG",
         "LANGUAGE",
         "LD_LIBRARY_PATH",

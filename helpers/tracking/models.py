@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import inspect
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from helpers.parameters import ParameterError
 from helpers.tracking.servers import server_of_mlflow
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from mlflow.entities import Run
     from mlflow.models import ModelSignature
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 MODEL = "model"
 """The name of a model in its run, unless another one is given."""
+CLASSES, COLUMNS = "classes", "columns"
+"""Names in a model's metadata, which `log_model` writes."""
 _URI_TAG = "model_uri_"
 _SERIALIZATION_OPTIONS = {"serialization_format", "skops_trusted_types"}
 # Without them the container of Azure ML's no-code deployment ends when it starts; they are not needed here.
@@ -35,8 +38,9 @@ def log_model(
     *,
     flavor: str,
     signature: ModelSignature,
-    input_example: pd.DataFrame | None = None,
+    input_example: pd.DataFrame | np.ndarray | None = None,
     classes: Collection[Any] = (),
+    columns: Sequence[str] = (),
     name: str = MODEL,
     **options: Any,
 ) -> str:
@@ -53,13 +57,16 @@ def log_model(
     flavor : str
         Name of MLflow's module for it: ``sklearn``, ``spark``, ``xgboost``, ``pytorch``, ``pyfunc``, …
     signature : mlflow.models.ModelSignature
-        Inputs and outputs by name.
-    input_example : pandas.DataFrame, optional
+        Inputs and outputs by name, or one tensor whose values are `columns`.
+    input_example : pandas.DataFrame or numpy.ndarray, optional
         A few rows of inputs.
     classes : collection, optional
         Of a classifier: its classes in the order of its probabilities. Estimators with scikit-learn's interface have
         them. Of any other model this says that its outputs are probabilities: one per class, or that of the second of
         two classes. They are then scored as a class and its probability.
+    columns : sequence of str, optional
+        Of a signature with one tensor: the columns of a table that its values are, in their order. PyTorch and Keras
+        models have such a signature, which does not name them.
     name : str, default "model"
         Of the model in its run. Logging the same name again replaces what registration will find.
     **options
@@ -87,7 +94,9 @@ def log_model(
     arguments: dict[str, Any] = {
         "signature": signature,
         "input_example": input_example,
-        "metadata": metadata | ({"classes": plain_classes} if plain_classes else {}),
+        "metadata": metadata
+        | ({CLASSES: plain_classes} if plain_classes else {})
+        | ({COLUMNS: list(columns)} if columns else {}),
     }
     types: list[str] | None = []
     if flavor == "sklearn" and _uses_skops(module) and not options.keys() & _SERIALIZATION_OPTIONS:

@@ -11,9 +11,17 @@ import pytest
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import AnyType, Array, Map, Object, Property
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from xgboost import DMatrix, XGBClassifier
+from xgboost import train as train_booster
 
-from helpers import scoring, tracking
+from helpers import data, scoring, serving, tracking
 from helpers.parameters import ParameterError
+from tests.model_checks import register_and_score, serve
 
 # The workers of Spark cannot import a test.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -94,12 +102,12 @@ def module_session(local_dir, tracking_parameters):
 
 @pytest.fixture
 def log(module_session, model_name):
-    """Log and register a pyfunc; return its version, and the model as plain Python loads it."""
+    """Log and register a model; return its version, and the model as plain Python loads it."""
 
-    def log_model(model, signature, **options):
+    def log_model(model, signature, flavor="pyfunc", **options):
         with mlflow.start_run():
             options = {"pip_requirements": ["mlflow"], **options}
-            uri = tracking.log_model(model, flavor="pyfunc", signature=signature, **options)
+            uri = tracking.log_model(model, flavor=flavor, signature=signature, **options)
         return mlflow.register_model(uri, model_name), mlflow.pyfunc.load_model(uri)
 
     return log_model
@@ -351,3 +359,183 @@ def test_outputs_of_a_model_with_classes_that_are_not_probabilities_are_told_in_
         ParameterError, match="outputs are not probabilities, which add up to 1. Have it end in a softmax"
     ):
         score(version, spark.sql("SELECT 1L AS id, 2D AS x"))
+
+
+def test_the_values_of_a_tensor_are_the_columns_that_the_model_was_logged_with(module_session, spark, log, score):
+    numbers = np.array([[0.1, 2.0], [3.5, 4.0]], dtype="float32")
+    signature = infer_signature(numbers, numbers.sum(axis=1))
+    version, model = log(Returns(lambda tensor: tensor.sum(axis=1)), signature, columns=["b", "a"])
+    rows = spark.createDataFrame([(0, 2.0, float(numbers[0, 0])), (1, 4.0, 3.5)], "id long, a double, b double")
+    scored, _ = score(version, rows)
+    assert scored["prediction"].tolist() == model.predict(numbers).tolist()
+    version, _ = log(Echo(), signature, columns=["a", "b", "c"])
+    with pytest.raises(ParameterError, match="whose values are not 3 columns per row"):
+        scoring.load(module_session, f"models:/{version.name}/{version.version}")
+
+
+class Threshold(ClassifierMixin, BaseEstimator):
+    """A classifier of somebody's own, in a script."""
+
+    def fit(self, rows, labels):
+        self.classes_ = np.unique(labels)
+        return self
+
+    def predict(self, rows):
+        return (np.asarray(rows)[:, 0] > 0).astype(int)
+
+
+@pytest.fixture(scope="module")
+def split(spark, table):
+    """A labelled table of numbers and integers; a tenth of the labels are wrong."""
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame({"x": random.normal(size=300), "k": random.integers(0, 9, 300), "id": range(300)})
+    rows["label"] = ((rows["x"] + rows["k"] / 9 > 0.5) ^ (random.random(300) < 0.1)).astype(int)
+    spark.createDataFrame(rows).write.saveAsTable("model_kinds.labelled")
+    names = {"label_column": "label", "id_column": "id"}
+    return data.load_split(spark, "model_kinds.labelled", **names, test_fraction=0.3, seed=1)
+
+
+@pytest.fixture(scope="module")
+def training(split):
+    """The rows to learn from, with the types of the table."""
+    rows = split.train.orderBy("id").toPandas().astype({"k": "int64"})
+    return rows[["x", "k"]], rows["label"]
+
+
+def booster(x, y):
+    return train_booster({"objective": "binary:logistic"}, DMatrix(x, y), 5)
+
+
+def named_outputs(x, y):
+    model = LogisticRegression().fit(x, y)
+
+    def values(rows):
+        return pd.DataFrame({"prediction": model.predict(rows), "decision": model.decision_function(rows)})
+
+    return Returns(values)
+
+
+# How to fit each kind, its flavor, what log_model gets, and whether it has probabilities.
+KINDS = {
+    "scikit-learn": (lambda x, y: make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y), "sklearn", {}, True),
+    "scikit-learn with a step of another package": (
+        lambda x, y: make_pipeline(StandardScaler(), XGBClassifier(n_estimators=5)).fit(x, y), "sklearn", {}, True,
+    ),
+    "scikit-learn with a function": (
+        lambda x, y: make_pipeline(FunctionTransformer(lambda rows: rows * 2), LogisticRegression()).fit(x, y), "sklearn", {}, True,
+    ),
+    "scikit-learn without probabilities": (lambda x, y: Threshold().fit(x, y), "sklearn", {}, False),
+    "XGBoost classifier": (lambda x, y: XGBClassifier(n_estimators=5).fit(x, y), "xgboost", {}, True),
+    "XGBoost booster": (booster, "xgboost", {"classes": [0, 1]}, True),
+    "a pyfunc with several outputs": (named_outputs, "pyfunc", {"pip_requirements": ["scikit-learn"]}, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_is_registered_by_its_gate_and_scored_with_its_own_predictions(
+    module_session, spark, split, training, schema, model_name, kind
+):
+    fit, flavor, options, has_probabilities = KINDS[kind]
+    x, y = training
+    with mlflow.start_run() as run:
+        tracking.log_split(split)
+        model = fit(x, y)
+        predicted = model.values(x) if flavor == "pyfunc" else model.predict(DMatrix(x) if options else x)
+        output = predicted if flavor == "pyfunc" else pd.Series(predicted, name="prediction")
+        uri = tracking.log_model(model, flavor=flavor, signature=infer_signature(x, output), **options)
+    outcome = register_and_score(module_session, spark, split, run, uri, model_name, f"{schema}.predictions")
+    assert outcome.differing == 0
+    assert outcome.metrics["accuracy_score"] > 0.7
+    assert outcome.scored["probability"].notna().all() == has_probabilities
+    if has_probabilities:
+        held_out = split.held_out.orderBy("id").toPandas().astype({"k": "int64"})
+        features = held_out[["x", "k"]]
+        second = model.predict(DMatrix(features)) if options else model.predict_proba(features)[:, 1]
+        assert outcome.metrics["roc_auc"] == pytest.approx(roc_auc_score(held_out["label"], second), abs=1e-12)
+
+
+def test_several_outputs_of_which_none_is_the_prediction_are_refused_by_the_gate_in_words(
+    module_session, spark, split, training, schema, model_name
+):
+    with mlflow.start_run() as run:
+        tracking.log_split(split)
+        outputs = pd.DataFrame({"a": [1.0], "b": [2.0]})
+        model = Returns(lambda rows: pd.DataFrame({"a": rows["x"], "b": rows["x"]}))
+        uri = tracking.log_model(
+            model, flavor="pyfunc", signature=infer_signature(training[0], outputs), pip_requirements=["mlflow"]
+        )
+    with pytest.raises(
+        ParameterError, match="predicts struct<a:double,b:double>, which cannot be compared with a label. Name"
+    ):
+        register_and_score(module_session, spark, split, run, uri, model_name, f"{schema}.predictions")
+    assert tracking.versions(module_session, model_name) == []
+
+
+def test_a_version_that_mlflow_registered_is_scored_and_the_gate_takes_it_as_it_is(
+    module_session, spark, split, training, schema, model_name
+):
+    x, y = training
+    signature = infer_signature(x, pd.Series([0], name="prediction"))
+    with mlflow.start_run() as run:
+        tracking.log_split(split)
+        uris = [
+            mlflow.sklearn.log_model(
+                LogisticRegression(C=strength).fit(x, y), name=f"m{strength}", signature=signature,
+                registered_model_name=model_name, pip_requirements=["scikit-learn"],
+            ).model_uri
+            for strength in (1.0, 0.001)
+        ]  # fmt: skip
+    with pytest.raises(
+        ParameterError, match="Version 2 never went through the gate of 03_register. Version 1 never went"
+    ):
+        tracking.resolve_version(module_session, model_name, "")
+    version = tracking.resolve_version(module_session, model_name, "2")
+    rows = spark.table(split.table)
+    scorer = scoring.Scorer(module_session, version, split.table, f"{schema}.before", "id")
+    assert scorer.score_batch(rows, "b1").rows_scored == 300
+    # The gate does not take the version of the other model of the run for that of this one.
+    outcome = register_and_score(module_session, spark, split, run, uris[1], model_name, f"{schema}.predictions")
+    assert (str(outcome.version.version), outcome.differing) == ("2", 0)
+    assert len(tracking.versions(module_session, model_name)) == 2
+
+
+@pytest.mark.parametrize("steps", [[0], [0, 1]])
+def test_a_metric_of_nan_at_the_first_step_does_not_stop_log_model(module_session, training, steps):
+    x, y = training
+    with mlflow.start_run() as run:
+        for step in steps:
+            mlflow.log_metric("loss", float("nan"), step=step)
+        mlflow.log_metric("loss", 0.5, step=2)
+        signature = infer_signature(x, pd.Series([0], name="prediction"))
+        uri = tracking.log_model(LogisticRegression().fit(x, y), flavor="sklearn", signature=signature)
+    assert tracking.logged_model_uri(module_session, mlflow.get_run(run.info.run_id)) == uri
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["numbers and times", "a Series", "a dict of arrays"])
+def test_the_local_endpoint_answers_as_the_model(module_session, log, tmp_path, case):
+    names = [name for name in COLUMNS if name not in ("times", "by key", "raw")]
+    own = Schema([ColSpec(TYPES[name], name) for name in names])
+    values, signature, rows = {
+        "numbers and times": (lambda rows: rows, ModelSignature(own, own), features()[names]),
+        "a Series": (lambda rows: rows["x"] * 2, ModelSignature(NUMBER, NUMBER), pd.DataFrame({"x": [1.0, 2.0, 3.0]})),
+        "a dict of arrays": (
+            lambda rows: {"x": rows["x"].to_numpy(), "y": np.column_stack([rows["x"], rows["x"]])},
+            infer_signature(pd.DataFrame({"x": [1.0]}), {"x": np.ones(1), "y": np.ones((1, 2))}),
+            pd.DataFrame({"x": [1.0, 2.0, 3.0]}),
+        ),
+    }[case]
+    version, _ = log(Returns(values), signature)
+    assert len(serve(module_session, version, rows, tmp_path)) == len(rows)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
+def test_a_row_without_a_prediction_stops_the_check_of_an_endpoint_before_anything_is_deployed(
+    module_session, log, value
+):
+    outputs = Schema([ColSpec("double", "p", required=False)])
+    version, _ = log(Returns(lambda rows: pd.DataFrame({"p": [1.0, value]})), ModelSignature(NUMBER, outputs))
+    with pytest.raises(
+        serving.ServingError, match=r"cannot score a row that is to check it: it predicts \{'p': (nan|inf)\} for"
+    ):
+        serving.examples(module_session, version, pd.DataFrame({"x": [1.0, 2.0]}))
