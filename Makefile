@@ -20,7 +20,7 @@ CANDIDATES = $(if $(filter file,$(origin PYTHON)),$(or $(PYTHONS_$*),$(PYTHONS))
 # servers, hence stay together.
 SIDE_BY_SIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run check quick test test-runtimes $(RUNTIMES:%=test-runtime-%) ui bench docs help
+.PHONY: run check quick test test-flavors test-runtimes $(RUNTIMES:%=test-runtime-%) ui bench docs help
 
 help:
 	@echo "make run    run the jobs train_and_register and batch_score here"
@@ -29,6 +29,7 @@ help:
 	@echo "make check  look at style, format, types and imports only"
 	@echo "make bench  measure what is claimed about speed"
 	@echo "make test-runtimes   run what depends on Spark and MLflow with the packages of Databricks $(RUNTIMES)"
+	@echo "make test-flavors    run models of libraries that requirements.txt does not have, such as PyTorch (1 GB)"
 	@echo "make ui     open MLflow's UI on what was run here"
 	@echo "make docs   run the jobs and make the site of the notebooks, the guide and the reference"
 
@@ -55,6 +56,10 @@ test-runtimes: $(RUNTIMES:%=test-runtime-%)
 $(RUNTIMES:%=test-runtime-%): test-runtime-%: $(VENV)-runtimes/%/installed
 	@$(VENV)-runtimes/$*/bin/python -m helpers.laptop.java
 	$(VENV)-runtimes/$*/bin/python -m pytest -rA --show-capture=no --disable-warnings $(RUNTIME_TESTS)
+
+test-flavors: $(VENV)-flavors/installed
+	@$(VENV)-flavors/bin/python -m helpers.laptop.java
+	$(VENV)-flavors/bin/python -m pytest tests/flavors
 
 ui: $(INSTALLED)
 	$(BIN)/python -m helpers.jobs.ui
@@ -88,6 +93,14 @@ $(INSTALLED): requirements.txt
 $(VENV)-docs/installed: docs/requirements.txt $(INSTALLED)
 	$(BIN)/python -m venv $(VENV)-docs
 	$(VENV)-docs/bin/python -m pip install --disable-pip-version-check --quiet --requirement docs/requirements.txt
+	@touch $@
+
+$(VENV)-flavors/installed: tests/flavors/requirements.txt requirements.txt $(INSTALLED)
+	$(BIN)/python -m venv $(VENV)-flavors
+	$(VENV)-flavors/bin/python -m pip install --disable-pip-version-check --quiet --no-compile \
+	  --requirement requirements.txt --requirement $<
+	@$(VENV)-flavors/bin/python -m helpers.laptop.java
+	$(VENV)-flavors/bin/python -m helpers.laptop.make_class_data
 	@touch $@
 
 # PySpark has no wheel, and the setuptools that pip would fetch to build one is too new for Spark 3.

@@ -88,9 +88,9 @@ def _made_of(version: ModelVersion, only_model: str) -> str:
     """Return the URI of the model that a version was made of."""
     if MODEL_URI_TAG in version.tags:
         return version.tags[MODEL_URI_TAG]
-    # MLflow made it, for instance by `log_model(…, registered_model_name=…)`. MLflow 2 does not know the model.
-    model_id = getattr(version, "model_id", None)
-    return f"models:/{model_id}" if model_id else only_model
+    # MLflow made it, for instance by `log_model(…, registered_model_name=…)`. MLflow 2 names a folder of its server.
+    source = version.source or ""
+    return source if source.startswith("models:/") else only_model
 
 
 def create_version(session: Session, run: Run, model_uri: str, model_name: str, tags: dict[str, str]) -> ModelVersion:
