@@ -6,7 +6,7 @@ To add one, write a function here and add a line to `FIGURES`. The figures are n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from helpers.data.metrics import CLASSIFIER, LOSS, REGRESSOR
 
 if TYPE_CHECKING:
     import numpy as np
+    import optuna
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -199,6 +200,77 @@ def feature_importance(importance: pd.Series, max_features: int = 20) -> Figure:
     axes.set(xlabel=importance.name)
     axes.grid(axis="x", alpha=0.3)
     return figure
+
+
+def optimization_history(study: optuna.Study, loss: str) -> Figure:
+    """Draw the loss of each trial of a study, and the best one so far.
+
+    Parameters
+    ----------
+    study : optuna.Study
+    loss : str
+        Name of the loss.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axes = _axes(7, 4, "Loss of each trial, on rows put aside")
+    best, numbers, bests = float("inf"), [], []
+    for trial in study.trials:
+        if trial.state.name == "COMPLETE":
+            best = min(best, trial.value)
+        if best < float("inf"):
+            numbers.append(trial.number)
+            bests.append(best)
+    for state, marker, label in (("COMPLETE", "o", "trial"), ("PRUNED", "x", "pruned")):
+        shown = [trial for trial in study.trials if trial.state.name == state]
+        if shown:
+            axes.scatter(
+                [trial.number for trial in shown], [trial.value for trial in shown], marker=marker, label=label
+            )
+    axes.step(numbers, bests, where="post", color="grey", label="best so far")
+    axes.set(xlabel="trial", ylabel=loss.replace("_", " "))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def hyperparameter_importance(importance: Mapping[str, float]) -> Figure:
+    """Draw how much of the difference between the trials is due to each hyperparameter.
+
+    Parameters
+    ----------
+    importance : mapping of str to float
+        Share by hyperparameter.
+    """
+    shown = sorted(importance.items(), key=lambda item: item[1])
+    figure, axes = _axes(7, 1.2 + 0.35 * len(shown), "Importance of the hyperparameters")
+    axes.barh([name for name, _ in shown], [share for _, share in shown])
+    axes.set(xlabel="share of the variance of the trials' losses", xlim=(0, 1))
+    axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def study_figures(study: optuna.Study, loss: str, seed: int) -> dict[str, Figure]:
+    """Return the pictures of a study by name; that of the importance only if trials differ.
+
+    Parameters
+    ----------
+    study : optuna.Study
+        With a trial that is complete.
+    loss : str
+        Name of the loss.
+    seed : int
+        Seed of the importance, which is measured with random trees.
+    """
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+    figures = {"optimization_history": optimization_history(study, loss)}
+    if len({trial.value for trial in study.trials if trial.state.name == "COMPLETE"}) > 1:
+        # Named, because Optuna 5 has another default.
+        importance = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed))
+        figures["hyperparameter_importance"] = hyperparameter_importance(importance)
+    return figures
 
 
 _MAX_POINTS = 3_000
