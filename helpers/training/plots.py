@@ -14,7 +14,6 @@ from helpers.data.metrics import CLASSIFIER, LOSS, REGRESSOR
 
 if TYPE_CHECKING:
     import numpy as np
-    import optuna
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -202,32 +201,27 @@ def feature_importance(importance: pd.Series, max_features: int = 20) -> Figure:
     return figure
 
 
-def optimization_history(study: optuna.Study, loss: str) -> Figure:
+def optimization_history(trials: pd.DataFrame, loss: str) -> Figure:
     """Draw the loss of each trial of a study, and the best one so far.
 
     Parameters
     ----------
-    study : optuna.Study
+    trials : pandas.DataFrame
+        Index: the number of the trial. Columns: ``outcome`` (``complete`` or another) and ``tuning_loss``.
     loss : str
-        Name of the loss.
+        Name of the loss, for the axis.
     """
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = _axes(7, 4, "Loss of each trial, on rows put aside")
-    best, numbers, bests = float("inf"), [], []
-    for trial in study.trials:
-        if trial.state.name == "COMPLETE":
-            best = min(best, trial.value)
-        if best < float("inf"):
-            numbers.append(trial.number)
-            bests.append(best)
-    for state, marker, label in (("COMPLETE", "o", "trial"), ("PRUNED", "x", "pruned")):
-        shown = [trial for trial in study.trials if trial.state.name == state]
-        if shown:
-            axes.scatter(
-                [trial.number for trial in shown], [trial.value for trial in shown], marker=marker, label=label
-            )
-    axes.step(numbers, bests, where="post", color="grey", label="best so far")
+    losses = trials.sort_index()["tuning_loss"]
+    is_complete = trials.sort_index()["outcome"] == "complete"
+    axes.plot(losses[is_complete], "o", label="trial")
+    if not is_complete.all():
+        axes.plot(losses[~is_complete], "x", label="pruned")
+    axes.step(
+        losses.index, losses[is_complete].cummin().reindex(losses.index).ffill(), "grey", where="post", label="best"
+    )
     axes.set(xlabel="trial", ylabel=loss.replace("_", " "))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
@@ -249,28 +243,6 @@ def hyperparameter_importance(importance: Mapping[str, float]) -> Figure:
     axes.set(xlabel="share of the variance of the trials' losses", xlim=(0, 1))
     axes.grid(axis="x", alpha=0.3)
     return figure
-
-
-def study_figures(study: optuna.Study, loss: str, seed: int) -> dict[str, Figure]:
-    """Return the pictures of a study by name; that of the importance only if trials differ.
-
-    Parameters
-    ----------
-    study : optuna.Study
-        With a trial that is complete.
-    loss : str
-        Name of the loss.
-    seed : int
-        Seed of the importance, which is measured with random trees.
-    """
-    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-
-    figures = {"optimization_history": optimization_history(study, loss)}
-    if len({trial.value for trial in study.trials if trial.state.name == "COMPLETE"}) > 1:
-        # Named, because Optuna 5 has another default.
-        importance = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed))
-        figures["hyperparameter_importance"] = hyperparameter_importance(importance)
-    return figures
 
 
 _MAX_POINTS = 3_000

@@ -1,9 +1,11 @@
 """Search for good hyperparameters with Optuna: a study in the active run, with a nested run for each trial.
 
-MLflow has a study of its own, ``mlflow.pyspark.optuna.study.MlflowSparkStudy``. It is not used here for four reasons. It
-makes runs of its own for study and trials, with Optuna's state in place of the model's metrics by epoch, and ends the
-study's run. It pickles the objective by reference, and executors do not have this bundle. It always trains on Spark, so
-there is no study that gives the same result twice. And it does not retry a trial that its process was killed in.
+MLflow has a study of its own, ``mlflow.pyspark.optuna.study.MlflowSparkStudy``. It is not used here, because
+
+- its study and its trials are runs of its own, with Optuna's state and not below the run that trains the model;
+- each worker gets a copy of the sampler, so that with a seed all of them draw the same hyperparameters;
+- it pickles the objective by reference, and executors do not have this bundle;
+- a study that goes on runs as many trials as it is told, whatever it has, and leaves out those that were killed.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from helpers import output
 from helpers.data import holdout
 from helpers.data.metrics import CLASSIFIER, LOSS
 from helpers.ownership import MARK
@@ -121,13 +124,13 @@ def tune(session: Session, split: Split, p: parameters.Train) -> Tuning:
     study.run(at_once)
     best = study.best
     mlflow.log_params({f"tuned_{name}": value for name, value in best.params.items()})
-    mlflow.log_metric(LOSS_METRIC, best.value)
+    mlflow.log_metric(LOSS_METRIC, best.values[0])
     how = f"{at_once} side by side on Spark" if at_once > 1 else f"one after the other{description}"
     count = f"{len(study.trials)} trials, {how}"
     return Tuning(
         hyperparameters=best.params,
         trials=study.table(),
-        figures=plots.study_figures(study.optuna, LOSS[split.model_type], p.seed),
+        figures=study.figures(),
         description=f"{count}; {taken_over} of them from a study that had not ended" if taken_over else count,
     )
 
@@ -247,7 +250,8 @@ class _Study:
 
         count = self.setting.p.tuning_trials
         missing = [number for number in range(count) if number not in self.trials][: max(0, count - len(self.trials))]
-        with tqdm(total=count, initial=count - len(missing), desc="trials", file=sys.stdout) as progress:
+        bar = tqdm(total=count, initial=count - len(missing), desc="trials", file=sys.stdout)
+        with output.quiet_run_addresses(), bar as progress:
             for _ in _each(self._run_trial, missing, at_once):
                 progress.update()
 
@@ -298,7 +302,8 @@ class _Study:
         """Return the trial of a run, as Optuna knows trials."""
         import optuna
 
-        fixed = optuna.trial.FixedTrial({name: _value(text) for name, text in run.data.params.items()})
+        # It chooses the values that it was made with.
+        fixed: Any = optuna.trial.FixedTrial({name: _value(text) for name, text in run.data.params.items()})
         self.flavor.search_space(fixed)
         name = f"val_{LOSS[self.setting.split.model_type]}"
         history = self.client.get_metric_history(run.info.run_id, name)
@@ -341,18 +346,33 @@ class _Study:
         ]
         return pd.DataFrame(rows).set_index("trial").sort_values(["outcome", LOSS_METRIC])
 
+    def figures(self) -> dict[str, Figure]:
+        """Return the pictures of the study by name; that of the importance only if the losses of trials differ."""
+        from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+        table = self.table()
+        figures = {"optimization_history": plots.optimization_history(table, LOSS[self.setting.split.model_type])}
+        if table.loc[table["outcome"] == "complete", LOSS_METRIC].nunique() > 1:
+            # Named, because Optuna 5 has another default.
+            evaluator = FanovaImportanceEvaluator(seed=self.setting.p.seed)
+            importance = get_param_importances(self.optuna, evaluator=evaluator)
+            figures["hyperparameter_importance"] = plots.hyperparameter_importance(importance)
+        return figures
+
 
 def _each(function: Callable[[int], None], items: Iterable[int], at_once: int) -> Iterator[None]:
     """Call a function with each item, and yield after each call; after an error no further call is begun."""
     if at_once == 1:
         for item in items:
-            yield function(item)
+            function(item)
+            yield
         return
     with ThreadPoolExecutor(at_once) as threads:
         calls = [threads.submit(function, item) for item in items]
         try:
             for call in as_completed(calls):
-                yield call.result()
+                call.result()
+                yield
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
 
@@ -362,7 +382,8 @@ def _unfinished(client: MlflowClient, parent: Run, key: str) -> list[Run]:
 
     A study that has ended took over those of earlier studies. The next one is a new one.
     """
-    runs, token = [], None
+    runs: list[Run] = []
+    token = None
     while True:
         page = client.search_runs(
             [parent.info.experiment_id], f"tags.{STUDY_TAG} = '{key}'", max_results=500, page_token=token
