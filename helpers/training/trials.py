@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import time
@@ -179,9 +180,11 @@ def on_worker(spark: SparkSession, archive: bytes, function: Callable[..., _Resu
     workers of serverless compute.
     """
     task = pickle.dumps((function, arguments))
+    name = f"bundle-{hashlib.sha256(archive).hexdigest()[:32]}.zip"
 
     # Pickled by value with all that it needs, since it is local and imports nothing of the bundle by itself.
     def call(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        import importlib
         import pathlib
         import pickle
         import sys
@@ -190,18 +193,25 @@ def on_worker(spark: SparkSession, archive: bytes, function: Callable[..., _Resu
         import pandas as pd
 
         for _ in batches:
-            with tempfile.TemporaryDirectory() as folder:
-                path = pathlib.Path(folder, "bundle.zip")
-                path.write_bytes(archive)
-                # The worker may have had an earlier task, of other code.
-                for name in [name for name in sys.modules if name.split(".")[0] == "helpers"]:
-                    del sys.modules[name]
-                sys.path.insert(0, str(path))
-                try:
-                    function, arguments = pickle.loads(task)  # noqa: S301 - made above
-                    yield pd.DataFrame({"answer": [pickle.dumps(function(*arguments))]})
-                finally:
-                    sys.path.remove(str(path))
+            loaded = sys.modules.get("helpers")
+            path = pathlib.Path(loaded.__file__ or "").parents[1] if loaded else pathlib.Path()
+            # The worker may have had earlier tasks. Their modules serve again, if they are of the same code.
+            if path.name != name:
+                for module in [module for module in sys.modules if module.split(".")[0] == "helpers"]:
+                    del sys.modules[module]
+                path = pathlib.Path(tempfile.mkdtemp(), name)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            path.write_bytes(archive)
+            sys.path.insert(0, str(path))
+            # Python may have noticed that the file was gone.
+            importlib.invalidate_caches()
+            try:
+                function, arguments = pickle.loads(task)  # noqa: S301 - made above
+                yield pd.DataFrame({"answer": [pickle.dumps(function(*arguments))]})
+            finally:
+                sys.path.remove(str(path))
+                path.unlink()
+                path.parent.rmdir()
 
     answer = spark.range(0, 1, 1, 1).mapInPandas(call, "answer binary").collect()[0][0]
     return pickle.loads(answer)  # noqa: S301 - our own task's

@@ -1,6 +1,6 @@
 """How much faster the trials of a study are side by side on Spark than one after the other.
 
-    python -m tests.benchmarks.tuning [--trials 10] [--rows 60000] [--epochs 100] [--repeat 1]
+    python -m tests.benchmarks.tuning [--trials 10] [--rows 200000] [--epochs 250] [--repeat 1]
 
 XGBoost learns a table of numbers; each trial uses one processor in both cases. The tracking server is an MLflow server on
 this machine. Trials are not pruned, so both cases do the same work: the hyperparameters of the first ten trials are
@@ -27,8 +27,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=10)
-    parser.add_argument("--rows", type=int, default=60_000)
-    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--epochs", type=int, default=250)
     parser.add_argument("--repeat", type=int, default=1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, DatabricksStandIn.start(Path(folder, "server")) as server:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import mlflow
 import pandas as pd
@@ -65,7 +66,7 @@ class ScriptedFlavor(Flavor):
     """A model that is trained in no time. Its loss after each epoch is what the hyperparameter says, plus a bit."""
 
     mlflow_flavor = "sklearn"
-    fits: list = []
+    fits: ClassVar[list[float]] = []
     interrupt_at = None
 
     def search_space(self, trial):
@@ -133,7 +134,7 @@ def test_each_trial_is_a_nested_run_and_the_best_one_is_fitted_again(session, sp
         again = training.fit(split, p, tuned.hyperparameters)
     assert trained.metrics == pytest.approx(again.metrics)
     if flavor == "sklearn":
-        assert trained.model[-1].C == pytest.approx(1 / tuned.hyperparameters["regularization"])
+        assert pytest.approx(1 / tuned.hyperparameters["regularization"]) == trained.model[-1].C
 
 
 def test_a_trial_is_not_taken_for_the_newest_run_of_its_model_and_is_cleaned_up_with_it(
