@@ -68,6 +68,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks.mirror --calls 2000
 	$(BIN)/python -m tests.benchmarks.scoring
 	$(BIN)/python -m tests.benchmarks.spark_ml
+	$(BIN)/python -m tests.benchmarks.tuning
 
 docs: $(INSTALLED) $(VENV)-docs/installed
 	@$(BIN)/python -m helpers.laptop.java

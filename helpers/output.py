@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -74,3 +75,18 @@ def quiet_sql_errors() -> Iterator[None]:
         PySparkLogger.getLogger(logger)
     with quiet(logger):
         yield
+
+
+@contextlib.contextmanager
+def quiet_run_addresses() -> Iterator[None]:
+    """Keep MLflow from printing two lines about each run that ends, where there are many."""
+    name = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
+    before = os.environ.get(name)
+    os.environ[name] = "true"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

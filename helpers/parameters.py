@@ -384,6 +384,19 @@ class Fit:
         description="Of model_flavor=xgboost: where it trains. auto: on the driver if the table fits into its memory",
     )
     seed: int = Field(default=42, ge=0, lt=2**32, description="Seed of the split and of the training")
+    tuning_trials: int = Field(
+        default=0,
+        ge=0,
+        le=1_000,
+        description="Models trained with different hyperparameters before the best ones are used. 0: the flavor's own ones",
+    )
+    tuning_parallel: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="Trials at the same time, on Spark. 0: as many as it has processors, at most 8. 1: one after the "
+        "other, which gives the same result for the same seed",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from helpers.ownership import MARK, NOT_OURS, Item, is_marked
 from helpers.tracking.mirror import names
 from helpers.tracking.mirror.experiment import search_runs
+from helpers.tracking.runs import TRIAL_TAG
 from helpers.tracking.versions import RUN_ID_TAG, champion, registered_model, versions, versions_in
 
 if TYPE_CHECKING:
@@ -147,8 +148,8 @@ def _run_item(client: MlflowClient, run: Run, where: str, model_name: str, neede
     # A copy gets the mark of its source only when it is complete.
     if not _is_ours(run):
         keep_reason = NOT_OURS
-    elif tags.get(MARK, model_name) != model_name:
-        keep_reason = f"trained {tags[MARK]}, not {model_name}"
+    elif (trained := tags.get(MARK, tags.get(TRIAL_TAG, model_name))) != model_name:
+        keep_reason = f"trained {trained}, not {model_name}"
     else:
         related = (run.info.run_id, tags.get(names.SOURCE_RUN), tags.get(names.COPY_RUN))
         keep_reason = next((needed[run_id] for run_id in related if run_id in needed), "")
@@ -157,7 +158,8 @@ def _run_item(client: MlflowClient, run: Run, where: str, model_name: str, neede
 
 
 def _is_ours(run: Run) -> bool:
-    return is_marked(run.data.tags) or names.SOURCE_RUN in run.data.tags
+    tags = run.data.tags
+    return is_marked(tags) or TRIAL_TAG in tags or names.SOURCE_RUN in tags
 
 
 def _delete_run(client: MlflowClient, run_id: str) -> bool:

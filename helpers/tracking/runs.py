@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # The mark of a run says which model it trains.
 MODEL_NAME_TAG = MARK
+# Of a trial's run: for which model it was tried. It has no mark, or it could be taken for the newest run of the model.
+TRIAL_TAG = f"{MARK}_trial_of"
 
 
 def autolog(**options: Any) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from helpers.data.metrics import CLASSIFIER, REGRESSOR
 from helpers.data.names import quoted
@@ -24,6 +25,32 @@ _BYTES_OF_TEXT = 60
 _SAMPLE_ROWS = 10_000
 # Rows on which importance is measured.
 _IMPORTANCE_ROWS = 2_000
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows in the driver's memory, in place of a Spark DataFrame.
+
+    Attributes
+    ----------
+    frame : pandas.DataFrame
+    """
+
+    frame: pd.DataFrame
+
+    def toPandas(self) -> pd.DataFrame:  # noqa: N802 - as Spark's
+        """Return the rows."""
+        return self.frame
+
+
+def in_memory(split: Split) -> Split:
+    """Read the rows of a split that train and measure a model, so that it can be trained many times, and elsewhere.
+
+    The held-out rows are not read; `Flavor.predict` applies a model to ``split.validation``.
+    """
+    train, validation = Rows(split.train.toPandas()), Rows(split.validation.toPandas())
+    changes: dict[str, Any] = {"rows": None, "train": train, "validation": validation, "held_out": validation}
+    return replace(split, **changes)
 
 
 def memory_needed(split: Split) -> int:
@@ -48,7 +75,7 @@ def memory_available() -> int:
 
 def fits(split: Split) -> bool:
     """Return whether the rows of a split fit into the driver's memory."""
-    return memory_needed(split) <= memory_available()
+    return isinstance(split.train, Rows) or memory_needed(split) <= memory_available()
 
 
 def require_memory(split: Split, flavor: str) -> None:
@@ -59,6 +86,8 @@ def require_memory(split: Split, flavor: str) -> None:
     helpers.parameters.ParameterError
         If they do not, with the ways out.
     """
+    if isinstance(split.train, Rows):
+        return
     needed, available = memory_needed(split), memory_available()
     if needed > available:
         raise ParameterError(

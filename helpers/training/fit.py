@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from helpers import output
+from helpers import kinds, output
 from helpers.data.metrics import CLASSIFIER, measure, measure_each_class
+from helpers.parameters import ParameterError
 from helpers.training import plots
 from helpers.training.flavors import load_flavor
+from helpers.training.flavors.base import Flavor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,8 +63,33 @@ class TrainedModel:
 
 
 def with_flavor_defaults(p: _Fit) -> _Fit:
-    """Return the parameters with the flavor's own number of epochs where they say 0."""
-    return p if p.epochs else replace(p, epochs=load_flavor(p.model_flavor).default_epochs)
+    """Return the parameters with the flavor's own number of epochs where they say 0.
+
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        If `tuning_trials` asks for what cannot be tuned here.
+    """
+    flavor = load_flavor(p.model_flavor)
+    if p.tuning_trials:
+        _require_tuning(p, flavor)
+    return p if p.epochs else replace(p, epochs=flavor.default_epochs)
+
+
+def _require_tuning(p: Fit, flavor: Flavor) -> None:
+    if type(flavor).search_space is Flavor.search_space:
+        raise ParameterError(
+            "tuning_trials",
+            p.tuning_trials,
+            f"model_flavor={p.model_flavor} has no search space. Set tuning_trials=0, or write the method search_space in "
+            f"its class, {kinds.FLAVORS[p.model_flavor]}",
+        )
+    if importlib.util.find_spec("optuna") is None:
+        raise ParameterError(
+            "tuning_trials",
+            p.tuning_trials,
+            "needs Optuna, which ML runtimes have. Elsewhere: %pip install optuna==3.6.1, or set tuning_trials=0",
+        )
 
 
 def fit(split: Split, p: Fit, hyperparameters: Mapping[str, Any] | None = None) -> TrainedModel:

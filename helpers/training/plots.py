@@ -6,7 +6,7 @@ To add one, write a function here and add a line to `FIGURES`. The figures are n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -197,6 +197,50 @@ def feature_importance(importance: pd.Series, max_features: int = 20) -> Figure:
     figure, axes = _axes(7, 1.2 + 0.28 * len(shown), f"Feature importance ({len(shown)} of {len(importance)})")
     axes.barh([name if len(name) <= 40 else name[:39] + "…" for name in map(str, shown.index)], shown.to_numpy())
     axes.set(xlabel=importance.name)
+    axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def optimization_history(trials: pd.DataFrame, loss: str) -> Figure:
+    """Draw the loss of each trial of a study, and the best one so far.
+
+    Parameters
+    ----------
+    trials : pandas.DataFrame
+        Index: the number of the trial. Columns: ``outcome`` (``complete`` or another) and ``tuning_loss``.
+    loss : str
+        Name of the loss, for the axis.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axes = _axes(7, 4, "Loss of each trial, on rows put aside")
+    losses = trials.sort_index()["tuning_loss"]
+    is_complete = trials.sort_index()["outcome"] == "complete"
+    axes.plot(losses[is_complete], "o", label="trial")
+    if not is_complete.all():
+        axes.plot(losses[~is_complete], "x", label="pruned")
+    axes.step(
+        losses.index, losses[is_complete].cummin().reindex(losses.index).ffill(), "grey", where="post", label="best"
+    )
+    axes.set(xlabel="trial", ylabel=loss.replace("_", " "))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def hyperparameter_importance(importance: Mapping[str, float]) -> Figure:
+    """Draw how much of the difference between the trials is due to each hyperparameter.
+
+    Parameters
+    ----------
+    importance : mapping of str to float
+        Share by hyperparameter.
+    """
+    shown = sorted(importance.items(), key=lambda item: item[1])
+    figure, axes = _axes(7, 1.2 + 0.35 * len(shown), "Importance of the hyperparameters")
+    axes.barh([name for name, _ in shown], [share for _, share in shown])
+    axes.set(xlabel="share of the variance of the trials' losses", xlim=(0, 1))
     axes.grid(axis="x", alpha=0.3)
     return figure
 

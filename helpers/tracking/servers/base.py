@@ -52,6 +52,8 @@ class Server(abc.ABC):
     """Whether registered models can be searched."""
     search_returns_tags: ClassVar[bool] = True
     """Whether the model versions that a search returns have their tags."""
+    reached_from_workers: ClassVar[bool] = False
+    """Whether Spark's workers, on other machines, can log to the server."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -84,6 +86,10 @@ class Server(abc.ABC):
 
     def prepare(self) -> None:  # noqa: B027 - most servers need nothing
         """Prepare MLflow for tracking to this server."""
+
+    def worker_environment(self) -> dict[str, str]:
+        """Return the environment variables with which one of Spark's workers signs in to the server."""
+        return {}
 
     def naming_errors(self) -> AbstractContextManager[None]:
         """Return a context in which an error says which server did not answer."""

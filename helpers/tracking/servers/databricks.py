@@ -19,6 +19,7 @@ class DatabricksServer(Server):
     """
 
     has_aliases = False
+    reached_from_workers = True
 
     @property
     def uri(self) -> str:
@@ -39,6 +40,19 @@ class DatabricksServer(Server):
     def owns(cls, uri: str) -> bool:
         """Return whether a URI is the one of the workspace's server."""
         return uri == "databricks" or uri.startswith("databricks://")
+
+    def worker_environment(self) -> dict[str, str]:
+        """Return the address and the credentials of this process, as MLflow hands them to processes that it starts.
+
+        Nothing if they cannot be read: a worker may have its own.
+        """
+        from mlflow.exceptions import MlflowException
+        from mlflow.utils.databricks_utils import get_databricks_env_vars
+
+        try:
+            return get_databricks_env_vars(self.uri)
+        except MlflowException:
+            return {}
 
     @contextmanager
     def naming_errors(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import numpy as np
+    import optuna
     import pandas as pd
 
     from helpers.data.split import Split
@@ -28,10 +29,37 @@ class Flavor(ABC):
         Module of MLflow that logs and loads the model, for instance ``sklearn`` for ``mlflow.sklearn``.
     default_epochs : int
         The number of epochs where the parameter ``epochs`` is 0.
+    one_processor : dict of str to object
+        Hyperparameters with which training uses one processor only, for trials that run side by side.
     """
 
     mlflow_flavor: ClassVar[str]
     default_epochs: ClassVar[int] = 20
+    one_processor: ClassVar[Mapping[str, Any]] = {}
+
+    def search_space(self, trial: optuna.Trial) -> dict[str, Any]:
+        """Choose the hyperparameters of a trial, for ``tuning_trials``.
+
+        A flavor without this method cannot be tuned.
+
+        Parameters
+        ----------
+        trial : optuna.Trial
+            Its ``suggest_…`` methods choose values.
+
+        Returns
+        -------
+        dict of str to object
+            What `fit` gets as `hyperparameters`: numbers or texts, under the names that the trial knows them by.
+        """
+        raise NotImplementedError
+
+    def trains_on_driver(self, split: Split, p: Fit) -> bool:
+        """Return whether `fit` and `predict` read all rows with ``toPandas`` and use nothing else of Spark.
+
+        Then the rows are read once for all trials, and trials can run in Spark's workers.
+        """
+        return False
 
     @abstractmethod
     def fit(self, split: Split, p: Fit, on_epoch: OnEpoch, hyperparameters: Mapping[str, Any]) -> Any:

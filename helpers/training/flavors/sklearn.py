@@ -19,6 +19,7 @@ from helpers.training import driver
 from helpers.training.flavors.base import Flavor, OnEpoch
 
 if TYPE_CHECKING:
+    import optuna
     import pandas as pd
 
     from helpers.data.split import Split
@@ -32,6 +33,14 @@ class SklearnFlavor(Flavor):
     """
 
     mlflow_flavor = "sklearn"
+
+    def search_space(self, trial: optuna.Trial) -> dict[str, Any]:
+        """Choose the regularization."""
+        return {"regularization": trial.suggest_float("regularization", 1e-4, 1e3, log=True)}
+
+    def trains_on_driver(self, split: Split, p: Fit) -> bool:
+        """Return True."""
+        return True
 
     def fit(self, split: Split, p: Fit, on_epoch: OnEpoch, hyperparameters: Mapping[str, Any]) -> Pipeline:
         """Train a pipeline that imputes, scales and encodes the columns by their names, then classifies or regresses.

@@ -11,6 +11,7 @@ from helpers.training.flavors.base import Flavor, OnEpoch
 
 if TYPE_CHECKING:
     import numpy as np
+    import optuna
     import pandas as pd
     from pyspark.ml import PipelineModel
     from pyspark.sql import Column, DataFrame
@@ -29,6 +30,10 @@ class SparkFlavor(Flavor):
 
     mlflow_flavor = "spark"
     default_epochs = 50
+
+    def search_space(self, trial: optuna.Trial) -> dict[str, Any]:
+        """Choose the regularization."""
+        return {"regularization": trial.suggest_float("regularization", 1e-6, 1.0, log=True)}
 
     def fit(self, split: Split, p: Fit, on_epoch: OnEpoch, hyperparameters: Mapping[str, Any]) -> PipelineModel:
         """Train a pipeline that adds the column ``prediction``, of the label's type, and for classes ``probability``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ from helpers.training import driver
 from helpers.training.flavors.base import Flavor, OnEpoch
 
 if TYPE_CHECKING:
+    import optuna
     from pyspark.sql import DataFrame
 
     from helpers.data.split import Split
@@ -65,6 +66,22 @@ class XGBoostFlavor(Flavor):
 
     mlflow_flavor = "sklearn"
     default_epochs = 100
+    one_processor: ClassVar[Mapping[str, Any]] = {"n_jobs": 1}
+
+    def search_space(self, trial: optuna.Trial) -> dict[str, Any]:
+        """Choose the size of the trees, the share of each that is added, and what each learns from."""
+        return {
+            "max_depth": trial.suggest_int("max_depth", 2, 8),
+            "learning_rate": trial.suggest_float("learning_rate", 0.02, 0.5, log=True),
+            "subsample": trial.suggest_float("subsample", 0.5, 1.0),
+            "colsample_bytree": trial.suggest_float("colsample_bytree", 0.5, 1.0),
+            "min_child_weight": trial.suggest_float("min_child_weight", 0.5, 20.0, log=True),
+            "reg_lambda": trial.suggest_float("reg_lambda", 1e-2, 1e2, log=True),
+        }
+
+    def trains_on_driver(self, split: Split, p: Fit) -> bool:
+        """Return whether the parameters, or the size of the rows, say so."""
+        return p.training_on == "driver" or (p.training_on == "auto" and driver.fits(split))
 
     def fit(self, split: Split, p: Fit, on_epoch: OnEpoch, hyperparameters: Mapping[str, Any]) -> Pipeline:
         """Train one tree per epoch, and for more than two classes one tree per class and epoch.
@@ -72,7 +89,6 @@ class XGBoostFlavor(Flavor):
         `epochs` is the highest number of rounds. With at least 10,000 training rows, a tenth of them is put aside, and
         training ends when their loss has not fallen for 10 rounds; the held-out rows do not decide about it.
         """
-        on_cluster = p.training_on == "cluster" or (p.training_on == "auto" and not driver.fits(split))
         settings = {
             "n_estimators": p.epochs,
             "learning_rate": p.learning_rate,
@@ -82,7 +98,7 @@ class XGBoostFlavor(Flavor):
             **_DEFAULTS,
             **hyperparameters,
         }
-        train = _train_on_cluster if on_cluster else _train_on_driver
+        train = _train_on_driver if self.trains_on_driver(split, p) else _train_on_cluster
         encoder, estimator = train(split, p, settings, on_epoch)
         # Spark's workers are one process per core.
         estimator.set_params(n_jobs=1, callbacks=None, early_stopping_rounds=None)
