@@ -77,8 +77,9 @@ class PythonEngine(Engine):
 
         output_type = self.model.outputs[name]
         element = output_type.elementType if isinstance(output_type, ArrayType) else output_type
-        # MLflow makes the text "None" of a missing one.
-        is_passed = element.typeName() in _PASSED_BACK and name not in self.model.optional_outputs
+        # MLflow makes the text "None" of a missing one. NaN is never taken for one.
+        may_be_missing = name in self.model.optional_outputs and output_type.typeName() not in ("double", "float")
+        is_passed = element.typeName() in _PASSED_BACK and not may_be_missing
         return output_type.simpleString() if is_passed else worker.JSON
 
     def _prediction(self) -> Column:
