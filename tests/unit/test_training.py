@@ -112,7 +112,10 @@ def test_a_quantity_is_learned_by_a_regressor_with_its_own_metrics_and_pictures(
     labels, predictions, probabilities = load_flavor(flavor).predict(trained.model, data)
     points = trained.figures["predicted_against_actual"].axes[0].collections[0].get_offsets()
     assert np.array_equal(np.asarray(points), np.column_stack([labels, predictions])) and probabilities is None
-    assert trained.each_class is None and trained.signature.outputs.input_types()[0] in (DataType.double, DataType.float)
+    assert trained.each_class is None and trained.signature.outputs.input_types()[0] in (
+        DataType.double,
+        DataType.float,
+    )
 
 
 def test_the_last_loss_of_a_spark_ml_regression_is_the_root_mean_squared_error_of_the_training_rows(session, load):
