@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import queue
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +34,7 @@ _FIRST_TRIALS = 5
 _FIRST_EPOCHS = 0.2
 # Seconds, and number of metrics, after which metrics are sent. Azure ML accepts 250 rows of a metric at once.
 _SECONDS, _METRICS = 1.0, 200
+_SECONDS_TO_REACH = 30
 _Result = TypeVar("_Result")
 
 
@@ -86,8 +89,29 @@ def sign_in(setting: Setting) -> MlflowClient:
 
 
 def reach(setting: Setting, run_id: str) -> str:
-    """Return the status of a run: what a worker calls to show that it can reach the tracking server."""
-    return sign_in(setting).get_run(run_id).info.status
+    """Return the status of a run: what a worker calls to show that it can reach the tracking server.
+
+    Raises
+    ------
+    TimeoutError
+        If the server does not answer in time. Databricks' SDK looks for a host that is not there for five minutes.
+    """
+    answers: queue.SimpleQueue[str | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(sign_in(setting).get_run(run_id).info.status)
+        except Exception as error:  # noqa: BLE001 - raised below
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=_SECONDS_TO_REACH)
+    except queue.Empty:
+        raise TimeoutError(f"no answer in {_SECONDS_TO_REACH} s") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def train(

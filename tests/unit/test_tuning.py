@@ -360,8 +360,9 @@ def test_trials_run_in_sparks_workers_where_they_reach_the_server(remote_session
     assert alone.trials["tuning_loss"].tolist() == pytest.approx(tuned.trials["tuning_loss"].tolist())
 
 
+@pytest.mark.slow
 def test_trials_run_here_where_workers_do_not_reach_the_server(remote_session, split, monkeypatch):
-    nobody = {"DATABRICKS_HOST": "http://127.0.0.1:9", "MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT": "1"}
+    nobody = {"DATABRICKS_HOST": "http://127.0.0.1:9"}
     monkeypatch.setattr(type(remote_session.tracking), "worker_environment", lambda _: nobody)
     tuned = study(remote_session, split, settings(tuning_trials=1, tuning_parallel=2))[1]
     assert "1 trials, one after the other: Spark's workers cannot reach the tracking server (" in tuned.description
