@@ -19,7 +19,7 @@ def bundle(tmp_path, monkeypatch):
     ("argument", "message"),
     [
         ("epochs=abc", "epochs='abc' (from --param): "),
-        ("model_flavor=xgboost", "one of sklearn, spark"),
+        ("model_flavor=prophet", "one of sklearn, xgboost, spark"),
         ("epoch=3", "did you mean 'epochs'"),
         ("batch_id=x", "j has no such parameter; there are: epochs, model_flavor, source_path"),
     ],

@@ -51,7 +51,8 @@ class LocalServer(Server):
         run = mlflow.active_run()
         if run is None:
             return 0
-        client = self.client()
+        # Of the active run's server, which may be another file.
+        client = mlflow.MlflowClient()
         names = client.get_run(run.info.run_id).data.metrics
         points = [point for name in names for point in client.get_metric_history(run.info.run_id, name)]
         not_a_number = {point.step for point in points if math.isnan(point.value)}

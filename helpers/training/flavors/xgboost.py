@@ -41,7 +41,8 @@ _ROUNDS_WITHOUT_GAIN = 10
 # Threads wait for each other after each step; with fewer values one thread is faster, and by far on a busy machine.
 _VALUES_PER_THREAD = 500_000
 # They reach scikit-learn's histogram boosting on its small data sets; tests/unit/test_flavor_defaults.py compares them.
-_DEFAULTS = {"max_depth": 4, "subsample": 0.8, "colsample_bytree": 0.8}
+_DEFAULTS = {"subsample": 0.8, "colsample_bytree": 0.8}
+_MAX_DEPTH = {CLASSIFIER: 4, REGRESSOR: 3}
 
 
 class _Rounds(xgboost.callback.TrainingCallback):
@@ -95,6 +96,7 @@ class XGBoostFlavor(Flavor):
             "random_state": p.seed,
             "tree_method": "hist",
             "feature_types": ["q"] * len(split.numeric) + ["c"] * len(split.categorical),
+            "max_depth": _MAX_DEPTH[split.model_type],
             **_DEFAULTS,
             **hyperparameters,
         }
