@@ -147,9 +147,8 @@ def _train_on_driver(
         evaluated.append((aside, aside_labels))
         early_stopping = _ROUNDS_WITHOUT_GAIN
     estimator = _estimator_class(split.model_type)(
-        **settings,
+        **{"n_jobs": min(os.cpu_count() or 1, 1 + rows.size // _VALUES_PER_THREAD)} | settings,
         enable_categorical=True,
-        n_jobs=min(os.cpu_count() or 1, 1 + rows.size // _VALUES_PER_THREAD),
         early_stopping_rounds=early_stopping,
         callbacks=[_Rounds(on_epoch, split.model_type)],
     )
