@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_parameter_has_its_default_until_the_environment_gives_another(monkeypatch):
-    assert runtime.read_parameters(parameters.Train).epochs == 20
+    assert runtime.read_parameters(parameters.Train).epochs == 0
     monkeypatch.setenv("BUNDLE_PARAM_EPOCHS", "3")
     p = runtime.read_parameters(parameters.Train)
     assert (p.epochs, p.seed) == (3, 42)
