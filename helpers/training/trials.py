@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from helpers import runtime
@@ -196,52 +197,70 @@ class _Metrics:
         self._send()
 
 
-def on_worker(spark: SparkSession, archive: bytes, function: Callable[..., _Result], *arguments: Any) -> _Result:
-    """Call a function of `helpers` in one of Spark's Python workers, and return what it returns.
+class Workers:
+    """Spark's Python workers, which call functions of `helpers`.
 
-    Executors do not have the bundle: `archive` (`code`) travels with the task. Spark's own ways for that,
-    ``addPyFile`` and ``addArtifact``, are for the rest of a session, even if the code changes, and may not reach the
-    workers of serverless compute.
+    Executors do not have the bundle: its code travels with the tasks. Spark's own ways for that, ``addPyFile`` and
+    ``addArtifact``, are for the rest of a session, even if the code changes, and may not reach the workers of serverless
+    compute.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    setting : Setting
+        The first argument of each function. It is sent to each worker once, or on Spark Connect with each task.
     """
-    task = pickle.dumps((function, arguments))
-    name = f"bundle-{hashlib.sha256(archive).hexdigest()[:32]}.zip"
 
-    # Pickled by value with all that it needs, since it is local and imports nothing of the bundle by itself.
-    def call(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        import importlib
-        import pathlib
-        import pickle
-        import sys
-        import tempfile
+    def __init__(self, spark: SparkSession, setting: Setting) -> None:
+        archive = _code()
+        shared = (f"bundle-{hashlib.sha256(archive).hexdigest()[:32]}.zip", archive, pickle.dumps(setting))
+        self._spark = spark
+        self._shared: Any = SimpleNamespace(value=shared)
+        if not runtime.uses_spark_connect(spark.range(0)):
+            self._shared = spark.sparkContext.broadcast(shared)
 
-        import pandas as pd
+    def call(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
+        """Call a function in a worker with the setting and other arguments, and return what it returns."""
+        task, shared = pickle.dumps((function, arguments)), self._shared
 
-        for _ in batches:
-            loaded = sys.modules.get("helpers")
-            path = pathlib.Path(loaded.__file__ or "").parents[1] if loaded else pathlib.Path()
-            # The worker may have had earlier tasks. Their modules serve again, if they are of the same code.
-            if path.name != name:
-                for module in [module for module in sys.modules if module.split(".")[0] == "helpers"]:
-                    del sys.modules[module]
-                path = pathlib.Path(tempfile.mkdtemp(), name)
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            path.write_bytes(archive)
-            sys.path.insert(0, str(path))
-            # Python may have noticed that the file was gone.
-            importlib.invalidate_caches()
-            try:
-                function, arguments = pickle.loads(task)  # noqa: S301 - made above
-                yield pd.DataFrame({"answer": [pickle.dumps(function(*arguments))]})
-            finally:
-                sys.path.remove(str(path))
-                path.unlink()
-                path.parent.rmdir()
+        # Pickled by value with all that it needs, since it is local and imports nothing of the bundle by itself.
+        def call(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+            import importlib
+            import pathlib
+            import pickle
+            import sys
+            import tempfile
 
-    answer = spark.range(0, 1, 1, 1).mapInPandas(call, "answer binary").collect()[0][0]
-    return pickle.loads(answer)  # noqa: S301 - our own task's
+            import pandas as pd
+
+            name, archive, setting = shared.value
+            for _ in batches:
+                loaded = sys.modules.get("helpers")
+                path = pathlib.Path(loaded.__file__ or "").parents[1] if loaded else pathlib.Path()
+                # The worker may have had earlier tasks. Their modules serve again, if they are of the same code.
+                if path.name != name:
+                    for module in [module for module in sys.modules if module.split(".")[0] == "helpers"]:
+                        del sys.modules[module]
+                    path = pathlib.Path(tempfile.mkdtemp(), name)
+                path.parent.mkdir(mode=0o700, exist_ok=True)
+                path.write_bytes(archive)
+                sys.path.insert(0, str(path))
+                # Python may have noticed that the file was gone.
+                importlib.invalidate_caches()
+                try:
+                    function, arguments = pickle.loads(task)  # noqa: S301 - made above
+                    answer = function(pickle.loads(setting), *arguments)  # noqa: S301 - made above
+                    yield pd.DataFrame({"answer": [pickle.dumps(answer)]})
+                finally:
+                    sys.path.remove(str(path))
+                    path.unlink()
+                    path.parent.rmdir()
+
+        answer = self._spark.range(0, 1, 1, 1).mapInPandas(call, "answer binary").collect()[0][0]
+        return pickle.loads(answer)  # noqa: S301 - our own task's
 
 
-def code() -> bytes:
+def _code() -> bytes:
     """Return the modules of `helpers` in a ZIP archive, from which Python imports them."""
     import io
     import zipfile

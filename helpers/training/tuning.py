@@ -203,15 +203,14 @@ def _side_by_side(
     at_once = setting.p.tuning_parallel or min(slots, _MOST_AT_ONCE)
     if at_once == 1:
         return 1, "", alone
-    there = replace(setting, environment=session.tracking.worker_environment())
-    archive = trials.code()
+    workers = trials.Workers(spark, replace(setting, environment=session.tracking.worker_environment()))
     # Whatever keeps a worker from the server - network, credentials, packages - the trials can run here.
     try:
-        trials.on_worker(spark, archive, trials.reach, replace(there, split=None), run_id)  # type: ignore[arg-type]
+        workers.call(trials.reach, run_id)
     except Exception as error:  # noqa: BLE001
         last = str(error).strip().splitlines()[-1]
         return 1, f": Spark's workers cannot reach the tracking server ({last})", alone
-    return at_once, "", lambda _, *arguments: trials.on_worker(spark, archive, trials.train, there, *arguments)
+    return at_once, "", lambda _, *arguments: workers.call(trials.train, *arguments)
 
 
 class _Study:

@@ -48,6 +48,13 @@ def test_random_runs_have_copies_that_are_equal_in_every_field_and_are_completed
     assert mirrored["tracking_uri"] == "sqlite:///elsewhere.db"
 
 
+def test_a_study_and_its_trials_have_copies_with_the_same_relation(process):
+    study = process.run(mirror.mirror_a_study)
+    assert study["differences"] == [[], [], []] and study["copies"] == 3 and study["children"] == 2
+    assert len(study["losses"]) == 3
+    assert "not as in Databricks" not in study["printed"] and "pending" not in study["printed"]
+
+
 @pytest.fixture(scope="module")
 def beyond_the_limits(module_process, aml):
     """A run with more of everything than Azure ML accepts, mirrored by function and by command."""

@@ -15,8 +15,8 @@ from typing import Any
 import mlflow
 from mlflow.entities import LoggedModelOutput, Param, RunTag
 
+from helpers import data, parameters, registration, runtime, tracking, training
 from helpers import mirror as mirror_command
-from helpers import registration, tracking
 from helpers.tracking import dual, mirror
 from tests.scenarios.azureml import mirror_faults, mirrored_runs, tracked_models
 from tests.scenarios.errors import error_of
@@ -67,6 +67,30 @@ def mirror_random_runs() -> dict[str, Any]:
         "tracking_uri": mlflow.get_tracking_uri(),
         "sent": [[outcome.points, outcome.files] for outcome in once_more],
         "omissions": sorted({str(item) for outcome in once_more for item in outcome.omissions}),
+    }
+
+
+def mirror_a_study() -> dict[str, Any]:
+    """Tune in dual mode, and compare the study and its trials with their copies."""
+    source, target = plain_clients()
+    values = {"tracking_mode": "dual", "experiment_name": "/Shared/study", "tuning_trials": 2, "tuning_parallel": 1}
+    p = both_servers.parameters(parameters.Train, **values, epochs=3, label_column="y")
+    spark = runtime.spark()
+    spark.range(100).selectExpr("id", "id % 7 AS a", "id % 3 = 0 AS y").write.saveAsTable("study")
+    split = data.load_split(spark, "study", label_column="y", id_column="id", test_fraction=0.3, seed=1)
+    session = tracking.configure(p)
+    with mlflow.start_run() as run:
+        tuned = training.tune(session, split, p)
+    printed = tracking.mirror_pending(session)
+    run_ids = [run.info.run_id, *tuned.trials["run_id"]]
+    tags = source.get_run(run.info.run_id).data.tags
+    copies = target.search_runs([target.get_experiment_by_name("study").experiment_id])
+    return {
+        "printed": printed,
+        "differences": [mirrored_runs.differences(source, target, run_id) for run_id in run_ids],
+        "copies": len(copies),
+        "children": sum(copy.data.tags.get("mlflow.parentRunId") == tags["mirrored_to_run_id"] for copy in copies),
+        "losses": sorted(copy.data.metrics["tuning_loss"] for copy in copies),
     }
 
 
