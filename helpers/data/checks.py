@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from helpers.data.columns import has_label
+from helpers.data.columns import has_value
 from helpers.data.metrics import CLASSIFIER, REGRESSOR
 from helpers.data.names import RESERVED_COLUMNS, quoted
 from helpers.parameters import ParameterError
@@ -172,7 +172,7 @@ def check_label(rows: DataFrame, label_column: str, id_column: str, model_type: 
         raise _unusable(label_column, "is also the id_column; the label must be another column")
     if not isinstance(kind, AtomicType):
         raise _unusable(label_column, f"has type {kind.simpleString()}; it must have numbers, booleans or text")
-    labelled = rows.where(has_label(rows, label_column)).select(F.col(quoted(label_column)).alias("label"))
+    labelled = rows.where(has_value(rows, label_column)).select(F.col(quoted(label_column)).alias("label"))
     is_number = isinstance(kind, NumericType)
     if model_type == REGRESSOR and not is_number:
         raise ParameterError(

@@ -10,11 +10,6 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 
-def has_label(rows: DataFrame, label_column: str) -> Column:
-    """Return the condition that a row has a label, which is neither null nor NaN."""
-    return has_value(rows, label_column)
-
-
 def has_value(rows: DataFrame, column: str) -> Column:
     """Return the condition that a column is neither null nor NaN."""
     from pyspark.sql import functions as F

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from helpers.data.checks import check_table
-from helpers.data.columns import has_label
+from helpers.data.columns import has_value
 from helpers.data.holdout import HELD_OUT, TRAINING
 from helpers.data.names import quoted
 from helpers.data.split import SPLIT_TAG, Split, SplitRecord, label_type, load_for_run
@@ -112,7 +112,7 @@ class EvaluationRows:
         """
         rows = read_table(spark, table, "evaluation_table")
         model_type = check_table(rows, label_column, id_column, model_type).model_type
-        rows = _with_typed_label(rows.where(has_label(rows, label_column)), label_column, model_type)
+        rows = _with_typed_label(rows.where(has_value(rows, label_column)), label_column, model_type)
         description = f"all rows of {table} (evaluation_table)"
         return cls(table, "evaluation_table", description, rows, id_column, label_column, model_type)
 

@@ -93,7 +93,7 @@ class ById(HoldOut):
     needs_column = False
 
     def find(self, rows: DataFrame) -> tuple[str, ...]:
-        """Return nothing: there is no split column."""
+        """Return an empty tuple, because there is no split column."""
         return ()
 
     def parts(self, rows: DataFrame) -> dict[str, DataFrame]:
@@ -227,7 +227,7 @@ class ByColumn(HoldOut):
         return present
 
     def parts(self, rows: DataFrame) -> dict[str, DataFrame]:
-        """Hold out the rows of ``test``, or of ``validation`` if there are no others."""
+        """Hold out the ``test`` rows. If the table has none, hold out the ``validation`` rows."""
         words = {TRAINING: self.TRAIN, VALIDATION: self.values[-1], HELD_OUT: self.values[0]}
         if len(self.values) == 1:
             del words[VALIDATION]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from helpers import output
 from helpers.data import holdout
 from helpers.data.checks import check_table
-from helpers.data.columns import has_label
+from helpers.data.columns import has_value
 from helpers.data.metrics import CLASSIFIER, REGRESSOR
 from helpers.data.names import MODEL_OUTPUT_COLUMNS, quoted
 from helpers.data.tables import read_table
@@ -253,7 +253,7 @@ def load_split(
 
     rows = read_table(spark, table, "training_table")
     label = check_table(rows, label_column, id_column, model_type)
-    rows = rows.where(has_label(rows, label_column))
+    rows = rows.where(has_value(rows, label_column))
     hold_out = holdout.make(split_by, id_column, test_fraction, seed, split_column, split_values)
     hold_out = holdout.choose(rows, hold_out, label_column)
 

@@ -43,8 +43,8 @@ class Evaluation:
     metric : str
         Name of the metric that decides, from `gate_metric`.
     threshold : float or None
-        Lowest value that passes, or of a metric whose lower values are better the highest. None: that of
-        `helpers.data.metrics.METRICS`, which may be None, too; then there is no check of a threshold.
+        Lowest value that passes; if lower values of the metric are better, the highest. None: the metric's threshold in
+        `helpers.data.metrics.METRICS`. If that is None, too, the threshold is not checked.
     margin : float
         How much better than the constant prediction the model has to be; see `check_baseline`.
     """
@@ -224,7 +224,8 @@ def evaluate_champion(
     metrics : dict of str to float or None
         None if there is no champion, empty if it cannot score these rows.
     note : str
-        Names the champion, and says why there are no metrics, or from how many of the rows it may have learned.
+        Names the champion. It also gives the reason if there are no metrics, and the number of rows that the champion
+        may have learned from.
     """
     version = tracking.champion(session, model_name)
     if version is None:

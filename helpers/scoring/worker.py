@@ -370,7 +370,7 @@ def _as_lists(value: Any) -> Any:
         return [_as_lists(item) for item in (value if value.dtype.kind == "M" else value.tolist())]
     if isinstance(value, dict):
         return {key: _as_lists(item) for key, item in value.items()}
-    # MLflow takes no other time in an object.
+    # Inside an object, MLflow only accepts NumPy's times.
     return np.datetime64(value) if isinstance(value, datetime.datetime) else value
 
 

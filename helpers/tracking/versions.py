@@ -31,12 +31,12 @@ _MOST_DESCRIBED = 5
 
 
 def versions(session: Session, model_name: str) -> list[ModelVersion]:
-    """Return all versions of a model, the oldest first; none if there is no such model."""
+    """Return all versions of a model in the session's registry, oldest first. The list is empty if no model has the name."""
     return versions_in(session.registry, model_name)
 
 
 def versions_in(registry: Server, model_name: str) -> list[ModelVersion]:
-    """Return all versions of a model in a registry, the oldest first; none if there is no such model."""
+    """Return all versions of a model in a registry, oldest first. The list is empty if no model has the name."""
     client = registry.client()
     all_versions: list[ModelVersion] = []
     token: str | None = None

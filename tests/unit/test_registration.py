@@ -1,5 +1,7 @@
 """Validation, registered versions and the champion, in a registry on this machine."""
 
+import dataclasses
+
 import mlflow
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ from scipy.stats import norm
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.metrics import mean_absolute_error, r2_score
 from sklearn.tree import DecisionTreeClassifier
 
 from helpers import parameters, registration, tracking, training
@@ -243,6 +246,35 @@ def test_a_version_that_is_judged_again_on_other_rows_has_the_tags_of_the_last_t
     assert tags.keys() > {"check_threshold", "check_baseline", "run_id", "model_uri", "azureml_mlflow"}
 
 
+@pytest.mark.parametrize(
+    ("r2", "champion", "outcomes"),
+    [
+        (0.4, None, {"baseline": True}),
+        (0.05, None, {"baseline": False}),
+        (0.4, 8.0, {"champion": True, "baseline": True}),
+        (0.4, 6.0, {"champion": False, "baseline": True}),
+    ],
+)
+def test_a_regressor_is_compared_with_the_mean_of_the_label_and_a_lower_error_is_better(r2, champion, outcomes):
+    error = "root_mean_squared_error"
+    champion_metrics = None if champion is None else {error: champion}
+    # An error is in the label's unit, so it has no threshold unless one is given.
+    evaluation = registration.Evaluation(
+        {error: 7.0, "r2_score": r2}, champion_metrics, {"r2_score": 0.0}, metric=error, threshold=None, margin=0.1
+    )
+    assert {check.name: check.passed for check in registration.validate(evaluation)} == outcomes
+    given = dataclasses.replace(evaluation, threshold=6.5)
+    assert registration.validate(given)[0].detail.startswith(f"{error} 7.0000 > 6.5000")
+
+
+def test_the_metric_of_the_gate_fits_the_type_of_the_model():
+    assert registration.gate_metric("auto", "classifier") == "accuracy_score"
+    assert registration.gate_metric("auto", "regressor") == "r2_score"
+    assert registration.gate_metric("max_error", "regressor") == "max_error"
+    with pytest.raises(ParameterError, match="validation_metric='roc_auc': does not measure a regressor; .* r2_score"):
+        registration.gate_metric("roc_auc", "regressor")
+
+
 def test_a_metric_that_could_not_be_computed_fails_the_check_by_name():
     metrics = {"accuracy_score": 1.0, "balanced_accuracy_score": 1.0}
     checks = registration.validate(
@@ -285,6 +317,19 @@ def judge(spark, schema, session):
         return metrics, baseline, {check.name: check for check in checks}
 
     return judge_estimator
+
+
+def test_a_regression_has_scikit_learns_numbers_in_the_gate(judge):
+    generator = np.random.default_rng(3)
+    rows = pd.DataFrame(generator.normal(size=(400, 2)), columns=list("ab"))
+    rows = rows.assign(id=range(400), y=3 * rows["a"] + generator.normal(size=400))
+    judges = rows[300:]
+    metrics, baseline, checks = judge(LinearRegression(), rows[:300], judges, metric="r2_score", threshold=None)
+    expected = LinearRegression().fit(rows[:300][["a", "b"]], rows[:300]["y"]).predict(judges[["a", "b"]])
+    assert metrics["r2_score"] == pytest.approx(r2_score(judges["y"], expected))
+    assert metrics["mean_absolute_error"] == pytest.approx(mean_absolute_error(judges["y"], expected))
+    assert baseline["r2_score"] == pytest.approx(0)
+    assert {name: check.passed for name, check in checks.items()} == {"baseline": True}
 
 
 def test_a_decision_tree_that_knows_random_labels_by_heart_is_judged_as_what_it_is(judge):

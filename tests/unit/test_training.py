@@ -22,6 +22,7 @@ from helpers.data import split
 from helpers.parameters import ParameterError
 from helpers.training import driver
 from helpers.training.flavors import load_flavor
+from helpers.training.flavors import xgboost as xgboost_flavor
 from helpers.training.flavors.base import Flavor
 
 ROOT = Path(__file__).parents[2]
@@ -154,6 +155,30 @@ def test_xgboost_on_the_cluster_learns_what_it_learns_on_the_driver(session, loa
         assert trained.metrics["val_accuracy_score"] > 0.95
         predictions[place] = load_flavor("xgboost").predict(trained.model, data)[1]
     assert np.mean(predictions["driver"] == predictions["cluster"]) > 0.95
+
+
+def test_xgboost_stops_early_and_keeps_each_class_among_the_rows_that_it_learns_from(
+    session, spark, schema, monkeypatch
+):
+    monkeypatch.setattr(xgboost_flavor, "_ROWS_FOR_EARLY_STOPPING", 200)
+    generator = np.random.default_rng(1)
+    rows = pd.DataFrame({"id": range(400), "x": generator.normal(size=400)})
+    labels = np.where(rows["x"] + generator.normal(size=400) > 0, "high", "low").astype(object)
+    # Of the rare class there are three rows, one of them for training.
+    rows = rows.assign(y=labels, note=None, part=np.where(rows["id"] % 4 == 0, "test", "train"))
+    rows.loc[[0, 1, 4], "y"] = "rare"
+    rows.loc[0, "note"] = "only for the test"
+    spark.createDataFrame(rows, "id long, x double, y string, note string, part string").write.saveAsTable(
+        f"{schema}.r"
+    )
+    data = split.load_split(
+        spark, f"{schema}.r", label_column="y", id_column="id", test_fraction=0.3, seed=1, split_by="column",
+        split_column="part",
+    )  # fmt: skip
+    for seed in range(8):
+        with mlflow.start_run() as run:
+            training.fit(data, settings("xgboost", epochs=400, learning_rate=1.0, seed=seed))
+        assert 10 < len(mlflow.MlflowClient().get_metric_history(run.info.run_id, "epoch_loss")) < 400
 
 
 def test_a_table_that_does_not_fit_into_the_drivers_memory_is_refused_before_it_is_read(session, load, monkeypatch):

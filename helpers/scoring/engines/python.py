@@ -4,9 +4,8 @@ Batches pass between Spark and the model as Arrow, through ``DataFrame.mapInArro
 the same through pandas, loads the model once per task and checks the schema of each batch, which takes longer. It is
 used where ``mapInArrow`` cannot be: for a model in an environment of its own, and on Spark Connect.
 
-Numbers, text and arrays of them pass back as what they are. Everything else that a signature can have as an output
-(times, structs, maps, …) passes as JSON, because ``spark_udf`` takes no other types, and Spark reads it by the type in
-the signature.
+Outputs that are numbers, text or arrays of them return to Spark unchanged. All other outputs (times, structs, maps, …)
+return as JSON, because ``spark_udf`` does not support their types. Spark parses the JSON by the type in the signature.
 """
 
 from __future__ import annotations

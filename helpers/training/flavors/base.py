@@ -40,7 +40,7 @@ class Flavor(ABC):
     def search_space(self, trial: optuna.Trial) -> dict[str, Any]:
         """Choose the hyperparameters of a trial, for ``tuning_trials``.
 
-        A flavor without this method cannot be tuned.
+        A flavor without this method has no hyperparameters to choose, and cannot be tuned.
 
         Parameters
         ----------
@@ -52,7 +52,7 @@ class Flavor(ABC):
         dict of str to object
             What `fit` gets as `hyperparameters`: numbers or texts, under the names that the trial knows them by.
         """
-        raise NotImplementedError
+        return {}
 
     def trains_on_driver(self, split: Split, p: Fit) -> bool:
         """Return whether `fit` and `predict` read all rows with ``toPandas`` and use nothing else of Spark.

@@ -11,7 +11,6 @@ import pandas as pd
 import xgboost
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import VotingClassifier
-from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelEncoder, OrdinalEncoder
 from sklearn.utils import Bunch
@@ -127,7 +126,9 @@ def _estimator_class(model_type: str) -> type[xgboost.XGBModel]:
 def _train_on_driver(
     split: Split, p: Fit, settings: dict[str, Any], on_epoch: OnEpoch
 ) -> tuple[ColumnTransformer, xgboost.XGBModel]:
-    driver.require_memory(split, "xgboost")
+    if p.training_on == "driver":
+        # With auto, the size of the rows has decided for the driver.
+        driver.require_memory(split, "xgboost")
     train, labels = driver.to_pandas(split.train, split)
     validation, validation_labels = driver.to_pandas(split.validation, split)
     encoder = _encoder(split, [list(train[name].value_counts().index[:_MAX_CATEGORIES]) for name in split.categorical])
@@ -140,11 +141,13 @@ def _train_on_driver(
         weights = compute_sample_weight("balanced", labels)
     evaluated, early_stopping = [(validation_rows, validation_labels)], None
     if len(labels) >= _ROWS_FOR_EARLY_STOPPING:
-        rows, aside, labels, aside_labels, weights, _ = train_test_split(
-            rows, labels, weights, test_size=_EARLY_STOPPING_FRACTION, random_state=p.seed
-        )
+        aside = np.random.default_rng(p.seed).random(len(labels)) < _EARLY_STOPPING_FRACTION
+        if split.model_type == CLASSIFIER:
+            # XGBoost fails if a class is missing from the rows that it learns from.
+            aside[np.unique(labels, return_index=True)[1]] = False
         # XGBoost stops by the last one.
-        evaluated.append((aside, aside_labels))
+        evaluated.append((rows[aside], labels[aside]))
+        rows, labels, weights = rows[~aside], labels[~aside], weights[~aside]
         early_stopping = _ROUNDS_WITHOUT_GAIN
     estimator = _estimator_class(split.model_type)(
         **{"n_jobs": min(os.cpu_count() or 1, 1 + rows.size // _VALUES_PER_THREAD)} | settings,
@@ -225,7 +228,8 @@ def _most_frequent(rows: DataFrame, column: str) -> list[str]:
 
 def _encoder(split: Split, categories: list[list[str]]) -> ColumnTransformer:
     """Return a fitted encoder that keeps numbers, and gives each known text of a column a number and others NaN."""
-    ordered = [sorted(values) for values in categories]
+    # A column without any text in the training rows has one category, which no row is in.
+    ordered = [sorted(values) or [""] for values in categories]
     ordinal = OrdinalEncoder(categories=ordered, handle_unknown="use_encoded_value", unknown_value=np.nan)
     encoder = ColumnTransformer(
         [("numeric", "passthrough", split.numeric), ("categorical", ordinal, split.categorical)]
