@@ -170,7 +170,9 @@ def evaluation_rows(
 
 
 def example_rows(spark: SparkSession, run: Run, tags: Mapping[str, str]) -> DataFrame:
-    """Return rows with the columns of a registered model, to try it on: rows of the table that has judged it.
+    """Return rows to try a registered model on, with all columns of their table: rows of the table that judged it.
+
+    For a version that nothing judged, these are the rows that its run held out.
 
     Parameters
     ----------
@@ -182,7 +184,7 @@ def example_rows(spark: SparkSession, run: Run, tags: Mapping[str, str]) -> Data
     """
     if EVALUATION_TABLE_TAG in tags:
         return read_table(spark, tags[EVALUATION_TABLE_TAG], "evaluation_table")
-    return load_for_run(spark, run).held_out
+    return EvaluationRows.held_out_of(load_for_run(spark, run)).rows
 
 
 def _with_typed_label(rows: DataFrame, label_column: str, model_type: str) -> DataFrame:

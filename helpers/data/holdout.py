@@ -79,6 +79,19 @@ class HoldOut(ABC):
     def missing_class(self, problem: str) -> ParameterError:
         """Return the error for a part that lacks a class, with the way out."""
 
+    def put_aside(self, rows: DataFrame, fraction: float, seed: int) -> HoldOut:
+        """Return a way to put a fraction of the training rows aside, to compare models by them: by a hash of the id.
+
+        Parameters
+        ----------
+        rows : pyspark.sql.DataFrame
+            The training rows, with the split column.
+        fraction : float
+        seed : int
+            Another one than that of the split, whose hash chose these rows.
+        """
+        return ById("id", self.id_column, fraction, seed)
+
     def unusable(self, problem: str) -> ParameterError:
         """Return the error for a split column that cannot split the rows."""
         return ParameterError("split_column", self.split_column, problem)
@@ -175,6 +188,14 @@ class ByTime(HoldOut):
         oldest, newest = (F.expr(f"try_cast('{text}' AS {kind.simpleString()})") for text in self.values)
         value = F.col(quoted(self.split_column))
         return {TRAINING: rows.where(value < oldest), HELD_OUT: rows.where(value.between(oldest, newest))}
+
+    def put_aside(self, rows: DataFrame, fraction: float, seed: int) -> HoldOut:
+        """Put the newest of the training rows aside. If all of them have one time, a hash of the id decides."""
+        newer = replace(self, test_fraction=fraction, values=())
+        try:
+            return replace(newer, values=newer.find(rows))
+        except ParameterError:
+            return super().put_aside(rows, fraction, seed)
 
     @property
     def description(self) -> str:

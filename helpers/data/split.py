@@ -150,6 +150,12 @@ class Split:
         """The feature columns."""
         return self.numeric + self.categorical
 
+    def columns_of(self, rows: DataFrame) -> DataFrame:
+        """Return the columns of `train` of some of `rows`."""
+        return rows.select(
+            *_columns(rows, self.id_column, self.numeric, self.categorical, self.label_column, self.model_type)
+        )
+
     def log_input(self) -> None:
         """Log the table to the active run as a dataset input, with its name and number of rows."""
         import mlflow
@@ -249,8 +255,6 @@ def load_split(
         If the table, the label, the id or the split column cannot be used, if no column can be a feature, or if a class
         is missing from a part.
     """
-    from pyspark.sql import functions as F
-
     rows = read_table(spark, table, "training_table")
     label = check_table(rows, label_column, id_column, model_type)
     rows = rows.where(has_value(rows, label_column))
@@ -266,13 +270,7 @@ def load_split(
         raise ParameterError(
             "training_table", table, f"no column can be a feature: {reasons or 'the table has no other columns'}"
         )
-    type_of_label = label_type(rows.schema[label_column].dataType, label.model_type)
-    columns: list[Any] = [
-        quoted(id_column),
-        *(F.col(quoted(name)).cast("double").alias(name) for name in numeric),
-        *map(quoted, categorical),
-        F.col(quoted(label_column)).cast(type_of_label).alias(label_column),
-    ]
+    columns = _columns(rows, id_column, numeric, categorical, label_column, label.model_type)
     parts = {name: part.select(*columns) for name, part in hold_out.parts(rows).items()}
     split = Split(
         table=table,
@@ -337,6 +335,21 @@ def load_for_run(spark: SparkSession, run: Run) -> Split:
         split_column=record.split_column,
         split_values=record.split_values,
     )
+
+
+def _columns(
+    rows: DataFrame, id_column: str, numeric: list[str], categorical: list[str], label_column: str, model_type: str
+) -> list[Any]:
+    """Return the columns that a flavor gets: the id, the features, the label."""
+    from pyspark.sql import functions as F
+
+    type_of_label = label_type(rows.schema[label_column].dataType, model_type)
+    return [
+        quoted(id_column),
+        *(F.col(quoted(name)).cast("double").alias(name) for name in numeric),
+        *map(quoted, categorical),
+        F.col(quoted(label_column)).cast(type_of_label).alias(label_column),
+    ]
 
 
 def _choose_features(rows: DataFrame, label_column: str, id_column: str) -> tuple[list[str], list[str], dict[str, str]]:

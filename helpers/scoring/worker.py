@@ -67,7 +67,11 @@ class Model:
 
         MLflow calls this (``python_function``).
         """
-        outputs, problems = self.outputs_and_problems(data)
+        nested = {
+            name: pd.Series([_as_mlflow_takes(value) for value in data[name]], index=data.index, dtype=object)
+            for name in data.select_dtypes("object")
+        }
+        outputs, problems = self.outputs_and_problems(data.assign(**nested))
         return pd.DataFrame(outputs | {PROBLEM: "" if problems is None else problems})
 
     def outputs_and_problems(self, data: pd.DataFrame) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
@@ -346,7 +350,7 @@ def predict_batches(
         nested = [field.name for field in data.schema if _is_nested(field.type)]
         frame = data.to_pandas(split_blocks=True, self_destruct=True, maps_as_pydicts="strict")
         for name in nested:
-            frame[name] = pd.Series([_as_lists(value) for value in frame[name]], dtype=object)
+            frame[name] = pd.Series([_as_mlflow_takes(value) for value in frame[name]], dtype=object)
         outputs, problems = model.outputs_and_problems(frame)
         refused = None if problems is None else problems != ""
         columns = {name: table[name].combine_chunks() for name in table.column_names if name not in input_names}
@@ -364,12 +368,16 @@ def _is_nested(kind: pa.DataType) -> bool:
     return types.is_nested(kind) and not (types.is_list(kind) and not types.is_nested(kind.value_type))
 
 
-def _as_lists(value: Any) -> Any:
+def _as_mlflow_takes(value: Any) -> Any:
     """Return a nested value as MLflow takes it: it makes arrays of arrays only if they have one length."""
-    if isinstance(value, np.ndarray):
-        return [_as_lists(item) for item in (value if value.dtype.kind == "M" else value.tolist())]
+    if isinstance(value, list) or (isinstance(value, np.ndarray) and value.dtype == object):
+        items = [_as_mlflow_takes(item) for item in value]
+        # As a list, MLflow would make integers of them.
+        return np.array(items) if items and isinstance(items[0], np.datetime64) else items
     if isinstance(value, dict):
-        return {key: _as_lists(item) for key, item in value.items()}
+        return {key: _as_mlflow_takes(item) for key, item in value.items()}
+    if hasattr(value, "asDict"):
+        return _as_mlflow_takes(value.asDict())
     # Inside an object, MLflow only accepts NumPy's times.
     return np.datetime64(value) if isinstance(value, datetime.datetime) else value
 

@@ -139,7 +139,8 @@ def tuning_split(split: Split) -> Split:
     """Return a split that has no held-out rows: `validation` and `held_out` are rows to compare trials by.
 
     They are the table's own rows for validation if there are any. Otherwise they are a fifth of the training rows, which
-    the trials do not learn from, chosen by a hash of the id with another seed.
+    the trials do not learn from: the newest ones with ``split_by=time``, and otherwise chosen by a hash of the id with
+    another seed.
 
     Raises
     ------
@@ -151,9 +152,10 @@ def tuning_split(split: Split) -> Split:
     else:
         # The hash with the split's own seed is the one that chose the training rows.
         seed = random.Random(f"rows put aside {split.seed}").getrandbits(32)  # noqa: S311
-        parts = holdout.ById("id", split.id_column, _PUT_ASIDE, seed).parts(split.train)
-        aside = parts[holdout.HELD_OUT]
-        tuning = replace(split, train=parts[holdout.TRAINING], held_out=aside, validation=aside)
+        rows = split.hold_out.parts(split.rows)[holdout.TRAINING]
+        parts = split.hold_out.put_aside(rows, _PUT_ASIDE, seed).parts(rows)
+        train, aside = (split.columns_of(parts[name]) for name in (holdout.TRAINING, holdout.HELD_OUT))
+        tuning = replace(split, train=train, held_out=aside, validation=aside)
     counts = tuning.counts()
     missing = [name for name in (split.classes or ["rows"]) if name not in counts.index or not counts.loc[name].all()]
     if missing:

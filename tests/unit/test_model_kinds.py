@@ -18,7 +18,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from xgboost import DMatrix, XGBClassifier
 from xgboost import train as train_booster
 
-from helpers import data, scoring, serving, tracking
+from helpers import data, runtime, scoring, serving, tracking
 from helpers.parameters import ParameterError
 from tests.model_checks import register_and_score, serve
 
@@ -160,6 +160,13 @@ def same(value):
     return value.item() if isinstance(value, np.generic) else value
 
 
+@pytest.fixture(params=["mapInArrow", "spark_udf"])
+def way_to_python(request, monkeypatch):
+    """Both ways of the Python engine; the second is the one of Spark Connect."""
+    monkeypatch.setattr(runtime, "uses_spark_connect", lambda rows: request.param == "spark_udf")
+
+
+@pytest.mark.usefixtures("way_to_python")
 def test_inputs_of_every_type_arrive_as_in_plain_python(spark, table, log, score):
     version, model = log(Described(), ModelSignature(INPUTS, Schema([ColSpec("string", "prediction")])))
     scored, batch = score(version, spark.table(table))
@@ -167,6 +174,7 @@ def test_inputs_of_every_type_arrive_as_in_plain_python(spark, table, log, score
     assert scored["prediction"].tolist() == model.predict(features())
 
 
+@pytest.mark.usefixtures("way_to_python")
 def test_outputs_of_every_type_are_written_as_the_signature_says(spark, table, log, score):
     version, model = log(Echo(), ModelSignature(INPUTS, INPUTS))
     scored, batch = score(version, spark.table(table))

@@ -298,6 +298,19 @@ def test_the_rows_that_judge_the_model_are_not_read_and_not_among_those_that_com
         assert study(session, watched, settings())[1].hyperparameters
 
 
+def test_of_a_split_by_time_the_newest_training_rows_compare_the_trials(spark, schema):
+    day = "date_add(DATE'2026-01-01', CAST(id DIV 20 AS INT)) AS day"
+    spark.range(400).selectExpr("id", "id % 7 AS a", "id % 2 AS y", day).write.saveAsTable(f"{schema}.days")
+    choices = {"label_column": "y", "id_column": "id", "test_fraction": 0.25, "seed": 1, "split_by": "time"}
+    by_time = tuning.tuning_split(splits.load_split(spark, f"{schema}.days", **choices, split_column="day"))
+    ids = {part: {row.id for row in getattr(by_time, part).collect()} for part in ("train", "validation")}
+    assert ids == {"train": set(range(240)), "validation": set(range(240, 300))}
+    assert by_time.train.columns == ["id", "a", "y"]
+    spark.sql(f"CREATE TABLE {schema}.two AS SELECT id, a, y, IF(id < 300, 1, 2) AS day FROM {schema}.days")
+    one_time = tuning.tuning_split(splits.load_split(spark, f"{schema}.two", **choices, split_column="day"))
+    assert one_time.train.count() + one_time.validation.count() == 300
+
+
 def test_what_cannot_be_tuned_is_refused_before_anything_starts(session, split, monkeypatch):
     monkeypatch.setitem(kinds.FLAVORS, "fixed", f"{__name__}:ScriptedFlavor")
     monkeypatch.setattr(ScriptedFlavor, "search_space", Flavor.search_space)

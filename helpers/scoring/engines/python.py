@@ -92,6 +92,13 @@ class PythonEngine(Engine):
             return F.struct(*columns)
         return columns[0]
 
+    def _sent(self) -> list[Column]:
+        """Return the input columns as `toPandas` gives them: times of the session's time zone, which they do not name."""
+        from pyspark.sql import functions as F
+
+        types = {name: _without_time_zone(input_type) for name, input_type in self.model.inputs.items()}
+        return [F.col(quoted(name)).cast(input_type) for name, input_type in types.items()]
+
     def _output(self, name: str) -> Column:
         from pyspark.sql import functions as F
         from pyspark.sql.types import StructType
@@ -102,15 +109,12 @@ class PythonEngine(Engine):
         return F.from_json(F.col(quoted(name)), as_value, {"mode": "FAILFAST"})["value"]
 
     def _by_arrow(self, rows: DataFrame, keep: Sequence[str], config: dict[str, Any]) -> DataFrame:
-        from pyspark.sql import functions as F
         from pyspark.sql.types import StringType, StructType, _parse_datatype_string
 
         # Under names that no other column has.
         input_names = {f"_input_{number}": name for number, name in enumerate(self.model.inputs)}
-        # As `toPandas` gives them: times of the session's time zone, which they do not name.
-        types = {name: _without_time_zone(input_type) for name, input_type in self.model.inputs.items()}
         sent = rows.select(
-            *keep, *(F.col(quoted(name)).cast(types[name]).alias(alias) for alias, name in input_names.items())
+            *keep, *(column.alias(alias) for alias, column in zip(input_names, self._sent(), strict=True))
         )
         schema = StructType([field for field in sent.schema if field.name not in input_names])
         for name, type_name in config["outputs"]:
@@ -184,7 +188,7 @@ class PythonEngine(Engine):
             )
             udf = mlflow.pyfunc.spark_udf(rows.sparkSession, str(folder), result_type, env_manager=self.env_manager)
         # As one struct, because MLflow makes a dict of each row of a struct, with numbers of the wrong type.
-        inputs = F.struct(*(F.col(quoted(name)) for name in self.model.inputs))
+        inputs = F.struct(*(column.alias(name) for name, column in zip(self.model.inputs, self._sent(), strict=True)))
         # Deterministic, Spark would call it once more for a condition on its result.
         applied = rows.select(*keep, udf.asNondeterministic()(inputs).alias("_outputs"))
         # F.nullif does not work here: Spark 3.5 has to know the column's type for it.
