@@ -60,7 +60,12 @@ def local_dir() -> Path:
 
 
 def spark() -> SparkSession:
-    """Return the Spark session: Databricks' own, the one that is active, or a new local one."""
+    """Return the Spark session: Databricks' own, the one that is active, or a new local one.
+
+    On a laptop, the environment variable ``SPARK_REMOTE`` names a Spark Connect server to use instead of a new one. It
+    has to be on this machine, because tables are files here.
+    https://spark.apache.org/docs/latest/spark-connect-overview.html
+    """
     if in_databricks() and injected("spark") is not None:
         return injected("spark")
     from pyspark.sql import SparkSession
@@ -70,7 +75,7 @@ def spark() -> SparkSession:
         return active
     from helpers.laptop import spark as local_spark
 
-    return local_spark.start(local_dir())
+    return local_spark.connect() if os.environ.get("SPARK_REMOTE") else local_spark.start(local_dir())
 
 
 def read_parameters(group: type[_Group]) -> _Group:

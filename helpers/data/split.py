@@ -162,8 +162,9 @@ class Split:
         from mlflow.data.spark_dataset import from_spark
 
         # MLflow asks Spark whether the table is Delta, and Spark logs an error if it is not. MLflow also warns about
-        # integer columns, which matter in a model's signature, but not here.
-        with output.quiet_sql_errors():
+        # integer columns, which matter in a model's signature, but not here. On Spark Connect, it warns that it cannot count
+        # the rows.
+        with output.quiet_sql_errors(), output.quiet("mlflow.data.spark_dataset"):
             dataset = from_spark(self.rows, table_name=self.table, name=self.table, targets=self.label_column)
             mlflow.log_input(dataset, context="training")
 

@@ -26,10 +26,13 @@ def of_spark(spark: SparkSession, label: str) -> Iterator[None]:
     Parameters
     ----------
     spark : pyspark.sql.SparkSession
-        A local session.
+        A local session. With Spark Connect, whose server has the tasks, there is no bar.
     label : str
         The label before the bar.
     """
+    if type(spark).__module__.startswith("pyspark.sql.connect."):
+        yield
+        return
     from tqdm import tqdm
 
     ended = threading.Event()

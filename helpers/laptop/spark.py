@@ -46,31 +46,9 @@ def start(local_dir: Path, master: str = "local[*]", java_options: str | None = 
     log = local_dir / "spark.log"
     if java_options is None:
         java_options = class_data.java_options()
-    builder = (
-        SparkSession.builder.appName("azureml_mlflow")
-        .master(master)
-        .config("spark.sql.warehouse.dir", str(local_dir / "warehouse"))
-        # The same as on Databricks.
-        .config("spark.sql.session.timeZone", "UTC")
-        # Without this, `CREATE TABLE` makes a Hive table on Spark 3.
-        .config("spark.sql.legacy.createHiveTableByDefault", "false")
-        .config("spark.sql.execution.arrow.pyspark.enabled", "true")
-        # Partitions are read from the folders, so that this session sees all rows that another session wrote.
-        # Their values stay strings: the batch 2026-01-31 is a name, not a date.
-        .config("spark.sql.hive.manageFilesourcePartitions", "false")
-        .config("spark.sql.sources.partitionColumnTypeInference.enabled", "false")
-        # A laptop's host name may not resolve, or may resolve to a VPN that is disconnected.
-        .config("spark.driver.host", "127.0.0.1")
-        .config("spark.driver.bindAddress", "127.0.0.1")
-        .config("spark.driver.memory", "2g")
-        # Arrow needs both on Java 24 and later; Spark makes older versions ignore unknown options.
-        .config(
-            "spark.driver.extraJavaOptions",
-            f"--sun-misc-unsafe-memory-access=allow -Dio.netty.noUnsafe=false {java_options}",
-        )
-        .config("spark.sql.shuffle.partitions", "4")
-        .config("spark.ui.enabled", "false")
-    )
+    builder = SparkSession.builder.appName("azureml_mlflow").master(master)
+    for name, value in settings(local_dir, java_options).items():
+        builder = builder.config(name, value)
     try:
         with _output_to(log):
             spark = builder.getOrCreate()
@@ -86,6 +64,41 @@ def start(local_dir: Path, master: str = "local[*]", java_options: str | None = 
     threading.Thread(target=gateway.proc.wait, daemon=True).start()
     catalog.register_tables(spark)
     return spark
+
+
+def connect() -> SparkSession:
+    """Return a session of the Spark Connect server that the environment variable ``SPARK_REMOTE`` names."""
+    from pyspark.sql import SparkSession
+
+    spark = SparkSession.builder.getOrCreate()
+    catalog.register_tables(spark)
+    return spark
+
+
+def settings(local_dir: Path, java_options: str) -> dict[str, str]:
+    """Return the settings with which Spark behaves on a laptop as on Databricks; see `start` for the parameters."""
+    return {
+        "spark.sql.warehouse.dir": str(local_dir / "warehouse"),
+        # The same as on Databricks.
+        "spark.sql.session.timeZone": "UTC",
+        # Without this, `CREATE TABLE` makes a Hive table on Spark 3.
+        "spark.sql.legacy.createHiveTableByDefault": "false",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        # Partitions are read from the folders, so that this session sees all rows that another session wrote.
+        # Their values stay strings: the batch 2026-01-31 is a name, not a date.
+        "spark.sql.hive.manageFilesourcePartitions": "false",
+        "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
+        # A laptop's host name may not resolve, or may resolve to a VPN that is disconnected.
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.memory": "2g",
+        # Arrow needs both on Java 24 and later; Spark makes older versions ignore unknown options.
+        "spark.driver.extraJavaOptions": (
+            f"--sun-misc-unsafe-memory-access=allow -Dio.netty.noUnsafe=false {java_options}"
+        ),
+        "spark.sql.shuffle.partitions": "4",
+        "spark.ui.enabled": "false",
+    }
 
 
 @contextmanager

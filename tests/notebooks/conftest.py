@@ -7,9 +7,16 @@ from tests.scenarios.azureml import read_workspace
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory, quick_jvm, aml, databricks):
-    """A laptop that is signed in to both."""
+def own_spark(tmp_path_factory, quick_jvm, aml, databricks):
+    """A laptop that is signed in to both, and on which each notebook starts its own Spark."""
     return Machine(tmp_path_factory.mktemp("machine"), quick_jvm, aml.environment() | databricks.environment())
+
+
+@pytest.fixture(scope="module")
+def machine(own_spark):
+    """The same laptop with a Spark Connect server."""
+    with own_spark.on_spark_connect() as machine:
+        yield machine
 
 
 @pytest.fixture(scope="module")

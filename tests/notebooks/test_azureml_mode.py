@@ -19,7 +19,7 @@ def earlier_requests(aml):
 
 
 @pytest.fixture(scope="module")
-def output(machine, earlier_requests, tmp_path_factory):
+def output(machine, own_spark, earlier_requests, tmp_path_factory):
     """The output folder of the jobs, which trained, deployed and used a scikit-learn model.
 
     After that, the notebooks trained a Spark ML model, and scored with the champion, whichever model that is.
@@ -30,7 +30,7 @@ def output(machine, earlier_requests, tmp_path_factory):
     printed = machine.run("-m", "helpers.jobs", *jobs, **MODE, **endpoint)
     (folder / "printed.txt").write_text(printed)
     spark_ml = {"model_flavor": "spark", "validation_threshold": 0.5, "batch_id": "two"}
-    machine.nbmake("02_train", "03_register", "04_batch_score", **MODE, **spark_ml)
+    own_spark.nbmake("02_train", "03_register", "04_batch_score", **MODE, **spark_ml)
     return folder
 
 
@@ -103,7 +103,9 @@ def test_nothing_that_a_run_leaves_behind_holds_a_secret(results, output, aml, m
     secrets = re.compile(rb"|".join([re.escape(aml.client_secret.encode()), rb"eyJ[\w-]{10,}\.eyJ[\w-]{10,}"]))
     folders = (machine.folder, output, aml.folder)
     left = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    assert {"summary.json", "train.html", "train.log", "printed.txt", "spark.log"} <= {path.name for path in left}
+    assert {"summary.json", "train.html", "train.log", "printed.txt", "spark.log", "spark_connect.log"} <= {
+        path.name for path in left
+    }
     assert [path for path in left if path.name != "requests.jsonl" and secrets.search(path.read_bytes())] == []
     sent = aml.requests()[earlier_requests:]
     assert any(request.path.endswith("/runs/create") for request in sent)

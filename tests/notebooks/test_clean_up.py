@@ -36,17 +36,24 @@ def state(machine):
 
 
 @pytest.fixture(scope="module")
-def dry_run(machine):
+def connected(machine):
+    """The same laptop with a Spark Connect server."""
+    with machine.on_spark_connect() as connected:
+        yield connected
+
+
+@pytest.fixture(scope="module")
+def dry_run(machine, connected):
     """The state before and after a dry run."""
     before = state(machine)
-    machine.nbmake("06_clean_up", model_name="small")
+    connected.nbmake("06_clean_up", model_name="small")
     return SimpleNamespace(before=before, after=state(machine))
 
 
 @pytest.fixture(scope="module")
-def cleaned(dry_run, machine):
+def cleaned(dry_run, machine, connected):
     """The state after a clean-up that deletes."""
-    machine.nbmake("06_clean_up", model_name="small", dry_run="false", force="true")
+    connected.nbmake("06_clean_up", model_name="small", dry_run="false", force="true")
     return state(machine)
 
 

@@ -40,10 +40,17 @@ def first_round(machine):
 
 
 @pytest.fixture(scope="module")
-def second_round(first_round, machine):
+def connected(machine):
+    """The same laptop with a Spark Connect server."""
+    with machine.on_spark_connect() as connected:
+        yield connected
+
+
+@pytest.fixture(scope="module")
+def second_round(first_round, machine, connected):
     """What a worse model leaves, after the same batch was scored again."""
     worse = {"model_flavor": "xgboost", "epochs": 1, "learning_rate": 1e-9}
-    machine.nbmake("02_train", "03_register", "04_batch_score", **worse, batch_id="monday")
+    connected.nbmake("02_train", "03_register", "04_batch_score", **worse, batch_id="monday")
     return SimpleNamespace(
         versions=machine.client.search_model_versions("name = 'breast_cancer'"),
         champion=machine.client.get_model_version_by_alias("breast_cancer", "champion"),
@@ -52,13 +59,13 @@ def second_round(first_round, machine):
 
 
 @pytest.fixture(scope="module")
-def taken_over(second_round, machine):
+def taken_over(second_round, connected):
     """The states of the endpoint after version 2 was deployed, and after it was deployed again."""
     endpoint = {"health_requests": 5, "latency_limit_ms": NO_LIMIT_MS, "rollout_steps": "50, 100"}
     states = []
     for _ in range(2):
-        machine.nbmake("05_deploy_endpoint", model_version=2, **endpoint)
-        states.append(ask_endpoint(machine)[0])
+        connected.nbmake("05_deploy_endpoint", model_version=2, **endpoint)
+        states.append(ask_endpoint(connected)[0])
     return states
 
 
@@ -139,8 +146,8 @@ def test_a_version_takes_over_the_endpoint_and_deploying_it_again_changes_nothin
     assert sorted(point.step for point in points) == [50, 100]
 
 
-def test_clean_up_ends_the_endpoint(taken_over, machine):
-    machine.nbmake("06_clean_up", clean_up="endpoints", dry_run="false", force="true")
+def test_clean_up_ends_the_endpoint(taken_over, machine, connected):
+    connected.nbmake("06_clean_up", clean_up="endpoints", dry_run="false", force="true")
     assert LocalEndpoint.all(machine.folder / "endpoints") == []
     with pytest.raises(requests.ConnectionError):
         requests.get(taken_over[-1].url)

@@ -38,10 +38,10 @@ print(f"unseen={spark.table('azureml_mlflow.unseen').count()}")
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory, quick_jvm):
     """A laptop with the tables of 01_setup."""
-    machine = Machine(tmp_path_factory.mktemp("machine"), quick_jvm)
-    machine.nbmake("01_setup")
-    yield machine
-    machine.end_endpoints()
+    with Machine(tmp_path_factory.mktemp("machine"), quick_jvm).on_spark_connect() as machine:
+        machine.nbmake("01_setup")
+        yield machine
+        machine.end_endpoints()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,73 @@
+"""A Spark Connect server in a process of its own, as serverless and standard compute of Databricks have one."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyspark
+
+from helpers.laptop import java, spark
+
+SECONDS_TO_START = 120
+
+
+def is_installed() -> bool:
+    """Return whether the packages of a client are there; `requirements.txt` has them."""
+    return importlib.util.find_spec("grpc") is not None
+
+
+@contextmanager
+def server(local_dir: Path, java_options: str) -> Iterator[str]:
+    """Start a server whose tables are those of a laptop; yield its address, and end it and its workers afterwards.
+
+    Parameters
+    ----------
+    local_dir : pathlib.Path
+        Folder of the laptop's local state.
+    java_options : str
+        Options for the JVM.
+    """
+    local_dir.mkdir(parents=True, exist_ok=True)
+    settings = spark.settings(local_dir, java_options) | {
+        "spark.master": "local[*]",
+        "spark.connect.grpc.binding.address": "127.0.0.1",
+        # Any free port; the log says which.
+        "spark.connect.grpc.binding.port": "0",
+    }
+    command = [str(Path(pyspark.__file__).parent / "bin" / "spark-submit")]
+    command += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer"]
+    command += [part for name, value in settings.items() for part in ("--conf", f"{name}={value}")]
+    (jar,) = (Path(pyspark.__file__).parent / "jars").glob("spark-connect_*.jar")
+    environment = os.environ | {"JAVA_HOME": str(java.java_home()), "PYSPARK_PYTHON": sys.executable}
+    for name in ("SPARK_REMOTE", "PYSPARK_SUBMIT_ARGS"):
+        environment.pop(name, None)
+    log = local_dir / "spark_connect.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, str(jar)], env=environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        yield f"sc://127.0.0.1:{_port(process, log)}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _port(process: subprocess.Popen[bytes], log: Path) -> int:
+    end = time.monotonic() + SECONDS_TO_START
+    while time.monotonic() < end and process.poll() is None:
+        started = re.search(r"Spark Connect server started at: \S*?:(\d+)\s", log.read_text(errors="replace"))
+        if started:
+            return int(started[1])
+        time.sleep(0.05)
+    raise RuntimeError(f"the Spark Connect server did not start:\n{log.read_text(errors='replace')[-4000:]}")
