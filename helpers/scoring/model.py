@@ -8,10 +8,11 @@ import re
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import tracking
+from helpers import output, tracking
 from helpers.parameters import ParameterError
 from helpers.scoring import schema
 
@@ -73,6 +74,14 @@ class LoadedModel:
     gives_probabilities: bool
     outputs_are_probabilities: bool
 
+    @cached_property
+    def spark_pipeline(self) -> Any:
+        """The fitted Spark ML pipeline of a model of the flavor ``spark``, loaded when the first rows are scored."""
+        import mlflow
+
+        with output.quiet("mlflow.spark"):
+            return mlflow.spark.load_model(self.folder.as_uri())
+
     @property
     def takes_every_input(self) -> bool:
         """Whether an optional input that rows lack is null, because an estimator or a pipeline knows its columns.
@@ -123,10 +132,13 @@ def load_model(session: tracking.Session, model_uri: str) -> LoadedModel:
     """
     from mlflow.models import Model
 
-    # The folder stays until the process ends, because executors fetch it later, when rows are scored.
-    downloads = tempfile.mkdtemp(prefix="azureml_mlflow_")
-    atexit.register(shutil.rmtree, downloads, ignore_errors=True)
-    folder = tracking.download_model(session, model_uri, Path(downloads))
+    # The folder stays until the process ends, because executors fetch the model later, when rows are scored. The model is
+    # one level below, because engines put what they make of it beside it.
+    scratch = Path(tempfile.mkdtemp(prefix="azureml_mlflow_"))
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    downloads = scratch / "model"
+    downloads.mkdir()
+    folder = tracking.download_model(session, model_uri, downloads)
     model = Model.load(folder)
     metadata, signature_inputs = model.metadata or {}, model.signature and model.signature.inputs
     inputs = schema.input_types(model_uri, signature_inputs, metadata.get(tracking.COLUMNS, []))

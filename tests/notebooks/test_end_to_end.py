@@ -16,8 +16,10 @@ from tests.notebooks.machine import NO_LIMIT_MS, NOTEBOOKS, PLOTS, ROOT, Machine
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory, quick_jvm):
-    """A laptop on which nothing has run yet."""
-    machine = Machine(tmp_path_factory.mktemp("machine"), quick_jvm)
+    """A laptop on which nothing has run yet, with a temporary folder of its own."""
+    folder = tmp_path_factory.mktemp("machine")
+    (folder / "tmp").mkdir()
+    machine = Machine(folder, quick_jvm, {"TMPDIR": str(folder / "tmp")})
     yield machine
     machine.end_endpoints()
 
@@ -107,6 +109,11 @@ def test_each_row_is_scored_once_with_the_version_beside_it(first_round):
     assert predictions["probability"].between(0.5, 1).all()
     right = predictions.merge(first_round.training, on="id").eval("prediction == diagnosis")
     assert right.mean() > 0.95
+
+
+def test_no_copy_of_a_model_stays_in_the_temporary_folder(first_round, machine):
+    left = [path.name for path in (machine.folder / "tmp").iterdir()]
+    assert [name for name in left if name.startswith(("azureml_mlflow_", "model_"))] == []
 
 
 def test_the_endpoint_answers_anybody_who_has_its_key_as_the_batch_was_scored(first_round):

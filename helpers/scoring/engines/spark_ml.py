@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from helpers import output, runtime
+from helpers import runtime
 from helpers.data.names import quoted
 from helpers.scoring import worker
 from helpers.scoring.engines.base import Engine
@@ -56,11 +56,7 @@ class SparkMLEngine(Engine):
         return refused
 
     def _pipeline(self, rows: DataFrame) -> GuardedPipeline:
-        import mlflow
-
-        with output.quiet("mlflow.spark"):
-            pipeline = mlflow.spark.load_model(self.model.folder.as_uri())
-        return GuardedPipeline.of(pipeline, connect=runtime.uses_spark_connect(rows))
+        return GuardedPipeline.of(self.model.spark_pipeline, connect=runtime.uses_spark_connect(rows))
 
     def _inputs(self, rows: DataFrame, keep: Sequence[str]) -> DataFrame:
         return rows.select(*keep, *map(quoted, self.model.inputs))

@@ -118,8 +118,9 @@ def _assemble(stage: Any, rows: DataFrame) -> DataFrame:
 
     if stage.getHandleInvalid() == "keep":
         return stage.transform(rows)
-    inputs = [rows.schema[name] for name in stage.getInputCols()]
-    if any(_zero(field) is None for field in inputs):
+    schema = rows.schema
+    inputs = [schema[name] for name in stage.getInputCols()]
+    if any(_is_vector(field) and _zero(field) is None for field in inputs):
         # Such a vector stays as it is, and the stage checks it.
         return stage.transform(_filled(rows, inputs, "VectorAssembler", or_nan=True))
     vectors = [field.name for field in inputs if _is_vector(field)]
@@ -278,5 +279,4 @@ def _refuse(rows: DataFrame, problems: list[Column], valid: dict[str, Column]) -
     if not problems:
         return rows
     noted = [F.col(PROBLEM)] if PROBLEM in rows.columns else []
-    others = [valid.get(name, F.col(quoted(name))) for name in rows.columns if name != PROBLEM]
-    return rows.select(*others, F.coalesce(*noted, *problems).alias(PROBLEM))
+    return rows.withColumns({**valid, PROBLEM: F.coalesce(*noted, *problems)})
