@@ -114,6 +114,10 @@ def _number_or_nothing(value: object) -> float | None:
     return number
 
 
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(item for item in _items(value) if item)
+
+
 OptionalNumber = Annotated[float | None, BeforeValidator(_number_or_nothing)]
 _PART = r"[^`./\\\s:]+"
 Identifier = Annotated[str, _matching(_PART, "one name without dots, spaces, slashes, colons or backticks")]
@@ -129,6 +133,8 @@ OptionalTableName = Annotated[
 ]
 RegisteredName = Annotated[str, _matching(r"[^/:\"'%]+", "a name without slashes, colons, quotes or percent signs")]
 ColumnName = Annotated[str, Field(min_length=1)]
+Separator = Annotated[str, _matching("tab|.", "one character, or tab")]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
 # It becomes a partition value, hence part of a path and of a SQL literal.
 BatchId = Annotated[str, _matching(r"[\w.:+-]*", "letters, digits and _ . : + - only")]
 Trigger = Annotated[
@@ -350,6 +356,11 @@ class SetUp(Tracking, Namespace, TrainingTable, ScoringTable, LabelColumn, IdCol
     )
     source_path: str = Field(
         default="", description="CSV or Parquet file or folder to load. Empty: scikit-learn's breast-cancer data"
+    )
+    csv_separator: Separator = Field(default=",", description="Character between the fields of CSV files, or tab")
+    csv_encoding: str = Field(default="UTF-8", description="Encoding of CSV files, such as ISO-8859-1 or windows-1252")
+    csv_nulls: Texts = Field(
+        default=(), description="Comma-separated texts that stand for a missing value in CSV files, such as NA, ?"
     )
 
 

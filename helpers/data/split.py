@@ -11,8 +11,9 @@ from helpers import output
 from helpers.data import holdout
 from helpers.data.checks import check_table
 from helpers.data.columns import has_value
+from helpers.data.features import choose_features
 from helpers.data.metrics import CLASSIFIER, REGRESSOR
-from helpers.data.names import MODEL_OUTPUT_COLUMNS, quoted
+from helpers.data.names import quoted
 from helpers.data.tables import read_table
 from helpers.ownership import MARK
 from helpers.parameters import ParameterError
@@ -262,7 +263,7 @@ def load_split(
     hold_out = holdout.make(split_by, id_column, test_fraction, seed, split_column, split_values)
     hold_out = holdout.choose(rows, hold_out, label_column)
 
-    numeric, categorical, left_out = _choose_features(rows, label_column, id_column)
+    numeric, categorical, left_out = choose_features(rows, label_column, id_column)
     if split_column in numeric + categorical or split_column in left_out:
         numeric, categorical = ([name for name in names if name != split_column] for names in (numeric, categorical))
         left_out[split_column] = hold_out.why_no_feature
@@ -351,28 +352,6 @@ def _columns(
         *map(quoted, categorical),
         F.col(quoted(label_column)).cast(type_of_label).alias(label_column),
     ]
-
-
-def _choose_features(rows: DataFrame, label_column: str, id_column: str) -> tuple[list[str], list[str], dict[str, str]]:
-    """Return the numeric features, the categorical ones, and the other columns with the reason."""
-    from pyspark.sql import functions as F
-    from pyspark.sql.types import BooleanType, NumericType, StringType
-
-    numeric, categorical, left_out = [], [], {}
-    candidates = [field for field in rows.schema.fields if field.name not in (label_column, id_column)]
-    value_counts = rows.select([F.count(F.col(quoted(field.name))) for field in candidates]).collect()[0]
-    for column, value_count in zip(candidates, value_counts, strict=True):
-        if column.name.lower() in MODEL_OUTPUT_COLUMNS:
-            left_out[column.name] = "reserved name"
-        elif not value_count:
-            left_out[column.name] = "no values"
-        elif isinstance(column.dataType, NumericType | BooleanType):
-            numeric.append(column.name)
-        elif isinstance(column.dataType, StringType):
-            categorical.append(column.name)
-        else:
-            left_out[column.name] = f"type {column.dataType.simpleString()}"
-    return numeric, categorical, left_out
 
 
 def label_type(kind: DataType, model_type: str = CLASSIFIER) -> str:

@@ -16,6 +16,8 @@ from helpers.parameters import ParameterError
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+    from helpers.data.csv_files import CsvOptions
+
 # Table property with a hash of the rows, so that set-up does not write the same data again.
 FINGERPRINT_PROPERTY = f"{MARK}.fingerprint"
 # Error classes for an unknown schema or catalog. They depend on Spark's version and on Unity Catalog.
@@ -134,6 +136,7 @@ def make_tables(
     label_column: str,
     id_column: str,
     model_type: str = "auto",
+    csv: CsvOptions | None = None,
 ) -> list[dict]:
     """Make the training table and the scoring table from the user's data or the sample data.
 
@@ -154,6 +157,8 @@ def make_tables(
         Columns of the data.
     model_type : str, default "auto"
         See `helpers.data.checks.check_label`.
+    csv : helpers.data.csv_files.CsvOptions, optional
+        How CSV files are written; see `helpers.data.source.read_source`.
 
     Returns
     -------
@@ -182,7 +187,7 @@ def make_tables(
                 "exists and was not made by set-up, so source_path is not loaded over it. "
                 "Name a table that does not exist yet, or leave source_path empty to use this table as it is.",
             )
-        rows, source = read_source(spark, source_path), source_path
+        rows, source = read_source(spark, source_path, csv), source_path
     elif "training_table" in foreign:
         rows, source = spark.table(names["training_table"]), names["training_table"]
     else:

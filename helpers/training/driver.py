@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from helpers.data.metrics import CLASSIFIER, REGRESSOR
+from helpers.data.metrics import CLASSIFIER
 from helpers.data.names import quoted
 from helpers.parameters import ParameterError
 
@@ -23,8 +23,6 @@ _COPIES = 3
 _BYTES_OF_TEXT = 60
 # Rows of which the length of texts is measured.
 _SAMPLE_ROWS = 10_000
-# Rows on which importance is measured.
-_IMPORTANCE_ROWS = 2_000
 
 
 @dataclass(frozen=True)
@@ -110,22 +108,3 @@ def predict(model: BaseEstimator, split: Split) -> tuple[np.ndarray, np.ndarray,
     """Apply a scikit-learn model to the rows that measure it, see `helpers.training.flavors.base.Flavor.predict`."""
     rows, labels = to_pandas(split.validation, split)
     return labels, model.predict(rows), model.predict_proba(rows) if split.model_type == CLASSIFIER else None
-
-
-def permutation_importance(model: BaseEstimator, split: Split, seed: int) -> pd.Series:
-    """Measure how much the loss of a scikit-learn model grows when the values of a feature are shuffled.
-
-    The loss is in nats for a classifier, and the root mean squared error, in the label's unit, for a regressor.
-    """
-    import pandas as pd
-    from sklearn.inspection import permutation_importance as shuffle
-    from sklearn.metrics import log_loss, make_scorer
-
-    rows, labels = to_pandas(split.validation.limit(_IMPORTANCE_ROWS), split)
-    scoring, loss = "neg_root_mean_squared_error", "root mean squared error"
-    if split.model_type != REGRESSOR:
-        # The named scorer fails if one of the classes does not occur in these rows.
-        scoring = make_scorer(log_loss, response_method="predict_proba", greater_is_better=False, labels=split.classes)
-        loss = "log loss"
-    shuffled = shuffle(model, rows, labels, scoring=scoring, random_state=seed)
-    return pd.Series(shuffled.importances_mean, split.features, name=f"growth of the {loss} when shuffled")

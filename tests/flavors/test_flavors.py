@@ -14,7 +14,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from helpers import data, tracking
+from tests import guide_examples
 from tests.model_checks import register_and_score, serve
+from tests.unit.test_guide_examples import NEED_OTHER_PACKAGES
 
 COLUMNS = ["mean radius", "mean texture", "mean smoothness", "mean symmetry"]
 
@@ -198,3 +200,12 @@ def test_a_model_of_the_flavor_is_registered_scored_and_served(session, spark, s
         assert outcome.metrics["roc_auc"] == pytest.approx(roc_auc_score(held_out["diagnosis"], second), abs=1e-9)
     answers = serve(session, outcome.version, rows.head(20), tmp_path)
     assert len(answers) == 20
+
+
+@pytest.mark.parametrize("name", NEED_OTHER_PACKAGES)
+def test_the_model_of_an_example_of_the_guide_is_scored_with_its_own_predictions(
+    spark, schema, tracking_parameters, name
+):
+    outcome = guide_examples.run_and_register(name, spark, tracking_parameters, f"{schema}.predictions")
+    assert len(outcome.scored) == 569 and outcome.differing == 0
+    assert outcome.metrics["accuracy_score"] > 0.85 and outcome.metrics["roc_auc"] > 0.9

@@ -6,9 +6,8 @@ import re
 import mlflow
 import pytest
 
-from tests.notebooks.machine import ROOT, Machine
-
-GUIDE = ROOT / "docs" / "guide" / "your-own-model.md"
+from tests import guide_examples
+from tests.notebooks.machine import Machine
 
 PLAIN = """
 import mlflow
@@ -47,9 +46,8 @@ def machine(tmp_path_factory, quick_jvm):
 @pytest.fixture(scope="module")
 def own(machine, tmp_path_factory):
     """What the guide's code printed: the run's id and the model's URI."""
-    (code,) = re.findall(r"^```python\n(.*?)^```$", GUIDE.read_text(encoding="utf-8"), re.M | re.S)
     script = tmp_path_factory.mktemp("script") / "own.py"
-    script.write_text(code)
+    script.write_text(guide_examples.example())
     printed = machine.run("-c", f"import runpy, sys; sys.path.insert(0, '.'); runpy.run_path({str(script)!r})")
     return dict(re.findall(r"^(run_id|model_uri)=(\S+)$", printed, re.M))
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from mlflow.types import DataType
 from sklearn.compose import make_column_transformer
+from sklearn.inspection import permutation_importance
 from sklearn.metrics import log_loss
 from sklearn.naive_bayes import BernoulliNB
 from sklearn.pipeline import make_pipeline
@@ -245,6 +246,20 @@ class BayesFlavor(Flavor):
 
     def importance(self, model, split, seed):
         return pd.Series(1.0, split.categorical, name="is used")
+
+
+@pytest.mark.parametrize("kind", ["two classes", "text", "quantity"])
+def test_importance_of_the_linear_flavor_is_scikit_learns_permutation_importance(load, kind):
+    data = load(kind)
+    flavor, p = load_flavor("sklearn"), training.with_flavor_defaults(settings("sklearn"))
+    model = flavor.fit(data, p, lambda epoch, metrics: None, {})
+    measured = np.mean([flavor.importance(model, data, seed) for seed in range(10)], axis=0)
+    rows, labels = driver.to_pandas(data.validation, data)
+    scoring = "neg_root_mean_squared_error" if kind == "quantity" else "neg_log_loss"
+    expected = permutation_importance(model, rows, labels, scoring=scoring, n_repeats=50, random_state=0)
+    # Both shuffle at random.
+    tolerance = 4 * expected.importances_std / 50**0.5 + 0.01 * expected.importances_mean.max()
+    assert (np.abs(measured - expected.importances_mean) < tolerance).all()
 
 
 def test_a_flavor_added_to_the_table_is_trained_measured_and_drawn(session, load, monkeypatch):

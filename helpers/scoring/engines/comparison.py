@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pyspark.sql.types import DataType
     from sklearn.base import BaseEstimator
 
-COMPARED_ROWS = 500
+COMPARED_ROWS, MOST_INFINITE = 500, 50
 TOLERANCE = 1e-9
 ROW = "_row"
 _MAY_BE_MISSING = ("double", "float")
@@ -25,8 +25,8 @@ def greatest_difference(
 ) -> float:
     """Compare an engine's predictions with those of the estimator.
 
-    On some of the rows; on one of these with each value missing or infinite in turn; and with text that no training
-    row had.
+    On some of the rows; on one of these with each value missing in turn, with text that no training row had, and with
+    the value of some columns infinite.
 
     Parameters
     ----------
@@ -86,13 +86,18 @@ def _sample(rows: DataFrame, inputs: dict[str, DataType]) -> pd.DataFrame:
 
 
 def _variants(row: pd.DataFrame, inputs: dict[str, DataType]) -> Iterator[pd.DataFrame]:
-    for name, input_type in inputs.items():
-        if input_type.typeName() == "string":
-            yield row.assign(**{name: None})
-            yield row.assign(**{name: "no training row has this"})
-        elif input_type.typeName() in _MAY_BE_MISSING:
-            yield row.assign(**{name: float("nan")})
-            yield row.assign(**{name: float("inf")})
+    """Yield a block of rows for each kind of value: the row with that value in one column after the other."""
+    texts = [name for name, input_type in inputs.items() if input_type.typeName() == "string"]
+    numbers = [name for name, input_type in inputs.items() if input_type.typeName() in _MAY_BE_MISSING]
+    # A model that refuses infinite values has to be asked for each of these rows.
+    infinite = numbers[:: -(-len(numbers) // MOST_INFINITE)] if numbers else []
+    variants = [(texts, None), (texts, "no training row has this"), (numbers, float("nan")), (infinite, float("inf"))]
+    for names, value in variants:
+        if names and len(row):
+            block = row.loc[row.index.repeat(len(names))].reset_index(drop=True)
+            for number, name in enumerate(names):
+                block.iat[number, block.columns.get_loc(name)] = value
+            yield block
 
 
 def _difference(estimator: BaseEstimator, rows: pd.DataFrame, scored: pd.DataFrame) -> float:
