@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from pyspark.sql.types import DataType
     from sklearn.base import BaseEstimator
 
-COMPARED_ROWS, MOST_INFINITE = 500, 50
+COMPARED_ROWS = 500
+# Many columns take long to compare: fewer rows of them are compared, and not each column has an unusual value once.
+_COMPARED_VALUES, _LEAST_ROWS = 100_000, 50
+_MOST_MISSING, _MOST_INFINITE = 100, 50
 TOLERANCE = 1e-9
 ROW = "_row"
 _MAY_BE_MISSING = ("double", "float")
@@ -25,8 +28,8 @@ def greatest_difference(
 ) -> float:
     """Compare an engine's predictions with those of the estimator.
 
-    On some of the rows; on one of these with each value missing in turn, with text that no training row had, and with
-    the value of some columns infinite.
+    On some of the rows; and on one of these with the value of one column missing, infinite, or a text that no training
+    row had: of each column, or of some where there are many.
 
     Parameters
     ----------
@@ -81,7 +84,9 @@ def _sample(rows: DataFrame, inputs: dict[str, DataType]) -> pd.DataFrame:
     if never_null:
         sample = sample.dropna(subset=[quoted(name) for name in never_null])
     # head() and not limit(…).toPandas(), which reads a part of each of the table's files.
-    compared = pd.DataFrame(sample.head(COMPARED_ROWS), columns=list(inputs))
+    compared = pd.DataFrame(
+        sample.head(max(_LEAST_ROWS, min(COMPARED_ROWS, _COMPARED_VALUES // len(inputs)))), columns=list(inputs)
+    )
     return compared.astype({name: object if type_name == "string" else float for name, type_name in types.items()})
 
 
@@ -89,15 +94,24 @@ def _variants(row: pd.DataFrame, inputs: dict[str, DataType]) -> Iterator[pd.Dat
     """Yield a block of rows for each kind of value: the row with that value in one column after the other."""
     texts = [name for name, input_type in inputs.items() if input_type.typeName() == "string"]
     numbers = [name for name, input_type in inputs.items() if input_type.typeName() in _MAY_BE_MISSING]
-    # A model that refuses infinite values has to be asked for each of these rows.
-    infinite = numbers[:: -(-len(numbers) // MOST_INFINITE)] if numbers else []
-    variants = [(texts, None), (texts, "no training row has this"), (numbers, float("nan")), (infinite, float("inf"))]
+    variants = [
+        (_some(texts, _MOST_MISSING), None),
+        (_some(texts, _MOST_MISSING), "no training row has this"),
+        (_some(numbers, _MOST_MISSING), float("nan")),
+        # A model that refuses infinite values has to be asked for each of these rows.
+        (_some(numbers, _MOST_INFINITE), float("inf")),
+    ]
     for names, value in variants:
         if names and len(row):
             block = row.loc[row.index.repeat(len(names))].reset_index(drop=True)
             for number, name in enumerate(names):
                 block.iat[number, block.columns.get_loc(name)] = value
             yield block
+
+
+def _some(names: list[str], most: int) -> list[str]:
+    """Return at most so many of the names, evenly spaced."""
+    return names[:: -(-len(names) // most)] if names else []
 
 
 def _difference(estimator: BaseEstimator, rows: pd.DataFrame, scored: pd.DataFrame) -> float:

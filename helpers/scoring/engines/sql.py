@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 REFUSED = "a value is missing or infinite"
+MOST_COLUMNS = 1_000
 
 
 class SqlEngine(Engine):
@@ -34,6 +35,10 @@ class SqlEngine(Engine):
         model = self.model
         if self.env_manager != "local":
             raise NotSupported(f"env_manager={self.env_manager!r} is for Python")
+        if len(model.inputs) > MOST_COLUMNS:
+            raise NotSupported(
+                f"it has more than {MOST_COLUMNS} columns, and Java does not compile such long expressions"
+            )
         if model.estimator is None or model.gives_probabilities != hasattr(model.estimator, "classes_"):
             raise NotSupported("it is not a scikit-learn regressor or probabilistic classifier")
         score = functools.partial(_scored, self.translation, keep=[ROW])

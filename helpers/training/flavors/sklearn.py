@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from sklearn.utils.extmath import softmax
 
 from helpers.data.metrics import REGRESSOR, loss, measure
 from helpers.training import driver
@@ -103,9 +102,7 @@ class SklearnFlavor(Flavor):
         from_numbers = values @ of_numbers + estimator.intercept_
         from_texts = texts.transform(rows[split.categorical]) @ of_texts if split.categorical else 0
 
-        def loss_of(sums: np.ndarray) -> float:
-            return loss(split.model_type, labels, *_outputs(estimator, sums), split.classes)
-
+        loss_of = _loss_of_sums(estimator, labels)
         before = loss_of(from_numbers + from_texts)
         growth = dict.fromkeys(split.features, 0.0)
         for _ in range(_SHUFFLES):
@@ -120,12 +117,20 @@ class SklearnFlavor(Flavor):
         return pd.Series(growth, name=f"growth of the {name} when shuffled") / _SHUFFLES
 
 
-def _outputs(estimator: Any, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the predictions and the probabilities of a linear model from the sums over its features."""
+def _loss_of_sums(estimator: Any, labels: np.ndarray) -> Callable[[np.ndarray], float]:
+    """Return the loss of a linear model as a function of the sums over its features.
+
+    It is called thousands of times, for which scikit-learn's functions check their arguments too long.
+    """
     if not hasattr(estimator, "classes_"):
-        return sums[:, 0], None
-    sums = np.hstack([np.zeros_like(sums), sums]) if sums.shape[1] == 1 else sums
-    return estimator.classes_[sums.argmax(axis=1)], softmax(sums)
+        return lambda sums: float(np.sqrt(np.mean((sums[:, 0] - labels) ** 2)))
+    position = np.arange(len(labels)), np.searchsorted(estimator.classes_, labels)
+
+    def log_loss(sums: np.ndarray) -> float:
+        sums = np.hstack([np.zeros_like(sums), sums]) if sums.shape[1] == 1 else sums
+        return float(np.mean(np.logaddexp.reduce(sums, axis=1) - sums[position]))
+
+    return log_loss
 
 
 def _probabilities(model: Any, rows: Any) -> np.ndarray | None:
