@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from helpers.data import checks, tables
 from helpers.parameters import ParameterError
+from helpers.scoring.condition import check_condition
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -51,6 +52,7 @@ def _filtered(rows: DataFrame, scoring_table: str, scoring_filter: str) -> DataF
 
     if not scoring_filter:
         return rows
+    check_condition(scoring_filter)
     try:
         filtered = rows.where(scoring_filter)
         # Spark Connect does not analyze the condition before something is asked of the rows.
