@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import io
 import logging
 import os
@@ -22,8 +23,7 @@ def display(thing: Any, rows: int = 20, links: bool = False) -> None:
     rows : int, default 20
         Rows of a Spark DataFrame to show on a laptop; Databricks pages by itself. All rows of a pandas one are shown.
     links : bool, default False
-        Turn the addresses in a pandas DataFrame into links. Not for data from elsewhere: pandas writes an address
-        into the page without escaping it.
+        Turn the addresses in a pandas DataFrame into links.
     """
     from IPython.display import HTML, Image
     from IPython.display import display as show
@@ -42,7 +42,17 @@ def display(thing: Any, rows: int = 20, links: bool = False) -> None:
     import pandas as pd
 
     with pd.option_context("display.max_colwidth", None, "display.max_rows", None):
-        show(HTML(thing.to_html(render_links=True, notebook=True)) if links else thing)
+        if links:
+            # pandas' own links do not escape a quote, so that an address could add a handler to the page.
+            formatters = dict.fromkeys(thing.columns, _with_links)
+            thing = HTML(thing.to_html(escape=False, formatters=formatters, notebook=True))
+        show(thing)
+
+
+def _with_links(value: object) -> str:
+    text = html.escape(str(value))
+    is_address = text.startswith(("http://", "https://"))
+    return f'<a href="{text}" target="_blank">{text}</a>' if is_address else text
 
 
 @contextlib.contextmanager

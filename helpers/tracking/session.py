@@ -149,7 +149,8 @@ def configure(p: parameters.Tracking, create: bool = True) -> Session:
     Raises
     ------
     ParameterError
-        If a parameter is missing, if the experiment cannot have that name there, or if it was deleted.
+        If a parameter is missing, if the experiment cannot have that name there, or if it was deleted. Or if the environment
+        variable ``MLFLOW_RUN_ID`` names a run that is not there.
     helpers.azureml.rest.AzureError
         If the Azure ML workspace cannot be used; within seconds, and before anything is written. With
         ``tracking_mode=dual`` the session says so in ``mirror_problem`` instead, because training does not need it.
@@ -178,6 +179,7 @@ def configure(p: parameters.Tracking, create: bool = True) -> Session:
         mlflow.set_registry_uri(registry.uri)
     tracking.prepare()
     with tracking.naming_errors():
+        _check_run_of_environment(tracking)
         experiment = _experiment(tracking, experiment_name, create)
         if experiment and create:
             mlflow.set_experiment(experiment_id=experiment.experiment_id)
@@ -194,6 +196,28 @@ def bound_retries() -> None:
     """Let MLflow's clients try again for only half a minute, unless the environment sets another limit."""
     for name, value in RETRIES.items():
         os.environ.setdefault(name, value)
+
+
+def _check_run_of_environment(tracking: Server) -> None:
+    """Check the run with which ``mlflow.start_run`` goes on if the environment names one."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    if not run_id:
+        return
+    try:
+        mlflow.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        raise ParameterError(
+            "MLFLOW_RUN_ID",
+            run_id,
+            f"no such run on {tracking.uri}, and mlflow.start_run would try to go on with it. Azure Machine Learning sets "
+            "this variable in its own jobs; unset it",
+            "the environment",
+        ) from None
 
 
 def _experiment(tracking: Server, name: str, create: bool) -> Experiment | None:

@@ -1,6 +1,7 @@
 """The laptop's side of the runtime: parameters, task values, and imports that start nothing."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,9 +54,12 @@ def test_addresses_in_a_table_are_links_only_where_they_are_our_own(monkeypatch,
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     monkeypatch.setattr(InteractiveShell, "_instance", InteractiveShell())
     with capture_output() as shown:
-        output.display(pd.DataFrame({"open": ["https://ml.azure.com/home"]}), links=links)
+        addresses = ["https://ml.azure.com/home", 'https://x/"onmouseover="alert(1)', "<script>"]
+        output.display(pd.DataFrame({"open": addresses}), links=links)
     (page,) = (item.data["text/html"] for item in shown.outputs)
     assert ('<a href="https://ml.azure.com/home"' in page) == links and "https://ml.azure.com/home" in page
+    assert "<script>" not in page and not re.search("<[^>]* onmouseover=", page.replace('"', " "))
+    assert not links or "&quot;onmouseover=&quot;" in page
 
 
 def test_importing_the_helpers_imports_neither_spark_nor_mlflow():

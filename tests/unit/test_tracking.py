@@ -48,3 +48,16 @@ def test_a_model_in_unity_catalog_has_three_levels_and_elsewhere_its_plain_name(
     with pytest.raises(ParameterError, match="catalog='spark_catalog': holds no models"):
         catalog.registered_model_name("wine", "", "ml")
     assert LocalServer(Connection(parameters.AzureML())).registered_model_name("wine", "main", "ml") == "wine"
+
+
+def test_a_run_of_the_environment_that_is_not_there_is_refused_with_the_variable(
+    session, tracking_parameters, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    with pytest.raises(ParameterError, match=f"MLFLOW_RUN_ID='{'0' * 32}'.*no such run on sqlite.*unset it"):
+        tracking.configure(tracking_parameters())
+    monkeypatch.delenv("MLFLOW_RUN_ID")
+    with mlflow.start_run() as run:
+        pass
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+    tracking.configure(tracking_parameters(experiment_name=session.experiment_name))
