@@ -136,7 +136,14 @@ ColumnName = Annotated[str, Field(min_length=1)]
 Separator = Annotated[str, _matching("tab|.", "one character, or tab")]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
 # It becomes a partition value, hence part of a path and of a SQL literal.
-BatchId = Annotated[str, _matching(r"[\w.:+-]*", "letters, digits and _ . : + - only")]
+# Spark takes the name of Hive's default partition for null.
+BatchId = Annotated[
+    str,
+    _matching(
+        r"(?!__HIVE_DEFAULT_PARTITION__$)[\w.:+-]*",
+        "letters, digits and _ . : + - only, and not __HIVE_DEFAULT_PARTITION__",
+    ),
+]
 Trigger = Annotated[
     str, _matching(r"available_now|[1-9]\d* (second|minute|hour)s?", "available_now, or an interval such as 1 minute")
 ]

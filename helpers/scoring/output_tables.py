@@ -44,7 +44,8 @@ def prepare(table: str, rows: DataFrame, model_name: str) -> None:
     Raises
     ------
     helpers.parameters.ParameterError
-        If the table has other columns.
+        If the table has other columns, or was made for another model: a batch of the one would replace the batch of the
+        other with the same id.
     """
     from pyspark.sql import functions as F
 
@@ -52,6 +53,14 @@ def prepare(table: str, rows: DataFrame, model_name: str) -> None:
     if not tables.exists(spark, table):
         storage.replace_table(
             spark.createDataFrame([], expected.schema), table, {MARK: model_name}, partitioned_by=BATCH_COLUMN
+        )
+    owner = tables.properties(spark, table).get(MARK, model_name)
+    if owner != model_name:
+        raise ParameterError(
+            "prediction_table",
+            table,
+            f"was made for the model {owner!r}, and a batch of {model_name!r} would replace its batch with the same id. "
+            "Name another table",
         )
     existing = spark.table(table)
     if existing.dtypes != expected.dtypes:

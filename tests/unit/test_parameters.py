@@ -99,6 +99,8 @@ def test_each_default_is_accepted_and_described(name):
         ("model_version", "latest", "version number"),
         ("model_name", "a/b", "slashes"),
         ("batch_id", "x' OR '1", "letters, digits"),
+        ("batch_id", "__HIVE_DEFAULT_PARTITION__", "and not __HIVE_DEFAULT_PARTITION__"),
+        ("csv_separator", ",,", "one character, or tab"),
         ("label_column", "", "at least 1"),
         ("endpoint_name", "ab", "3 to 32"),
         ("endpoint_name", "Breast_Cancer", "a-z, 0-9 and single dashes"),

@@ -173,6 +173,17 @@ def test_a_model_without_a_signature_is_not_scored(score, register_estimator):
         score(version)
 
 
+def test_the_table_of_another_model_is_refused_because_batches_would_replace_each_other(spark, schema, score, tree):
+    score(tree)
+    before = predictions(spark, schema)
+    other = mlflow.MlflowClient().copy_model_version(f"models:/{tree.name}/{tree.version}", f"{tree.name}-other")
+    with pytest.raises(
+        ParameterError, match=f"prediction_table=.*was made for the model '{tree.name}', and a batch of"
+    ):
+        score(other)
+    pd.testing.assert_frame_equal(predictions(spark, schema), before)
+
+
 def test_the_default_table_is_named_after_the_model():
     assert scoring.default_prediction_table("main.ml.wine quality") == "main_ml_wine_quality_predictions"
 
