@@ -14,6 +14,7 @@ from helpers.tracking.servers.base import Page, Server, path_in_ui
 
 UI = "http://127.0.0.1:5000"
 """Where `make ui` serves the local store."""
+_STORE = "mlflow.db"
 
 
 class LocalServer(Server):
@@ -22,7 +23,7 @@ class LocalServer(Server):
     @property
     def uri(self) -> str:
         """``sqlite:///…``."""
-        return f"sqlite:///{runtime.local_dir() / 'mlflow.db'}"
+        return f"sqlite:///{runtime.local_dir() / _STORE}"
 
     @classmethod
     def owns(cls, uri: str) -> bool:
@@ -30,8 +31,24 @@ class LocalServer(Server):
         return uri.startswith("sqlite")
 
     def prepare(self) -> None:
-        """Create the folder of the store."""
-        runtime.local_dir().mkdir(parents=True, exist_ok=True)
+        """Create the store if it is missing.
+
+        MLflow makes its tables one after the other. A process that is killed meanwhile leaves a file that no later one can
+        use, and two processes that begin at once get in each other's way. So the store is made beside its place, by one
+        process at a time, and then renamed.
+        """
+        import mlflow
+        from filelock import FileLock
+
+        folder = runtime.local_dir()
+        folder.mkdir(parents=True, exist_ok=True)
+        store, unfinished = folder / _STORE, folder / f"{_STORE}.unfinished"
+        if not store.exists():
+            with FileLock(folder / f"{_STORE}.lock"):
+                if not store.exists():
+                    unfinished.unlink(missing_ok=True)
+                    mlflow.MlflowClient(f"sqlite:///{unfinished}").search_experiments()
+                    unfinished.rename(store)
         # Copying files on one disk needs no progress bar, and MLflow draws four of them for each model.
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
