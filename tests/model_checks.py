@@ -80,7 +80,9 @@ def as_classes(predicted, model) -> list:
     if isinstance(predicted, pd.DataFrame) and len(predicted.columns) > 1:
         return predicted.to_dict("records")
     return (
-        values.reshape(len(values), -1)[:, 0].tolist() if values.ndim < 3 and values[0].size == 1 else values.tolist()
+        values.reshape(len(values), -1)[:, 0].tolist()
+        if values.ndim < 3 and np.size(values[0]) == 1
+        else values.tolist()
     )
 
 

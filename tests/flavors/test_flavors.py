@@ -145,9 +145,9 @@ def two(of_the_second):
     return np.column_stack([1 - of_the_second, of_the_second])
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def keras_on_torch():
-    """Keras takes TensorFlow otherwise, which is not installed."""
+    """Keras takes TensorFlow otherwise, which is not installed; set before Spark starts, whose workers need it, too."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("KERAS_BACKEND", "torch")
         yield
