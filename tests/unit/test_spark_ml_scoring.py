@@ -1,9 +1,7 @@
 """Spark ML models: this bundle's own and somebody else's, with rows that they refuse, and with many columns."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
-import mlflow.spark
 import pandas as pd
 import pytest
 from pyspark.ml import Pipeline
@@ -66,12 +64,12 @@ def all_rows(spark, rows):
 
 
 @pytest.fixture
-def engine(monkeypatch):
+def engine():
     """A function that returns the engine of a fitted pipeline, as it is after the pipeline was logged and loaded."""
 
     def engine_of(pipeline, rows, inputs):
-        monkeypatch.setattr(mlflow.spark, "load_model", lambda uri: pipeline)
-        return SparkMLEngine(SimpleNamespace(folder=Path.cwd(), inputs={name: rows.schema[name] for name in inputs}))
+        types = {name: rows.schema[name] for name in inputs}
+        return SparkMLEngine(SimpleNamespace(spark_pipeline=pipeline, inputs=types))
 
     return engine_of
 
