@@ -29,7 +29,7 @@ _CODE = r"^\+|^-?0[0-9]"
 _WHOLE = "^-?[0-9]{1,18}$"
 # A double keeps 15 digits.
 _LONG_WHOLE = "^-?[0-9]{16,}$"
-_DECIMAL = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(NaN|Infinity)$"
+NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(NaN|Infinity)$"
 _DATE = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _TIMESTAMP = "^[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}"
 _BOOLEAN = "^(?i)(true|false)$"
@@ -103,14 +103,14 @@ def read(spark: SparkSession, files: list[str], source_path: str, options: CsvOp
     return _typed(texts, columns)
 
 
-def escaped(file: str) -> str:
-    """Return a path or an address so that Spark takes none of its characters for a pattern."""
-    return "".join(f"\\{character}" if character in "[]{}?*\\" else character for character in unquote(file))
+def escaped(path: str) -> str:
+    """Return a path so that Spark takes none of its characters for a pattern."""
+    return "".join(f"\\{character}" if character in "[]{}?*\\" else character for character in path)
 
 
 def _header(spark: SparkSession, file: str, options: CsvOptions) -> list[str]:
     # With multiLine, Spark takes the name of a file for a pattern once more when it looks for the columns.
-    row = spark.read.options(**options.for_spark() | {"multiLine": "false"}).csv(escaped(file)).head()
+    row = spark.read.options(**options.for_spark() | {"multiLine": "false"}).csv(escaped(unquote(file))).head()
     return [(name or "").strip() for name in row] if row else []
 
 
@@ -158,13 +158,10 @@ def _texts(spark: SparkSession, files: list[str], header: list[str], options: Cs
         header=True, columnNameOfCorruptRecord=_MALFORMED, mode="PERMISSIVE", **options.for_spark()
     )
     # In a file with lines of two kinds, the last field of some has the rest of the line's end.
-    values = {f"c{number}": F.regexp_replace(f"c{number}", "\r$", "") for number in range(len(header))}
+    values = [F.regexp_replace(f"c{number}", "\r$", "") for number in range(len(header))]
     nulls = ["", *options.nulls]
-    return reader.csv([escaped(file) for file in files]).select(
-        *(
-            F.when(~F.trim(value).isin(nulls), value).alias(name)
-            for name, value in zip(header, values.values(), strict=True)
-        ),
+    return reader.csv([escaped(unquote(file)) for file in files]).select(
+        *(F.when(~F.trim(value).isin(nulls), value).alias(name) for name, value in zip(header, values, strict=True)),
         _MALFORMED,
         F.col("_metadata.file_path").alias(_FILE),
     )
@@ -222,7 +219,7 @@ def _typed(texts: DataFrame, columns: list[str]) -> DataFrame:
     kinds = {
         "whole": value.rlike(_WHOLE),
         "long": value.rlike(_LONG_WHOLE),
-        "decimal": value.rlike(_DECIMAL),
+        "decimal": value.rlike(NUMBER),
         "code": value.rlike(_CODE),
         "boolean": value.rlike(_BOOLEAN),
         "date": value.rlike(_DATE) & F.expr("try_cast(trim(value) AS date)").isNotNull(),

@@ -106,7 +106,7 @@ class ById(HoldOut):
     needs_column = False
 
     def find(self, rows: DataFrame) -> tuple[str, ...]:
-        """Return an empty tuple, because there is no split column."""
+        """Return an empty tuple. A split by the id has no split column."""
         return ()
 
     def parts(self, rows: DataFrame) -> dict[str, DataFrame]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from helpers.data import csv_files
 from helpers.data.csv_files import CsvOptions
@@ -70,7 +71,7 @@ def _read_parquet(spark: SparkSession, path: str, files: list[str]) -> DataFrame
     # Folders such as `day=2026-01-31` are a column. Spark reads others only if it does not look for such columns.
     if any("=" in folder for file in files for folder in file.split("/")[:-1]):
         return reader.option("pathGlobFilter", "*.[pP][aA][rR][qQ][uU][eE][tT]*").parquet(path)
-    return reader.parquet(*map(csv_files.escaped, files))
+    return reader.parquet(*(csv_files.escaped(unquote(file)) for file in files))
 
 
 def _reason(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from helpers.data.csv_files import NUMBER
 from helpers.data.features import choose_features
 from helpers.data.names import quoted
 
@@ -16,7 +17,6 @@ MOST_ROWS = 1_000_000
 # A text column is pointed out if at least this share of its values are numbers, or are different.
 _MOSTLY = 0.9
 _FEW = 20
-_NUMBER = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"
 
 
 def column_summary(rows: DataFrame, label_column: str, id_column: str) -> pd.DataFrame:
@@ -44,7 +44,7 @@ def column_summary(rows: DataFrame, label_column: str, id_column: str) -> pd.Dat
     # One row per value, so that the plan does not grow with the number of columns.
     texts = F.array(*(F.col(quoted(name)).cast("string") for name in rows.columns))
     values = rows.limit(MOST_ROWS).select(F.posexplode(texts).alias("position", "value"))
-    is_text = ~F.col("value").rlike(_NUMBER)
+    is_text = ~F.trim("value").rlike(NUMBER)
     counted = values.groupBy("position").agg(
         F.count(F.lit(1)).alias("rows"),
         F.count("value").alias("values"),

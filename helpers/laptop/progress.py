@@ -26,7 +26,7 @@ def of_spark(spark: SparkSession, label: str) -> Iterator[None]:
     Parameters
     ----------
     spark : pyspark.sql.SparkSession
-        A local session. With Spark Connect, whose server has the tasks, there is no bar.
+        A local session. A session of Spark Connect shows no bar.
     label : str
         The label before the bar.
     """

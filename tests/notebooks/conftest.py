@@ -20,6 +20,13 @@ def machine(own_spark):
 
 
 @pytest.fixture(scope="module")
+def connected(machine):
+    """The laptop of the module, with a Spark Connect server."""
+    with machine.on_spark_connect() as connected:
+        yield connected
+
+
+@pytest.fixture(scope="module")
 def read_aml(azureml_process):
     """Read the Azure ML workspace with a plain client."""
     return lambda experiment_name, model_name: azureml_process.run(read_workspace.read, experiment_name, model_name)

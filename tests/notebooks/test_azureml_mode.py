@@ -103,9 +103,7 @@ def test_nothing_that_a_run_leaves_behind_holds_a_secret(results, output, aml, m
     secrets = re.compile(rb"|".join([re.escape(aml.client_secret.encode()), rb"eyJ[\w-]{10,}\.eyJ[\w-]{10,}"]))
     folders = (machine.folder, output, aml.folder)
     left = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    assert {"summary.json", "train.html", "train.log", "printed.txt", "spark.log", "spark_connect.log"} <= {
-        path.name for path in left
-    }
+    assert {"summary.json", "train.html", "train.log", "printed.txt", "spark.log"} <= {path.name for path in left}
     assert [path for path in left if path.name != "requests.jsonl" and secrets.search(path.read_bytes())] == []
     sent = aml.requests()[earlier_requests:]
     assert any(request.path.endswith("/runs/create") for request in sent)

@@ -36,13 +36,6 @@ def state(machine):
 
 
 @pytest.fixture(scope="module")
-def connected(machine):
-    """The same laptop with a Spark Connect server."""
-    with machine.on_spark_connect() as connected:
-        yield connected
-
-
-@pytest.fixture(scope="module")
 def dry_run(machine, connected):
     """The state before and after a dry run."""
     before = state(machine)

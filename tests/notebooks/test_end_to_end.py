@@ -42,13 +42,6 @@ def first_round(machine):
 
 
 @pytest.fixture(scope="module")
-def connected(machine):
-    """The same laptop with a Spark Connect server."""
-    with machine.on_spark_connect() as connected:
-        yield connected
-
-
-@pytest.fixture(scope="module")
 def second_round(first_round, machine, connected):
     """What a worse model leaves, after the same batch was scored again."""
     worse = {"model_flavor": "xgboost", "epochs": 1, "learning_rate": 1e-9}

@@ -105,7 +105,7 @@ def test_what_cannot_be_read_as_it_is_meant_is_refused_with_the_file(read, files
     assert str(caught.value).startswith("source_path=") and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("folder", ["a[b]", "a{b,c}", "what?", "with space", "100%", "ü"])
+@pytest.mark.parametrize("folder", ["a[b]", "a{b,c}", "what?", "with space", "100%", "50%20off", "ü"])
 def test_a_path_may_have_any_characters(read, folder):
     rows = read({"a [1].csv": "id,x\n1,2\n", "README.md": "# about", "sub/b?.csv": "id,x\n3,4\n"}, folder=folder)
     assert rows_of(rows) == [(1, 2), (3, 4)]
