@@ -3,12 +3,38 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from helpers import runtime
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+
+def refresh(spark: SparkSession, table: str) -> None:
+    """See what other sessions have done with a table since this one began; Databricks' catalogs are always up to date."""
+    if not runtime.in_databricks():
+        from helpers.laptop import catalog
+
+        catalog.refresh(spark, table)
+
+
+def refresh_all(spark: SparkSession) -> None:
+    """See what other sessions have done with all tables since this one began."""
+    if not runtime.in_databricks():
+        from helpers.laptop import catalog
+
+        catalog.register_tables(spark)
+
+
+def one_writer(spark: SparkSession, table: str) -> AbstractContextManager[None]:
+    """Let one job at a time read and then write a table, where the table's format does not see to it as Delta does."""
+    if runtime.in_databricks():
+        return nullcontext()
+    from helpers.laptop import catalog
+
+    return catalog.one_writer(spark, table)
 
 
 def replace_table(
@@ -28,19 +54,19 @@ def replace_table(
     """
     from pyspark.sql import functions as F
 
-    writer = rows.writeTo(table)
-    for key, value in (properties or {}).items():
-        writer = writer.tableProperty(key, value)
-    if partitioned_by:
-        writer = writer.partitionedBy(F.col(partitioned_by))
     if runtime.in_databricks():
+        writer = rows.writeTo(table)
+        for key, value in (properties or {}).items():
+            writer = writer.tableProperty(key, value)
+        if partitioned_by:
+            writer = writer.partitionedBy(F.col(partitioned_by))
         # Atomic on Delta, with the old version kept in the table's history.
         writer.createOrReplace()
     else:
         from helpers.laptop import catalog, progress
 
-        with catalog.new_table(rows.sparkSession, table), progress.of_spark(rows.sparkSession, table):
-            writer.create()
+        with progress.of_spark(rows.sparkSession, table):
+            catalog.replace_table(rows, table, properties, partitioned_by)
 
 
 def drop_table(spark: SparkSession, table: str) -> None:

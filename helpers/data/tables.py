@@ -77,6 +77,7 @@ def exists(spark: SparkSession, table: str) -> bool:
     """Return whether a table exists; False if its schema or catalog does not exist either."""
     from pyspark.errors import AnalysisException
 
+    storage.refresh(spark, table)
     try:
         return spark.catalog.tableExists(table)
     except AnalysisException as error:
@@ -115,6 +116,7 @@ def in_schema(spark: SparkSession, catalog: str, schema: str) -> list[str]:
     """Return the qualified names of the tables and views of a schema; an empty list if there is no such schema."""
     from pyspark.errors import AnalysisException
 
+    storage.refresh_all(spark)
     try:
         rows = spark.sql(f"SHOW TABLES IN {qualified_schema(catalog, schema)}").collect()
     except AnalysisException as error:
@@ -205,20 +207,23 @@ def make_tables(
 
 
 def _make_table(rows: DataFrame, table: str, source: str) -> dict:
-    spark = rows.sparkSession
     row_count, fingerprint = _count_and_fingerprint(rows)
-    old_properties = properties(spark, table) if exists(spark, table) else {}
-    if old_properties.get(FINGERPRINT_PROPERTY) == fingerprint:
-        action = "unchanged"
-    else:
-        new_properties = {MARK: source, FINGERPRINT_PROPERTY: fingerprint}
-        if any(re.search(r"[ ,;{}()\n\t=]", column) for column in rows.columns):
-            # Delta accepts such column names only with a column mapping:
-            # https://learn.microsoft.com/azure/databricks/delta/column-mapping
-            new_properties["delta.columnMapping.mode"] = "name"
-        storage.replace_table(rows, table, new_properties)
-        action = "replaced" if old_properties else "created"
+    with storage.one_writer(rows.sparkSession, table):
+        action = _replace_if_changed(rows, table, {MARK: source, FINGERPRINT_PROPERTY: fingerprint})
     return {"table": table, "action": action, "rows": row_count, "columns": len(rows.columns), "source": source}
+
+
+def _replace_if_changed(rows: DataFrame, table: str, new_properties: dict[str, str]) -> str:
+    spark = rows.sparkSession
+    old_properties = properties(spark, table) if exists(spark, table) else {}
+    if old_properties.get(FINGERPRINT_PROPERTY) == new_properties[FINGERPRINT_PROPERTY]:
+        return "unchanged"
+    if any(re.search(r"[ ,;{}()\n\t=]", column) for column in rows.columns):
+        # Delta accepts such column names only with a column mapping:
+        # https://learn.microsoft.com/azure/databricks/delta/column-mapping
+        new_properties = new_properties | {"delta.columnMapping.mode": "name"}
+    storage.replace_table(rows, table, new_properties)
+    return "replaced" if old_properties else "created"
 
 
 def _count_and_fingerprint(rows: DataFrame) -> tuple[int, str]:

@@ -140,9 +140,9 @@ def _print_predictions(values: dict[str, Any], warehouse: Path, rows: int) -> No
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-    from helpers.laptop.catalog import table_folder
+    from helpers.laptop.catalog import rows_folder
 
-    folder = table_folder(warehouse, values["prediction_table"])
+    folder = rows_folder(warehouse, values["prediction_table"])
     batches = values["batch_id"]
     print(
         f"Predictions:        {values['prediction_table']}, batch {batches or '–'}: {values['rows_scored']} rows in {folder}"

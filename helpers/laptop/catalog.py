@@ -1,29 +1,35 @@
-"""Tables that outlive a Spark session on a laptop.
+"""Tables that outlive a Spark session on a laptop, and that several sessions may use at once.
 
 Spark's in-memory catalog forgets its tables when the session ends. Hive's catalog, on the Derby
 database that pip's pyspark includes, allows only one process at a time, so an open notebook would
-block the next job. Here every session reads its catalog from the warehouse folder instead:
-each table's folder holds the ``CREATE TABLE`` statement that made it.
+block the next job. Here every session reads its catalog from the warehouse folder instead.
+A table's folder holds the ``CREATE TABLE`` statement that made it, and a subfolder for the rows, which the statement
+names. A table is replaced by writing another subfolder and then renaming a new statement over the old one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 # Spark's readers ignore names that begin with an underscore.
 STATEMENT = "_create_table.sql"
-UNFINISHED = "_unfinished_"
 _ATTEMPTS = "_attempts"
+_VERSION = "version-"
+_LOCATION = re.compile(r"^LOCATION '(.*)'\n", flags=re.M)
+# The statement of each table that a session knows.
+_registered: WeakKeyDictionary[SparkSession, dict[Path, str]] = WeakKeyDictionary()
 
 
 def table_folder(warehouse: Path, table: str) -> Path:
@@ -39,13 +45,13 @@ def table_folder(warehouse: Path, table: str) -> Path:
     return (warehouse if schema == "default" else warehouse / f"{schema}.db") / name
 
 
-def _warehouse(spark: SparkSession) -> Path:
-    # Spark returns None only if None was passed as the default.
-    return Path(spark.conf.get("spark.sql.warehouse.dir").removeprefix("file:"))  # type: ignore[union-attr]
+def rows_folder(warehouse: Path, table: str) -> Path:
+    """Return the folder of a table's Parquet files; see `table_folder` for the parameters."""
+    return _rows_folder(table_folder(warehouse, table))
 
 
 def register_tables(spark: SparkSession) -> None:
-    """Register the schemas and finished tables of the warehouse folder that the session does not know yet."""
+    """Register the schemas and tables of the warehouse folder that the session does not know yet."""
     warehouse = _warehouse(spark)
     if not warehouse.is_dir():
         return
@@ -53,34 +59,120 @@ def register_tables(spark: SparkSession) -> None:
     for schema, schema_folder in schemas.items():
         spark.sql(f"CREATE SCHEMA IF NOT EXISTS `{schema}`")
         for folder in sorted(schema_folder.iterdir()):
-            if not folder.is_dir() or folder.suffix == ".db" or (schema_folder / (UNFINISHED + folder.name)).exists():
-                continue
-            statement = folder / STATEMENT
-            location = f"USING parquet\nLOCATION '{folder}'\n"
-            if statement.exists():
-                text = statement.read_text().replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ", 1)
-                spark.sql(text.replace("USING parquet\n", location, 1))
-            elif any(folder.rglob("*.parquet")):
-                # Somebody made it with saveAsTable; Spark reads the columns from the files.
-                spark.sql(f"CREATE TABLE IF NOT EXISTS `{schema}`.`{folder.name}` {location}")
+            if folder.is_dir() and folder.suffix != ".db":
+                refresh(spark, f"`{schema}`.`{folder.name}`")
+
+
+def refresh(spark: SparkSession, table: str) -> None:
+    """Register a table as it is in the warehouse folder now: another session may have created or replaced it.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    table : str
+        Qualified name.
+    """
+    folder = table_folder(_warehouse(spark), table)
+    known = _registered.setdefault(spark, {})
+    statement = _statement(folder)
+    if not statement:
+        if known.pop(folder, ""):
+            # Another session dropped it.
+            spark.sql(f"DROP TABLE IF EXISTS {table}")
+        # Somebody may have made it with saveAsTable; Spark reads the columns from the files.
+        if any(folder.rglob("*.parquet")) and not any(folder.glob(f"{_VERSION}*")):
+            _create_schema(spark, table)
+            spark.sql(f"CREATE TABLE IF NOT EXISTS {table} USING parquet LOCATION {_text(str(folder))}")
+        return
+    if known.get(folder) == statement:
+        return
+    _create_schema(spark, table)
+    if spark.catalog.tableExists(table) and _location(spark, table) != _rows_folder(folder):
+        # The session's entry is for another version. Its files stay, because all entries name a location.
+        spark.sql(f"DROP TABLE {table}")
+    rows = _rows_folder(folder)
+    statement_here = _LOCATION.sub("", statement).replace(
+        "USING parquet\n", f"USING parquet\nLOCATION {_text(str(rows))}\n", 1
+    )
+    spark.sql(statement_here.replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ", 1))
+    known[folder] = statement
 
 
 @contextmanager
-def new_table(spark: SparkSession, table: str) -> Iterator[None]:
-    """Make the table that is created inside the block outlive the session.
+def one_writer(spark: SparkSession, table: str) -> Iterator[None]:
+    """Let one process or thread at a time change a table; the others wait, and say so.
 
-    First drops an existing table of this name, and deletes the files that an interrupted attempt left in its folder.
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    table : str
+        Qualified name.
     """
+    from filelock import FileLock, Timeout
+
+    warehouse = _warehouse(spark)
+    name = hashlib.sha256(str(table_folder(warehouse, table).relative_to(warehouse)).encode()).hexdigest()[:16]
+    folder = warehouse.parent / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    # The operating system releases the lock of a process that is killed.
+    lock = FileLock(folder / name, is_singleton=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{table} is being written by another job or notebook; waiting until it is done.")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def replace_table(
+    rows: DataFrame, table: str, properties: Mapping[str, str] | None = None, partitioned_by: str | None = None
+) -> None:
+    """Create a table from ``rows``, or replace it for all sessions at once.
+
+    The rows of the version before stay until the next replacement, for sessions that are reading them.
+
+    Parameters
+    ----------
+    rows : pyspark.sql.DataFrame
+    table : str
+        Qualified name, quoted where needed.
+    properties : dict of str to str, optional
+        Table properties.
+    partitioned_by : str, optional
+        Partition column.
+    """
+    spark = rows.sparkSession
     folder = table_folder(_warehouse(spark), table)
-    unfinished = folder.with_name(UNFINISHED + folder.name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished.touch()
-    spark.sql(f"DROP TABLE IF EXISTS {table}")
-    shutil.rmtree(folder, ignore_errors=True)
-    yield
-    statement = spark.sql(f"SHOW CREATE TABLE {table}").collect()[0][0]
-    (folder / STATEMENT).write_text(re.sub(r"^LOCATION '.*'\n", "", statement, flags=re.M) + "\n")
-    unfinished.unlink()
+    with one_writer(spark, table):
+        before = _rows_folder(folder)
+        new = folder / f"{_VERSION}{uuid.uuid4().hex}"
+        # A name and a view of the session only: the table itself changes when its statement does.
+        *schema, _ = table.split(".")
+        draft, view = ".".join([*schema, f"draft_{new.name[len(_VERSION) :]}"]), f"rows_of_{new.name[len(_VERSION) :]}"
+        rows.createOrReplaceTempView(view)
+        try:
+            described = ", ".join(f"{_text(key)} = {_text(value)}" for key, value in (properties or {}).items())
+            spark.sql(
+                f"CREATE TABLE {draft} USING parquet {f'PARTITIONED BY (`{partitioned_by}`)' if partitioned_by else ''} "
+                f"LOCATION {_text(str(new))} {f'TBLPROPERTIES ({described})' if described else ''} "
+                f"AS SELECT * FROM {view}"
+            )
+            statement = spark.sql(f"SHOW CREATE TABLE {draft}").collect()[0][0] + "\n"
+        finally:
+            spark.catalog.dropTempView(view)
+            spark.sql(f"DROP TABLE IF EXISTS {draft}")
+        statement = re.sub(r"\A.*", lambda _: f"CREATE TABLE {table} (", statement)
+        statement = _LOCATION.sub(f"LOCATION '{new.name}'\n", statement)
+        unfinished = folder / f"{STATEMENT}.new"
+        unfinished.write_text(statement)
+        unfinished.replace(folder / STATEMENT)
+        refresh(spark, table)
+        for path in folder.iterdir():
+            if path not in (new, before, folder / STATEMENT):
+                _delete(path)
 
 
 def drop_table(spark: SparkSession, table: str) -> None:
@@ -90,22 +182,21 @@ def drop_table(spark: SparkSession, table: str) -> None:
     and can be dropped again.
     """
     folder = table_folder(_warehouse(spark), table)
-    if folder.is_dir():
-        for path in folder.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.name != STATEMENT:
-                path.unlink()
-    spark.sql(f"DROP TABLE IF EXISTS {table}")
-    shutil.rmtree(folder, ignore_errors=True)
+    with one_writer(spark, table):
+        if folder.is_dir():
+            for path in folder.iterdir():
+                if path.name != STATEMENT:
+                    _delete(path)
+        spark.sql(f"DROP TABLE IF EXISTS {table}")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def replace_partition(rows: DataFrame, table: str, column: str, value: str) -> None:
     """Replace the rows of one partition, for all readers at once.
 
     Spark would delete the old files before it writes the new ones. This function writes the new files beside the
-    table first, and then points the partition's folder, which is a symbolic link, to them. A reader that has listed
-    the old files but not opened them yet gets an error, and has to read again.
+    table first, and then points the partition's folder, which is a symbolic link, to them. A DataFrame that has listed
+    the old files but not opened them yet gets an error; one that is made from the table now reads the new ones.
 
     Parameters
     ----------
@@ -117,19 +208,59 @@ def replace_partition(rows: DataFrame, table: str, column: str, value: str) -> N
         The partition. Spark escapes some characters of a value in the folder's name; of these, the value may contain
         colons only.
     """
-    folder = table_folder(_warehouse(rows.sparkSession), table)
-    partition = f"{column}={value.replace(':', '%3A')}"
-    link, attempts = folder / partition, folder / _ATTEMPTS / partition
-    attempt = attempts / uuid.uuid4().hex
-    rows.write.parquet(str(attempt))
-    if link.is_dir() and not link.is_symlink():
-        # Spark itself wrote this folder.
-        link.rename(attempts / uuid.uuid4().hex)
-    new_link = attempts / "link"
-    new_link.unlink(missing_ok=True)
-    new_link.symlink_to(os.path.relpath(attempt, folder))
-    new_link.replace(link)
-    rows.sparkSession.catalog.refreshTable(table)
-    for old in attempts.iterdir():
-        if old != attempt:
-            shutil.rmtree(old)
+    with one_writer(rows.sparkSession, table):
+        folder = rows_folder(_warehouse(rows.sparkSession), table)
+        partition = f"{column}={value.replace(':', '%3A')}"
+        link, attempts = folder / partition, folder / _ATTEMPTS / partition
+        attempt = attempts / uuid.uuid4().hex
+        rows.write.parquet(str(attempt))
+        if link.is_dir() and not link.is_symlink():
+            # Spark itself wrote this folder.
+            link.rename(attempts / uuid.uuid4().hex)
+        new_link = attempts / "link"
+        new_link.unlink(missing_ok=True)
+        new_link.symlink_to(os.path.relpath(attempt, folder))
+        new_link.replace(link)
+        rows.sparkSession.catalog.refreshTable(table)
+        for old in attempts.iterdir():
+            if old != attempt:
+                shutil.rmtree(old)
+
+
+def _warehouse(spark: SparkSession) -> Path:
+    # Spark returns None only if None was passed as the default.
+    return Path(spark.conf.get("spark.sql.warehouse.dir").removeprefix("file:"))  # type: ignore[union-attr]
+
+
+def _statement(folder: Path) -> str:
+    try:
+        return (folder / STATEMENT).read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def _rows_folder(folder: Path) -> Path:
+    # Older versions of this module wrote the rows into the table's own folder.
+    version = _LOCATION.search(_statement(folder))
+    return folder / version[1] if version else folder
+
+
+def _location(spark: SparkSession, table: str) -> Path:
+    described = spark.sql(f"DESCRIBE TABLE EXTENDED {table}").collect()
+    return Path(next(row["data_type"] for row in described if row["col_name"] == "Location").removeprefix("file:"))
+
+
+def _create_schema(spark: SparkSession, table: str) -> None:
+    spark.sql(f"CREATE SCHEMA IF NOT EXISTS {'.'.join(table.split('.')[:-1])}")
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _text(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -42,9 +42,8 @@ def _load_classes(session: SparkSession) -> None:
 
     rows = session.createDataFrame(pd.DataFrame({"id": [1, 2], "x": [0.5, None], "name": ["a", None]}))
     session.sql("CREATE SCHEMA classes")
-    with catalog.new_table(session, "classes.batches"):
-        empty = rows.where("false").withColumn("batch_id", F.lit(""))
-        empty.writeTo("classes.batches").tableProperty("key", "value").partitionedBy(F.col("batch_id")).create()
+    empty = rows.where("false").withColumn("batch_id", F.lit(""))
+    catalog.replace_table(empty, "classes.batches", {"key": "value"}, partitioned_by="batch_id")
     copied = rows.where("id < 3").mapInArrow(lambda batches: batches, rows.schema)
     catalog.replace_partition(copied, "classes.batches", "batch_id", "1")
     table = session.table("classes.batches").where(F.col("batch_id") == "1")

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from helpers import runtime
+from helpers import runtime, storage
 from helpers.data.names import qualified_name, quoted
 from helpers.parameters import ParameterError
 from helpers.scoring import output_tables
@@ -17,7 +17,7 @@ from helpers.scoring.predictor import Predictor, load
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame, Observation, SparkSession
 
     from helpers import parameters
     from helpers.scoring.engines import EngineChoice
@@ -143,7 +143,7 @@ class Scorer:
         """Score rows and write them as one batch, in place of what the batch had before.
 
         The predictions are replaced at once; after them, the rows in quarantine are replaced at once. A job that is
-        killed between the two has to run again.
+        killed between the two has to run again. On a laptop, jobs that write into one table wait for each other.
 
         Parameters
         ----------
@@ -165,11 +165,18 @@ class Scorer:
             the model needs is missing, or there are bad rows and ``on_bad_rows`` is ``fail``.
         """
         from pyspark.sql import Observation
+
+        batch_id = batch_id or datetime.now(timezone.utc).date().isoformat()
+        choice = engine or self.choose_engine(rows)
+        with storage.one_writer(rows.sparkSession, self.prediction_table):
+            return self._replace_batch(rows, batch_id, choice, Observation() if observe else None)
+
+    def _replace_batch(
+        self, rows: DataFrame, batch_id: str, choice: EngineChoice, observation: Observation | None
+    ) -> ScoredBatch:
         from pyspark.sql import functions as F
 
-        spark, batch_id = rows.sparkSession, batch_id or datetime.now(timezone.utc).date().isoformat()
-        choice = engine or self.choose_engine(rows)
-        observation = Observation() if observe else None
+        spark = rows.sparkSession
         counted = rows.observe(observation, F.count(F.lit(1)).alias("rows")) if observation else rows
         apply = self.predictor.transform if self.on_bad_rows == "fail" else self.predictor.accepted
         predictions = self._with_origin(apply(counted, [self.id_column], choice.engine))

@@ -50,10 +50,11 @@ def prepare(table: str, rows: DataFrame, model_name: str) -> None:
     from pyspark.sql import functions as F
 
     spark, expected = rows.sparkSession, rows.withColumn(BATCH_COLUMN, F.lit(""))
-    if not tables.exists(spark, table):
-        storage.replace_table(
-            spark.createDataFrame([], expected.schema), table, {MARK: model_name}, partitioned_by=BATCH_COLUMN
-        )
+    with storage.one_writer(spark, table):
+        if not tables.exists(spark, table):
+            storage.replace_table(
+                spark.createDataFrame([], expected.schema), table, {MARK: model_name}, partitioned_by=BATCH_COLUMN
+            )
     owner = tables.properties(spark, table).get(MARK, model_name)
     if owner != model_name:
         raise ParameterError(

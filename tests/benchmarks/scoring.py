@@ -228,15 +228,15 @@ class Bench:
         import pyarrow.dataset as ds
         import pyarrow.parquet as pq
 
-        from helpers.laptop.catalog import table_folder
+        from helpers.laptop.catalog import rows_folder
 
         warehouse = self.folder / "warehouse"
-        folder = table_folder(warehouse, f"bench.{version.name}_{engine}") / f"batch_id=rows_{rows}"
+        folder = rows_folder(warehouse, f"bench.{version.name}_{engine}") / f"batch_id=rows_{rows}"
         written = ds.dataset(folder, format="parquet").to_table(columns=["id", "prediction"]).to_pandas()
         predicted = np.empty(rows, dtype=int)
         predicted[written["id"]] = written["prediction"]
         different = rows - len(written)
-        for file in sorted(table_folder(warehouse, self.table(rows)).glob("*.parquet")):
+        for file in sorted(rows_folder(warehouse, self.table(rows)).glob("*.parquet")):
             for batch in pq.ParquetFile(file).iter_batches(CHUNK):
                 scored = batch.to_pandas()
                 different += int((predicted[scored["id"]] != estimator.predict(scored[COLUMNS])).sum())

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from helpers.laptop import catalog
 from helpers.serving.local_endpoint import LocalEndpoint
 from tests import spark_connect
 
@@ -87,7 +88,7 @@ class Machine:
 
     def table(self, name: str) -> pd.DataFrame:
         """Read a table of the warehouse without Spark."""
-        folder = self.folder / "warehouse" / "azureml_mlflow.db" / name
+        folder = catalog.rows_folder(self.folder / "warehouse", f"azureml_mlflow.{name}")
         batches = ds.partitioning(pa.schema([("batch_id", pa.string())]), flavor="hive")
         partitions = batches if any(folder.glob("batch_id=*")) else None
         return ds.dataset(folder, format="parquet", partitioning=partitions).to_table().to_pandas()
