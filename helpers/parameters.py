@@ -119,7 +119,8 @@ def _texts(value: object) -> tuple[str, ...]:
 
 
 OptionalNumber = Annotated[float | None, BeforeValidator(_number_or_nothing)]
-_PART = r"[^`./\\\s:]+"
+# Both https://docs.databricks.com/sql/language-manual/sql-ref-names and file systems have this limit.
+_PART = r"[^`./\\\s:]{1,255}"
 Identifier = Annotated[str, _matching(_PART, "one name without dots, spaces, slashes, colons or backticks")]
 OptionalIdentifier = Annotated[
     str, _matching(f"({_PART})?", "empty, or one name without dots, spaces, slashes, colons or backticks")
@@ -250,6 +251,8 @@ class Tracking(AzureML):
     experiment_name: str = Field(
         default="azureml_mlflow",
         min_length=1,
+        # mlflow.utils.validation
+        max_length=500,
         description="MLflow experiment. A plain name is put under /Users/<you>/ on Databricks",
     )
 
@@ -316,7 +319,9 @@ class Predictions:
     """Where predictions go."""
 
     prediction_table: OptionalTableName = Field(
-        default="", description="Table that receives the predictions. Empty: <model_name>_predictions"
+        default="",
+        description="Table that receives the predictions. Empty: <model_name>_predictions, where a name with other characters "
+        "than a-z, A-Z, 0-9 and _ gets a hash",
     )
     checkpoint: str = Field(
         default="",

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from helpers import runtime
+from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+
+def check_name(parameter: str, table: str) -> None:
+    """Check that a table can have a name here.
+
+    Parameters
+    ----------
+    parameter : str
+        The parameter that named the table, for the error.
+    table : str
+        Qualified name.
+
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        If this is a laptop and the name has other characters than Spark's own catalog accepts:
+        https://spark.apache.org/docs/latest/sql-error-conditions.html#invalid_schema_or_relation_name
+    """
+    if not runtime.in_databricks() and not re.fullmatch(r"[\w.`]+", table, re.ASCII):
+        raise ParameterError(
+            parameter, table, "on a laptop, Spark accepts only a-z, A-Z, 0-9 and _ in the names of schemas and tables"
+        )
 
 
 def refresh(spark: SparkSession, table: str) -> None:

@@ -223,6 +223,43 @@ def _number_summary(labelled: DataFrame, label_column: str) -> dict[str, float]:
     return summary.asDict()
 
 
+def check_finite(rows: DataFrame, label_column: str, id_column: str) -> None:
+    """Check that no feature has an infinite value, which scikit-learn and XGBoost refuse and Spark ML learns NaN from.
+
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        With the columns, and the id of a row.
+    """
+    from pyspark.sql import functions as F
+    from pyspark.sql.types import FractionalType
+
+    names = [
+        field.name
+        for field in rows.schema.fields
+        if isinstance(field.dataType, FractionalType) and field.name not in (label_column, id_column)
+    ]
+    if not names:
+        return
+    # One expression for all columns: Java does not compile a thousand of them.
+    doubles = F.array(*(F.col(quoted(name)).cast("double") for name in names))
+    with_infinity = rows.where(F.exists(doubles, lambda value: F.abs(value) == float("inf")))
+    row_count, example = with_infinity.agg(F.count(F.lit(1)), F.first(F.struct(quoted(id_column), doubles))).collect()[
+        0
+    ]
+    if row_count:
+        row_id, values = example
+        infinite = [
+            name for name, value in zip(names, values, strict=True) if value is not None and abs(value) == float("inf")
+        ]
+        raise ParameterError(
+            "features",
+            ", ".join(infinite[:_MAX_NAMES_IN_MESSAGE]),
+            f"infinite in the row {id_column}={row_id!r}; {row_count} rows have such values, from which no model can learn. "
+            "Replace them by null, which is a missing value, or remove these rows",
+        )
+
+
 def _unusable(label_column: str, problem: str) -> ParameterError:
     return ParameterError("label_column", label_column, problem)
 
@@ -230,6 +267,7 @@ def _unusable(label_column: str, problem: str) -> ParameterError:
 # Each takes the rows, the label column and the id column, and raises ParameterError if the table cannot be used.
 TABLE_CHECKS: list[Callable[[DataFrame, str, str], object]] = [
     lambda rows, _label_column, id_column: check_id(rows, id_column),
+    check_finite,
 ]
 
 

@@ -39,7 +39,7 @@ def qualified_name(table: str, catalog: str, schema: str) -> str:
         parts = [schema, *parts]
     if len(parts) == 2 and catalog:
         parts = [catalog, *parts]
-    return ".".join(part if re.fullmatch(r"[A-Za-z_]\w*", part) else quoted(part) for part in parts)
+    return ".".join(part if re.fullmatch(r"[A-Za-z_]\w*", part, re.ASCII) else quoted(part) for part in parts)
 
 
 def qualified_schema(catalog: str, schema: str) -> str:

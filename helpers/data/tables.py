@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 # Table property with a hash of the rows, so that set-up does not write the same data again.
 FINGERPRINT_PROPERTY = f"{MARK}.fingerprint"
-# Error classes for an unknown schema or catalog. They depend on Spark's version and on Unity Catalog.
+# Error classes for a schema or catalog that does not exist, or cannot. They depend on Spark's version and on Unity Catalog.
 _UNKNOWN_SCHEMA = (
     "REQUIRES_SINGLE_PART_NAMESPACE", "CATALOG_NOT_FOUND", "NO_SUCH_CATALOG_EXCEPTION", "SCHEMA_NOT_FOUND",
+    "INVALID_SCHEMA_OR_RELATION_NAME",
 )  # fmt: skip
 
 
@@ -178,6 +179,8 @@ def make_tables(
         "training_table": qualified_name(training_table, catalog, schema),
         "scoring_table": qualified_name(scoring_table, catalog, schema),
     }
+    for parameter, name in names.items():
+        storage.check_name(parameter, name)
     foreign = [
         parameter for parameter, name in names.items() if exists(spark, name) and not is_marked(properties(spark, name))
     ]

@@ -158,7 +158,7 @@ def replace_table(
             spark.sql(
                 f"CREATE TABLE {draft} USING parquet {f'PARTITIONED BY (`{partitioned_by}`)' if partitioned_by else ''} "
                 f"LOCATION {_text(str(new))} {f'TBLPROPERTIES ({described})' if described else ''} "
-                f"AS SELECT * FROM {view}"
+                f"AS TABLE {view}"
             )
             statement = spark.sql(f"SHOW CREATE TABLE {draft}").collect()[0][0] + "\n"
         finally:

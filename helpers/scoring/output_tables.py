@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,19 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 BATCH_COLUMN = "batch_id"
+_MOST_CHARACTERS = 200
 
 
 def default_prediction_table(model_name: str) -> str:
     """Return the table that receives a model's predictions when none is named.
 
-    There is one per model, because another model has another id column and other labels.
+    There is one per model, because another model has another id column and other labels. A name with other characters
+    than letters, digits and underscores, or a long one, gets a hash: ``conc-2`` and ``conc_2`` are two models.
     """
-    return re.sub(r"\W", "_", model_name) + "_predictions"
+    plain = re.sub(r"\W", "_", model_name, flags=re.ASCII)[:_MOST_CHARACTERS]
+    if plain != model_name:
+        plain += "_" + hashlib.sha256(model_name.encode()).hexdigest()[:8]
+    return plain + "_predictions"
 
 
 def quarantine_table(prediction_table: str) -> str:
@@ -50,6 +56,7 @@ def prepare(table: str, rows: DataFrame, model_name: str) -> None:
     from pyspark.sql import functions as F
 
     spark, expected = rows.sparkSession, rows.withColumn(BATCH_COLUMN, F.lit(""))
+    storage.check_name("prediction_table", table)
     with storage.one_writer(spark, table):
         if not tables.exists(spark, table):
             storage.replace_table(

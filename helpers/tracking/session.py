@@ -149,7 +149,8 @@ def configure(p: parameters.Tracking, create: bool = True) -> Session:
     Raises
     ------
     ParameterError
-        If a parameter is missing, if the experiment cannot have that name there, or if it was deleted. Or if the environment
+        If a parameter is missing, if the experiment or the model cannot have that name there, or if the experiment was
+        deleted. Or if the environment
         variable ``MLFLOW_RUN_ID`` names a run that is not there.
     helpers.azureml.rest.AzureError
         If the Azure ML workspace cannot be used; within seconds, and before anything is written. With
@@ -160,6 +161,9 @@ def configure(p: parameters.Tracking, create: bool = True) -> Session:
     bound_retries()
     connection = Connection(p)
     tracking, registry = open_servers(p, connection)
+    if isinstance(p, parameters.ModelName):
+        # Before a model is trained for hours that the registry would refuse.
+        registry.check_model_name(p.model_name)
     session = Session(tracking, registry, connection)
     experiment_name = tracking.experiment_name(p.experiment_name)
     # A name that could not be mirrored stops the session before anything is logged under it.

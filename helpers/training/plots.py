@@ -65,7 +65,7 @@ def roc_curve(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[A
     figure, axes = _axes(6, 5.2, "ROC curve on held-out rows")
     shown = list(enumerate(classes))[1:] if len(classes) == 2 else list(enumerate(classes))[:10]
     for index, name in shown:
-        RocCurveDisplay.from_predictions(labels == name, probabilities[:, index], name=str(name), ax=axes)
+        RocCurveDisplay.from_predictions(labels == name, probabilities[:, index], name=_plain(name), ax=axes)
     axes.plot([0, 1], [0, 1], linestyle=":", color="grey")
     axes.set(xlabel="false positive rate", ylabel="true positive rate")
     axes.grid(alpha=0.3)
@@ -89,6 +89,7 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: Seque
         labels,
         predictions,
         labels=list(classes),
+        display_labels=[_plain(name) for name in classes],
         ax=axes,
         cmap="Blues",
         colorbar=False,
@@ -195,7 +196,8 @@ def feature_importance(importance: pd.Series, max_features: int = 20) -> Figure:
     """
     shown = importance.sort_values().tail(max_features)
     figure, axes = _axes(7, 1.2 + 0.28 * len(shown), f"Feature importance ({len(shown)} of {len(importance)})")
-    axes.barh([name if len(name) <= 40 else name[:39] + "…" for name in map(str, shown.index)], shown.to_numpy())
+    names = [name if len(name) <= 40 else name[:39] + "…" for name in map(str, shown.index)]
+    axes.barh([_plain(name) for name in names], shown.to_numpy())
     axes.set(xlabel=importance.name)
     axes.grid(axis="x", alpha=0.3)
     return figure

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -185,7 +186,12 @@ def test_the_table_of_another_model_is_refused_because_batches_would_replace_eac
 
 
 def test_the_default_table_is_named_after_the_model():
-    assert scoring.default_prediction_table("main.ml.wine quality") == "main_ml_wine_quality_predictions"
+    assert scoring.default_prediction_table("wine_2") == "wine_2_predictions"
+    others = ["wine-2", "wine 2", "main.ml.wine", "main.ml_wine", "größe", "w" * 250, "w" * 251]
+    tables = {scoring.default_prediction_table(name) for name in others}
+    assert len(tables) == len(others) and not any(
+        re.search(r"\W", table, re.ASCII) or len(table) > 230 for table in tables
+    )
 
 
 @pytest.fixture

@@ -117,6 +117,7 @@ def test_duplicate_ids_are_found_among_positive_and_negative_ones_at_any_spacing
         ),
         ({}, {"catalog": "nowhere"}, "catalog='nowhere': no such catalog; the catalogs are: spark_catalog"),
         ({}, {"schema": "global_temp"}, "schema='global_temp': cannot be created"),
+        ({}, {"training_table": "übung"}, "on a laptop, Spark accepts only a-z, A-Z, 0-9 and _ in the names"),
     ],
 )
 def test_data_that_cannot_be_used_is_refused_before_anything_is_written(
@@ -127,6 +128,16 @@ def test_data_that_cannot_be_used_is_refused_before_anything_is_written(
         make(source_path=str(tmp_path / "rows.csv"), **arguments)
     assert message in str(caught.value)
     assert table_names(spark, schema) == set()
+
+
+def test_features_with_infinite_values_are_refused_with_their_names_and_a_row(spark):
+    infinite, rows = "CAST('-Infinity' AS DOUBLE)", spark.range(40).selectExpr("id", "id % 2 AS label")
+    with_infinity = rows.selectExpr(
+        "*", f"IF(id > 37, {infinite}, NULL) AS `a.b`", f"IF(id = 38, float({infinite}), 1) AS c"
+    )
+    with pytest.raises(ParameterError, match="features='a.b, c': infinite in the row id=38; 2 rows have such values"):
+        checks.check_table(with_infinity, "label", "id")
+    checks.check_table(with_infinity.where("id < 38"), "label", "id")
 
 
 @pytest.mark.parametrize("name", names.RESERVED_COLUMNS)

@@ -36,9 +36,42 @@ def test_an_experiment_is_made_once_with_its_artifacts_in_the_local_folder(
     with mlflow.start_run() as run:
         mlflow.log_text("text", "note.txt")
     assert run.info.experiment_id == first.experiment_id
-    assert next((local_dir / "mlartifacts" / "team_one").rglob("note.txt")).read_text() == "text"
+    (folder,) = (local_dir / "mlartifacts").glob("team_one_*")
+    assert next(folder.rglob("note.txt")).read_text() == "text"
     # MLflow 2 creates an empty ./mlruns, its default location.
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("registry", "accepted", "refused"),
+    [
+        ("azureml", ["wine-2_b"], ["wine 2", "größe", "main.ml.wine", "-wine", "w" * 256]),
+        ("databricks-uc", ["wine-2", "größe", "main.ml.wine"], ["ml.wine", "wine 2", "a.b.", "main.ml." + "w" * 256]),
+        ("local", ["wine 2", "größe", "main.ml.wine"], ["..", "w" * 257]),
+    ],
+)
+def test_a_model_name_that_the_registry_does_not_accept_is_refused_before_anything_is_written(
+    tmp_path, monkeypatch, registry, accepted, refused
+):
+    monkeypatch.setenv("BUNDLE_LOCAL_DIR", str(tmp_path / "local"))
+    for name in refused:
+        p = parameters.parse(
+            parameters.Train, {"model_name": name, "tracking_mode": "local", "model_registry": registry}
+        )
+        with pytest.raises(ParameterError, match="^model_name=.*accepts"):
+            tracking.configure(p)
+    assert not (tmp_path / "local").exists()
+    _, server = tracking.open_servers(p)
+    for name in accepted:
+        server.check_model_name(name)
+
+
+def test_artifacts_of_an_experiment_with_any_name_have_a_folder(tracking_parameters):
+    for name in ("ä" * 500, '100% "it\'s" #1?'):
+        tracking.configure(tracking_parameters(experiment_name=name))
+        with mlflow.start_run() as run:
+            mlflow.log_text("text", "note.txt")
+        assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/note.txt") == "text"
 
 
 def test_a_model_in_unity_catalog_has_three_levels_and_elsewhere_its_plain_name(spark):

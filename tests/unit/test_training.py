@@ -295,3 +295,24 @@ def test_the_packages_of_a_flavor_are_imported_only_when_it_is_used():
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
     assert output.splitlines() == ["[]", "['sklearn']"]
+
+
+def test_pictures_show_the_names_of_classes_and_columns_as_they_are(tmp_path):
+    import matplotlib as mpl
+
+    from helpers.training import plots
+
+    classes, labels = ["$a$", "cost_$\\frac$"], np.array(["$a$", "cost_$\\frac$"] * 20)
+    probabilities = np.array([[0.7, 0.3], [0.4, 0.6]] * 20)
+    figures = [
+        plots.roc_curve(labels, probabilities, classes),
+        plots.confusion_matrix(labels, labels, classes),
+        plots.precision_recall_by_threshold(labels, probabilities, classes),
+        plots.feature_importance(pd.Series({"$a$": 1.0, "cost_$\\frac$": 2.0}, name="importance")),
+        plots.residuals(np.arange(3.0), np.arange(3.0) + 1, "cost_$\\frac$"),
+        plots.predicted_against_actual(np.arange(3.0), np.arange(3.0) + 1, "cost_$\\frac$"),
+    ]
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        for number, figure in enumerate(figures):
+            figure.savefig(tmp_path / f"{number}.svg")
+            assert "cost_$\\frac$" in (tmp_path / f"{number}.svg").read_text()

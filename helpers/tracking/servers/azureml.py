@@ -85,9 +85,24 @@ class AzureMLServer(Server):
             )
         return plain
 
+    def check_model_name(self, model_name: str) -> None:
+        """Check a model's name by the pattern in Azure ML's own clients, such as ``azureml-mlflow``'s.
+
+        Raises
+        ------
+        ParameterError
+            If the workspace does not accept it.
+        """
+        if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,254}", model_name):
+            raise ParameterError(
+                "model_name",
+                model_name,
+                "Azure Machine Learning accepts up to 255 of a-z, A-Z, 0-9, _ and -, starting with a letter or digit",
+            )
+
     def registered_model_name(self, model_name: str, catalog: str, schema: str) -> str:
         """Return the model's name, if the workspace can be used."""
-        del catalog, schema
+        self.check_model_name(model_name)
         _ = self.uri
         return model_name
 

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from helpers.ownership import MARK
+from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from helpers.azureml import Connection
 
+MOST_CHARACTERS = 256
 Page = Literal["home", "models", "experiment", "run"]
 
 
@@ -109,14 +111,31 @@ class Server(abc.ABC):
         """Return the arguments with which a new experiment is created."""
         return {"tags": {MARK: name}} if self.keeps_experiment_tags else {}
 
-    def registered_model_name(self, model_name: str, catalog: str, schema: str) -> str:
-        """Return a model's name by the rules of this registry; see `UnityCatalog` for catalog and schema.
+    def check_model_name(self, model_name: str) -> None:
+        """Check a model's name by the rules of this registry, without asking it.
+
+        Those of MLflow's own registry, whose names have at most 256 characters, are here:
+        https://github.com/mlflow/mlflow/blob/v3.15.0/mlflow/store/model_registry/dbmodels/models.py
 
         Raises
         ------
         helpers.parameters.ParameterError
             If the registry does not accept it.
         """
+        if len(model_name) > MOST_CHARACTERS or model_name in (".", ".."):
+            raise ParameterError(
+                "model_name", model_name, f"MLflow accepts up to {MOST_CHARACTERS} characters, and not . or .. alone"
+            )
+
+    def registered_model_name(self, model_name: str, catalog: str, schema: str) -> str:
+        """Return a model's name in this registry; see `UnityCatalog` for catalog and schema.
+
+        Raises
+        ------
+        helpers.parameters.ParameterError
+            If the registry does not accept it.
+        """
+        self.check_model_name(model_name)
         return model_name
 
     @abc.abstractmethod

@@ -101,6 +101,22 @@ class UnityCatalog(DatabricksServer):
         """Return whether a URI is Unity Catalog's."""
         return uri == "databricks-uc" or uri.startswith("databricks-uc://")
 
+    def check_model_name(self, model_name: str) -> None:
+        """Check a model's name, plain or of three levels: https://docs.databricks.com/sql/language-manual/sql-ref-names.
+
+        Raises
+        ------
+        ParameterError
+            If Unity Catalog does not accept it.
+        """
+        levels = model_name.split(".")
+        if len(levels) not in (1, 3) or not all(re.fullmatch(r"[^\x00-\x20\x7f/.]{1,255}", level) for level in levels):
+            raise ParameterError(
+                "model_name",
+                model_name,
+                "Unity Catalog accepts `model` or `catalog.schema.model`, each up to 255 characters without spaces",
+            )
+
     def registered_model_name(self, model_name: str, catalog: str, schema: str) -> str:
         """Return the three-level name of a model: a plain one is completed with schema and catalog.
 
@@ -115,6 +131,7 @@ class UnityCatalog(DatabricksServer):
         ParameterError
             If the current catalog is not one of Unity Catalog's.
         """
+        self.check_model_name(model_name)
         if model_name.count(".") == 2:
             return model_name
         catalog = catalog or runtime.spark().catalog.currentCatalog()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import math
 import os
+import re
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -15,6 +17,8 @@ from helpers.tracking.servers.base import Page, Server, path_in_ui
 UI = "http://127.0.0.1:5000"
 """Where `make ui` serves the local store."""
 _STORE = "mlflow.db"
+# Of the name of a folder, which has at most 255 bytes.
+_MOST_CHARACTERS = 100
 
 
 class LocalServer(Server):
@@ -78,7 +82,10 @@ class LocalServer(Server):
     def experiment_details(self, name: str) -> dict[str, Any]:
         """Return the arguments with which a new experiment is created, including a location for its artifacts."""
         # Without a location, artifacts would go to ./mlruns in the current folder of the first process.
-        artifacts = runtime.local_dir() / "mlartifacts" / name.replace("/", "_")
+        folder = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)[:_MOST_CHARACTERS]
+        if folder != name:
+            folder += "_" + hashlib.sha256(name.encode()).hexdigest()[:8]
+        artifacts = runtime.local_dir() / "mlartifacts" / folder
         return super().experiment_details(name) | {"artifact_location": artifacts.as_uri()}
 
     def page(self, page: Page, experiment_id: str = "", run_id: str = "") -> str:
