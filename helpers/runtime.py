@@ -59,6 +59,26 @@ def local_dir() -> Path:
     return Path(os.environ.get("BUNDLE_LOCAL_DIR") or BUNDLE_ROOT / ".local").resolve()
 
 
+def make_local_dir() -> Path:
+    """Create the folder of all local state, and return it.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    folder = local_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise OSError(
+            f"{folder} cannot be written: {error.strerror}. It has all local state; the environment variable "
+            "BUNDLE_LOCAL_DIR names another folder"
+        ) from None
+
+
 def spark() -> SparkSession:
     """Return the Spark session: Databricks' own, the one that is active, or a new local one.
 
@@ -75,7 +95,7 @@ def spark() -> SparkSession:
         return active
     from helpers.laptop import spark as local_spark
 
-    return local_spark.connect() if os.environ.get("SPARK_REMOTE") else local_spark.start(local_dir())
+    return local_spark.connect() if os.environ.get("SPARK_REMOTE") else local_spark.start(make_local_dir())
 
 
 def read_parameters(group: type[_Group]) -> _Group:

@@ -38,12 +38,14 @@ def main(arguments: list[str] | None = None) -> int:
         jobs = [bundle.job(key) for key in dict.fromkeys(options.jobs)]
         overrides = _parameter_overrides(jobs, dict(options.param))
         check_parameters(jobs, overrides)
-    except (BundleError, parameters.ParameterError) as error:
+        local_dir = runtime.make_local_dir()
+        started = datetime.now(timezone.utc)
+        output = options.output or new_folder(local_dir / "jobs", started.strftime("%Y%m%d-%H%M%S"))
+        output.mkdir(parents=True, exist_ok=True)
+    except (BundleError, parameters.ParameterError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
 
-    started = datetime.now(timezone.utc)
-    output = options.output or new_folder(runtime.local_dir() / "jobs", started.strftime("%Y%m%d-%H%M%S"))
     summary = Summary(
         bundle=bundle.name,
         target=bundle.target,
@@ -53,7 +55,15 @@ def main(arguments: list[str] | None = None) -> int:
         spark_warehouse=str(runtime.local_dir() / "warehouse"),
         jobs={job.key: JobResult() for job in jobs},
     )
-    run_jobs(jobs, overrides, output, summary)
+    try:
+        run_jobs(jobs, overrides, output, summary)
+    except OSError as error:
+        print(
+            f"{output} cannot be written: {error}. Make room, or name another folder: --output for the executed notebooks, "
+            "the environment variable BUNDLE_LOCAL_DIR for all local state. Then run the jobs again.",
+            file=sys.stderr,
+        )
+        return 1
     report.print_summary(summary, output)
     return 0 if summary.state in SUCCEEDED else 1
 

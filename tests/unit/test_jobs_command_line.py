@@ -1,11 +1,15 @@
 """The command line of the job runner: parameters, and the folder of the results."""
 
+import os
+import resource
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from helpers.jobs.__main__ import main, new_folder
-from tests.unit.small_bundle import SmallBundle, condition
+from tests.unit.small_bundle import ROOT, SmallBundle, condition
 
 
 @pytest.fixture
@@ -55,3 +59,31 @@ def test_runs_that_start_at_the_same_time_have_folders_of_their_own(tmp_path):
         folders = list(threads.map(lambda _: new_folder(tmp_path / "jobs", "20260131-050000"), range(8)))
     assert {folder.name for folder in folders} == {"20260131-050000"} | {f"20260131-050000-{i}" for i in range(2, 9)}
     assert all(folder.is_dir() for folder in folders)
+
+
+@pytest.mark.parametrize("where", ["state", "output"])
+def test_a_folder_that_cannot_be_written_is_named_before_anything_is_started(bundle, capsys, monkeypatch, where):
+    bundle.job("j", condition("t", "1", "1"))
+    name = {"state": "local", "output": "out"}[where]
+    (bundle.folder / name).touch()
+    status, summary = bundle.run("j")
+    assert status == 2 and summary is None
+    printed = capsys.readouterr()
+    assert f"{bundle.folder / name}" in printed.err and "File exists" in printed.err and not printed.out
+
+
+def test_a_disk_that_is_full_ends_the_run_in_one_line_with_the_folder_and_the_way_out(bundle):
+    bundle.job("j", condition("t", "1", "1"))
+    bundle.run("j")
+    # No file can be longer than this, which Python reports as it reports a full disk.
+    limit = (100, 100)
+    run = subprocess.run(
+        [sys.executable, "-m", "helpers.jobs", "j", "--output", str(bundle.folder / "full")],
+        cwd=bundle.folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+    )  # fmt: skip
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    (line,) = run.stderr.splitlines()
+    assert (
+        f"{bundle.folder / 'full'} cannot be written: " in line and "Make room" in line and "BUNDLE_LOCAL_DIR" in line
+    )

@@ -7,9 +7,14 @@ import inspect
 import math
 import os
 import re
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from helpers import runtime
 from helpers.tracking.servers.base import Page, Server, path_in_ui
@@ -17,6 +22,14 @@ from helpers.tracking.servers.base import Page, Server, path_in_ui
 UI = "http://127.0.0.1:5000"
 """Where `make ui` serves the local store."""
 _STORE = "mlflow.db"
+_ARTIFACTS = "mlartifacts"
+# Where MLflow 3 and MLflow 2 write the addresses of artifacts: mlflow/store/*/dbmodels/models.py
+_ADDRESSES = {
+    "experiments": ("artifact_location",),
+    "runs": ("artifact_uri",),
+    "logged_models": ("artifact_location",),
+    "model_versions": ("source", "storage_location"),
+}
 # Of the name of a folder, which has at most 255 bytes.
 _MOST_CHARACTERS = 100
 
@@ -35,24 +48,28 @@ class LocalServer(Server):
         return uri.startswith("sqlite")
 
     def prepare(self) -> None:
-        """Create the store if it is missing.
+        """Create the store if it is missing, and correct its addresses if the folder was moved or copied.
 
         MLflow makes its tables one after the other. A process that is killed meanwhile leaves a file that no later one can
         use, and two processes that begin at once get in each other's way. So the store is made beside its place, by one
         process at a time, and then renamed.
+
+        Raises
+        ------
+        OSError
+            If the folder cannot be written, or the store is damaged.
         """
         import mlflow
         from filelock import FileLock
 
-        folder = runtime.local_dir()
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = runtime.make_local_dir()
         store, unfinished = folder / _STORE, folder / f"{_STORE}.unfinished"
-        if not store.exists():
-            with FileLock(folder / f"{_STORE}.lock"):
-                if not store.exists():
-                    unfinished.unlink(missing_ok=True)
-                    mlflow.MlflowClient(f"sqlite:///{unfinished}").search_experiments()
-                    unfinished.rename(store)
+        with FileLock(folder / f"{_STORE}.lock"):
+            if not store.exists():
+                unfinished.unlink(missing_ok=True)
+                mlflow.MlflowClient(f"sqlite:///{unfinished}").search_experiments()
+                unfinished.rename(store)
+            _correct_addresses(store)
         # Copying files on one disk needs no progress bar, and MLflow draws four of them for each model.
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
@@ -85,9 +102,70 @@ class LocalServer(Server):
         folder = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)[:_MOST_CHARACTERS]
         if folder != name:
             folder += "_" + hashlib.sha256(name.encode()).hexdigest()[:8]
-        artifacts = runtime.local_dir() / "mlartifacts" / folder
+        artifacts = runtime.local_dir() / _ARTIFACTS / folder
         return super().experiment_details(name) | {"artifact_location": artifacts.as_uri()}
+
+    def download(self, model_uri: str, folder: Path) -> Path:
+        """Copy a model's files; see `Server.download` for the parameters.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the store knows the model, and its files were deleted.
+        """
+        files = super().download(model_uri, folder)
+        # MLflow downloads a folder that does not exist as an empty one.
+        if not (files / "MLmodel").is_file():
+            raise FileNotFoundError(
+                f"{model_uri} is in {self.uri}, but its files are gone from {runtime.local_dir() / _ARTIFACTS}. Restore them "
+                "there, or train and register the model again"
+            )
+        return files
 
     def page(self, page: Page, experiment_id: str = "", run_id: str = "") -> str:
         """Return the address of a page of ``mlflow ui``."""
         return f"{UI}/#/{path_in_ui(page, experiment_id, run_id)}"
+
+
+def _correct_addresses(store: Path) -> None:
+    """Point the store to the artifacts beside it, if it says that they are in the folder that it was moved or copied from.
+
+    Raises
+    ------
+    OSError
+        If the file is not a SQLite database, or is damaged.
+    """
+    here = store.parent / _ARTIFACTS
+    try:
+        with closing(sqlite3.connect(store)) as database, database:
+            problem = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if problem != "ok":
+                raise sqlite3.DatabaseError(problem)
+            columns = {
+                table: [row[1] for row in database.execute(f"PRAGMA table_info({table})")] for table in _ADDRESSES
+            }
+            for old in _moved_from(database, here):
+                for table, names in _ADDRESSES.items():
+                    for name in set(names) & set(columns[table]):
+                        database.execute(
+                            f"UPDATE {table} SET {name} = ? || substr({name}, ?) WHERE substr({name}, 1, ?) = ?",  # noqa: S608
+                            (here.as_uri() + "/", len(old) + 1, len(old), old),
+                        )
+    except sqlite3.DatabaseError as error:
+        raise OSError(
+            f"{store} cannot be read: {error}. Restore a copy of it, or move it away; then the next run makes a new one, "
+            "without the runs and the models of before"
+        ) from None
+
+
+def _moved_from(database: sqlite3.Connection, here: Path) -> set[str]:
+    """Return the addresses of other folders of artifacts, with a slash, whose artifacts are here now."""
+    locations = [row[0] for row in database.execute("SELECT artifact_location FROM experiments")]
+    folders = set()
+    for location in locations:
+        parent, slash, name = location.rpartition("/")
+        if Path(parent).name == _ARTIFACTS and parent != here.as_uri():
+            folder = Path(url2pathname(urlsplit(parent).path))
+            if not folder.parent.exists() or (here / name).exists():
+                folders.add(parent + slash)
+    return folders
