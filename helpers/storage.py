@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers import runtime
@@ -121,6 +122,34 @@ def checkpoint_folder(spark: SparkSession, table: str, create: bool = True) -> s
     if create:
         spark.sql(f"CREATE VOLUME IF NOT EXISTS `{catalog}`.`{parts[-2]}`.checkpoints")
     return f"/Volumes/{catalog}/{parts[-2]}/checkpoints/{parts[-1]}"
+
+
+def check_checkpoint(checkpoint: str) -> None:
+    """Check that a stream can go on with its checkpoint; note where the tables are for the next time.
+
+    Spark knows the rows that it has read by the paths of their files. On a laptop these change when the folder of the local
+    state is moved, and all rows would be scored once more.
+
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        If the checkpoint was made when the tables were elsewhere.
+    """
+    if runtime.in_databricks():
+        return
+    here, note = str(runtime.local_dir()), Path(checkpoint.removeprefix("file:"), "_local_dir")
+    if not note.exists():
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(here)
+    before = note.read_text()
+    if before != here:
+        raise ParameterError(
+            "checkpoint",
+            checkpoint,
+            f"was made when the tables were in {before}; now they are in {here}. Spark knows the rows that it has scored by "
+            "their files' paths, so it would score all of them again. Move the folder back; or delete the checkpoint and the "
+            "table of predictions, and score all rows anew",
+        )
 
 
 def delete_folder(folder: str) -> None:

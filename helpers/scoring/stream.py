@@ -56,7 +56,7 @@ def score_new_rows(
     Raises
     ------
     helpers.parameters.ParameterError
-        On Spark Connect; and for the reasons of `helpers.scoring.batch.Scorer.score_batch`. What was written before
+        On Spark Connect; if the tables were moved since the checkpoint was made; and for the reasons of `helpers.scoring.batch.Scorer.score_batch`. What was written before
         stays, and is not scored again.
     """
     from pyspark.errors import StreamingQueryException
@@ -70,6 +70,7 @@ def score_new_rows(
             "not Spark Connect (serverless, Standard). Use such compute, or mode=batch with a scoring_filter",
         )
     checkpoint = checkpoint or storage.checkpoint_folder(rows.sparkSession, scorer.prediction_table)
+    storage.check_checkpoint(checkpoint)
     stream = _Stream(scorer, rows, on_batch)
     query = stream.start(checkpoint, trigger)
     try:

@@ -162,6 +162,15 @@ def test_a_stream_that_ends_at_any_step_neither_loses_nor_doubles_a_row(spark, s
     assert stream() == []
 
 
+def test_after_the_tables_were_moved_nothing_is_scored_again(spark, schema, source, stream, monkeypatch, tmp_path):
+    add(spark, source, 0, 10)
+    stream()
+    monkeypatch.setenv("BUNDLE_LOCAL_DIR", str(tmp_path / "moved"))
+    with pytest.raises(ParameterError, match="checkpoint=.*was made when the tables were in .*; now they are in .*moved"):
+        stream()
+    assert predicted(spark, schema) == expected(10)
+
+
 @pytest.mark.slow
 def test_a_process_that_is_killed_with_its_spark_is_made_good_by_the_next(
     spark, schema, source, stream, version, local_dir, tmp_path
