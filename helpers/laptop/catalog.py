@@ -4,7 +4,8 @@ Spark's in-memory catalog forgets its tables when the session ends. Hive's catal
 database that pip's pyspark includes, allows only one process at a time, so an open notebook would
 block the next job. Here every session reads its catalog from the warehouse folder instead.
 A table's folder holds the ``CREATE TABLE`` statement that made it, and a subfolder for the rows, which the statement
-names. A table is replaced by writing another subfolder and then renaming a new statement over the old one.
+names. A table is replaced by writing another subfolder and then renaming a new statement over the old one. These folders
+are not where Spark puts a table of that name, so that ``saveAsTable`` still can.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from weakref import WeakKeyDictionary
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+# No table can have this name.
+_TABLES = "bundle.tables"
 # Spark's readers ignore names that begin with an underscore.
 STATEMENT = "_create_table.sql"
 _ATTEMPTS = "_attempts"
@@ -42,7 +45,7 @@ def table_folder(warehouse: Path, table: str) -> Path:
         ``schema.table`` or ``catalog.schema.table``, with or without backticks.
     """
     *_, schema, name = table.replace("`", "").lower().split(".")
-    return (warehouse if schema == "default" else warehouse / f"{schema}.db") / name
+    return (warehouse if schema == "default" else warehouse / f"{schema}.db") / _TABLES / name
 
 
 def rows_folder(warehouse: Path, table: str) -> Path:
@@ -58,9 +61,10 @@ def register_tables(spark: SparkSession) -> None:
     schemas = {"default": warehouse} | {folder.stem: folder for folder in sorted(warehouse.glob("*.db"))}
     for schema, schema_folder in schemas.items():
         spark.sql(f"CREATE SCHEMA IF NOT EXISTS `{schema}`")
-        for folder in sorted(schema_folder.iterdir()):
-            if folder.is_dir() and folder.suffix != ".db":
-                refresh(spark, f"`{schema}`.`{folder.name}`")
+        folders = [*schema_folder.iterdir(), *schema_folder.glob(f"{_TABLES}/*")]
+        for name in sorted({path.name for path in folders if path.is_dir()} - {_TABLES}):
+            if not name.endswith(".db"):
+                refresh(spark, f"`{schema}`.`{name}`")
 
 
 def refresh(spark: SparkSession, table: str) -> None:
@@ -70,27 +74,38 @@ def refresh(spark: SparkSession, table: str) -> None:
     ----------
     spark : pyspark.sql.SparkSession
     table : str
-        Qualified name.
+        Qualified name. A name without a schema, such as a temporary view's, is left to the session.
     """
+    if "." not in table:
+        return
     folder = table_folder(_warehouse(spark), table)
+    saved_by_hand = folder.parent.with_name(folder.name)
     known = _registered.setdefault(spark, {})
+    if (saved_by_hand / STATEMENT).exists():
+        # Older versions of this module had the table there.
+        folder.parent.mkdir(exist_ok=True)
+        saved_by_hand.rename(folder)
     statement = _statement(folder)
+    if any(saved_by_hand.rglob("*.parquet")):
+        # Somebody dropped the table, if there was one, and saved another one. Spark reads its columns from the files.
+        shutil.rmtree(folder, ignore_errors=True)
+        statement, rows = "", saved_by_hand
+    else:
+        rows = _rows_folder(folder)
+    if not statement and known.pop(folder, "") and _location(spark, table) not in (None, rows):
+        # Another session dropped it.
+        spark.sql(f"DROP TABLE {table}")
+    if rows == saved_by_hand:
+        _create_schema(spark, table)
+        spark.sql(f"CREATE TABLE IF NOT EXISTS {table} USING parquet LOCATION {_text(str(rows))}")
     if not statement:
-        if known.pop(folder, ""):
-            # Another session dropped it.
-            spark.sql(f"DROP TABLE IF EXISTS {table}")
-        # Somebody may have made it with saveAsTable; Spark reads the columns from the files.
-        if any(folder.rglob("*.parquet")) and not any(folder.glob(f"{_VERSION}*")):
-            _create_schema(spark, table)
-            spark.sql(f"CREATE TABLE IF NOT EXISTS {table} USING parquet LOCATION {_text(str(folder))}")
         return
     if known.get(folder) == statement:
         return
     _create_schema(spark, table)
-    if spark.catalog.tableExists(table) and _location(spark, table) != _rows_folder(folder):
+    if _location(spark, table) not in (None, rows):
         # The session's entry is for another version. Its files stay, because all entries name a location.
         spark.sql(f"DROP TABLE {table}")
-    rows = _rows_folder(folder)
     statement_here = _LOCATION.sub("", statement).replace(
         "USING parquet\n", f"USING parquet\nLOCATION {_text(str(rows))}\n", 1
     )
@@ -245,7 +260,9 @@ def _rows_folder(folder: Path) -> Path:
     return folder / version[1] if version else folder
 
 
-def _location(spark: SparkSession, table: str) -> Path:
+def _location(spark: SparkSession, table: str) -> Path | None:
+    if not spark.catalog.tableExists(table):
+        return None
     described = spark.sql(f"DESCRIBE TABLE EXTENDED {table}").collect()
     return Path(next(row["data_type"] for row in described if row["col_name"] == "Location").removeprefix("file:"))
 

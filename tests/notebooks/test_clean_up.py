@@ -28,7 +28,7 @@ def state(machine):
     with sqlite3.connect(machine.folder / "mlflow.db") as store:
         rows = list(store.iterdump())
     return SimpleNamespace(
-        tables={folder.name for folder in (machine.folder / "warehouse" / "azureml_mlflow.db").glob("*")},
+        tables={folder.name for folder in (machine.folder / "warehouse" / "azureml_mlflow.db").glob("*/*")},
         checkpoints={folder.name for folder in (machine.folder / "checkpoints").glob("*")},
         files=sorted(path for folder in folders for path in folder.rglob("*")),
         database=rows,

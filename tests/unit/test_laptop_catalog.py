@@ -79,12 +79,24 @@ def test_a_table_that_cannot_be_replaced_stays_as_it_was_and_one_that_is_read_me
 
 
 def test_a_table_of_an_older_version_of_this_bundle_is_found_and_replaced(spark, schema):
-    folder = catalog.table_folder(warehouse(spark), f"{schema}.t")
+    folder = warehouse(spark) / f"{schema}.db" / "t"
     spark.range(3).write.parquet(str(folder))
     (folder / catalog.STATEMENT).write_text(f"CREATE TABLE spark_catalog.{schema}.t (\n  id BIGINT)\nUSING parquet\n")
     assert tables.exists(spark, f"{schema}.t") and spark.table(f"{schema}.t").count() == 3
     storage.replace_table(spark.range(4), f"{schema}.t")
-    assert spark.table(f"{schema}.t").count() == 4 and not list(folder.glob("*.parquet"))
+    assert spark.table(f"{schema}.t").count() == 4 and not folder.exists()
+
+
+def test_a_table_that_somebody_drops_or_overwrites_and_saves_by_hand_is_theirs(spark, schema, next_session):
+    for name, drop in (("dropped", True), ("overwritten", False)):
+        storage.replace_table(spark.range(3), f"{schema}.{name}", {"made.by": "set-up"})
+        if drop:
+            spark.sql(f"DROP TABLE {schema}.{name}")
+        spark.range(5).write.mode("overwrite").saveAsTable(f"{schema}.{name}")
+        assert tables.exists(spark, f"{schema}.{name}") and spark.table(f"{schema}.{name}").count() == 5
+        next_session()
+        assert spark.table(f"{schema}.{name}").count() == 5
+        assert "made.by" not in tables.properties(spark, f"{schema}.{name}")
 
 
 @pytest.fixture(scope="module")

@@ -166,7 +166,9 @@ def test_after_the_tables_were_moved_nothing_is_scored_again(spark, schema, sour
     add(spark, source, 0, 10)
     stream()
     monkeypatch.setenv("BUNDLE_LOCAL_DIR", str(tmp_path / "moved"))
-    with pytest.raises(ParameterError, match="checkpoint=.*was made when the tables were in .*; now they are in .*moved"):
+    with pytest.raises(
+        ParameterError, match="checkpoint=.*was made when the tables were in .*; now they are in .*moved"
+    ):
         stream()
     assert predicted(spark, schema) == expected(10)
 
