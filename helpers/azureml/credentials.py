@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -141,6 +142,11 @@ def _in_one_line(error: Exception, tried: str = "") -> AzureError:
     for cause in causes:
         if isinstance(cause, (ServiceRequestError, ServiceResponseError)):
             return AzureError(f"Azure: {unreachable('Microsoft Entra ID', cause)}")
+    if any(isinstance(cause, json.JSONDecodeError) for cause in causes):
+        return AzureError(
+            f"Azure: sign-in{tried} failed: Microsoft Entra ID answered, but not in JSON. It may have limited the requests of "
+            "this network (429) or be down, or a proxy asks for a sign-in. Run this again later"
+        )
     attempts = re.findall(r"^\t(\w+): (.+)", str(error), re.MULTILINE)
     if not attempts:
         reason = first_line(error).removeprefix("Authentication failed: ")
@@ -175,7 +181,7 @@ def _who(credential: TokenCredential, scope: str) -> str:
     import jwt
 
     # The chain logs a page about its members, which the error sums up in one line.
-    with output.quiet("azure.identity"):
+    with output.quiet("azure.identity", "msal"):
         token = credential.get_token(scope).token
     try:
         claims = jwt.decode(token, options={"verify_signature": False})

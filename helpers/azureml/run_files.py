@@ -8,6 +8,7 @@ https://github.com/Azure/azure-rest-api-specs (machinelearningservices/data-plan
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,42 @@ class RunFiles:
         addresses = {path: content.content_uri for path, content in (answer.artifact_content_information or {}).items()}
         errors = {path: item.error.message for path, item in (answer.errors or {}).items()}
         return addresses, {path: reason for path, reason in errors.items() if "Resource Conflict" not in reason}
+
+    def upload(self, folder: Path, to: str) -> None:
+        """Upload the files of a folder, once each, even if an answer is lost on the way.
+
+        MLflow's plugin asks again for a path whose answer was lost, and ends in ``Resource Conflict``.
+
+        Parameters
+        ----------
+        folder : pathlib.Path
+        to : str
+            Folder of the run.
+
+        Raises
+        ------
+        FileExistsError
+            If the run has another file of such a path; files of a run cannot be replaced.
+        OSError
+            If a path is refused.
+        """
+        files = {f"{to}/{file.relative_to(folder).as_posix()}": file for file in folder.rglob("*") if file.is_file()}
+        paths = sorted(files)
+        for start in range(0, len(paths), CREATED_AT_ONCE):
+            batch = paths[start : start + CREATED_AT_ONCE]
+            addresses, refused = self.create(batch)
+            for path in batch:
+                if path in refused:
+                    raise OSError(f"Azure Machine Learning refuses {path}: {refused[path]}")
+                md5 = hashlib.md5(files[path].read_bytes(), usedforsecurity=False).digest()
+                existing = None if path in addresses else self.content(path)
+                if existing is None:
+                    self.write(path, files[path], md5, addresses.get(path))
+                elif existing.md5 != md5:
+                    raise FileExistsError(
+                        f"The run has another file {path} already, and Azure Machine Learning does not replace files of a "
+                        "run. Choose another name, or start a new run"
+                    )
 
     def content(self, path: str) -> Content | None:
         """Return the content of an existing path; None if nothing was ever written to it."""

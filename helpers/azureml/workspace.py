@@ -184,17 +184,34 @@ def _check_access(workspace: Workspace, credential: TokenCredential, scope: str,
         raise
 
 
+class _LastCredential:
+    """The credential of the last `connect` to a workspace.
+
+    MLflow keeps its stores, and they their credential. When its tokens are revoked, a new `connect` replaces it for them.
+    """
+
+    def __init__(self, tracking_uri: str) -> None:
+        self._tracking_uri = tracking_uri
+
+    def get_token(self, *scopes: str, **options: Any) -> Any:
+        return _credentials[self._tracking_uri].get_token(*scopes, **options)
+
+
+_credentials: dict[str, TokenCredential] = {}
+
+
 def _hand_to_mlflow(workspace: Workspace, credential: TokenCredential, cloud: Any) -> None:
     from azureml.mlflow._internal.service_context_loader import _AzureMLServiceContextLoader
     from azureml.mlflow._internal.utils import ServiceContext
 
+    _credentials[workspace.tracking_uri] = credential
     subscription, group, name = _IN_URI.findall(workspace.resource_id)[0]
     context = ServiceContext(
         host_url=f"https://{workspace.tracking_uri.split('/')[2]}",
         subscription_id=subscription,
         resource_group_name=group,
         workspace_name=name,
-        auth=credential,
+        auth=_LastCredential(workspace.tracking_uri),
         cloud=cloud,
     )
     _AzureMLServiceContextLoader.add_service_context(workspace.tracking_uri, context)

@@ -47,6 +47,9 @@ def log_split(split: Split) -> None:
     The run gets the table as a dataset input, and a tag with the table, its label and id column, how it was split, and
     the number and a hash of the held-out ids. `helpers.data.evaluation_rows` finds the rows again by them.
 
+    Ends the run's twin, too, if it has one: when the answer to ``mlflow.start_run`` is lost, MLflow's client asks again, and
+    the first run would be shown as running for ever.
+
     Parameters
     ----------
     split : helpers.data.split.Split
@@ -54,8 +57,27 @@ def log_split(split: Split) -> None:
     """
     import mlflow
 
+    _end_twin()
     split.log_input()
     mlflow.set_tag(SPLIT_TAG, split.record().as_text())
+
+
+def _end_twin() -> None:
+    """End the runs that the request for the active run has made before an answer arrived."""
+    import mlflow
+
+    run = mlflow.active_run()
+    if run is None:
+        return
+    client = mlflow.MlflowClient()
+    # The request is repeated as it was, with the time to the millisecond and the tags.
+    for other in client.search_runs([run.info.experiment_id], order_by=["attributes.start_time DESC"], max_results=100):
+        same = all(
+            getattr(other.info, name) == getattr(run.info, name) for name in ("start_time", "run_name", "user_id")
+        )
+        is_empty = not (other.data.metrics or other.data.params)
+        if same and is_empty and other.info.status == "RUNNING" and other.info.run_id != run.info.run_id:
+            client.set_terminated(other.info.run_id, "KILLED")
 
 
 def find_run(session: Session, run_id: str, model_name: str, model_uri: str = "") -> Run:

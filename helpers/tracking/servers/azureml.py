@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from helpers.azureml import artifacts
+from helpers.azureml.run_files import RunFiles
 from helpers.parameters import ParameterError
 from helpers.tracking.mirror import model_in_copy
 from helpers.tracking.servers.base import Page, Server
@@ -18,6 +21,9 @@ from helpers.tracking.servers.base import Page, Server
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
+
+
+_MAX_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
 class AzureMLServer(Server):
@@ -131,7 +137,8 @@ class AzureMLServer(Server):
             folder = Path(scratch, "model")
             mlflow_model = Model(artifact_path=name, run_id=run_id)
             flavor.save_model(**model, path=str(folder), mlflow_model=mlflow_model, **arguments)
-            mlflow.log_artifacts(str(folder), name)
+            run = mlflow.get_run(run_id)
+            RunFiles(mlflow.get_tracking_uri(), run.info.artifact_uri).upload(folder, name)
         return f"runs:/{run_id}/{name}"
 
     def model_folders(self, run: Run) -> list[str]:
@@ -160,15 +167,50 @@ class AzureMLServer(Server):
 
         The registry refuses a ``run_id`` with files, so the tags say where the files come from.
         """
-        client = self.client()
         if tracking.in_azureml:
             # `register_model("runs:/…")` requests a logged model first, which this server answers with 404.
             path = model_uri.removeprefix(f"runs:/{run.info.run_id}/")
             source = f"{run.info.artifact_uri}/{path}"
-            return client.create_model_version(model_name, source, run_id=run.info.run_id, tags=tags)
+            return self._create_version_once(model_name, source, run.info.run_id, tags)
         copy = model_in_copy(tracking.client(), run, model_uri, self.uri)
         if copy is not None:
             copy_id, source = copy
-            return client.create_model_version(model_name, source, run_id=copy_id, tags=tags)
+            return self._create_version_once(model_name, source, copy_id, tags)
         with files() as folder:
-            return client.create_model_version(model_name, folder.as_uri(), tags=tags)
+            return self.client().create_model_version(model_name, folder.as_uri(), tags=tags)
+
+    def _create_version_once(self, model_name: str, source: str, run_id: str, tags: dict[str, str]) -> ModelVersion:
+        """Create a version of a run's model; look for it before trying again.
+
+        The request may have been carried out although its answer was lost, and a second one would make another version.
+        """
+        from mlflow.exceptions import MlflowException, RestException
+
+        client, attempts = self.client(), int(os.environ[_MAX_RETRIES]) + 1
+        for attempt in range(1, attempts + 1):
+            try:
+                with _one_attempt():
+                    return client.create_model_version(model_name, source, run_id=run_id, tags=tags)
+            except MlflowException as error:
+                is_final = isinstance(error, RestException) and error.get_http_status_code() < 500
+                if is_final or attempt == attempts:
+                    raise
+                time.sleep(2 ** (attempt - 1))
+            for version in client.search_model_versions(f"name = '{model_name}'"):
+                if (version.source, version.run_id) == (source, run_id):
+                    return version
+        raise AssertionError("the last attempt returns or raises")
+
+
+@contextmanager
+def _one_attempt() -> Iterator[None]:
+    """Let MLflow's client send requests of the block once."""
+    before = os.environ.get(_MAX_RETRIES)
+    os.environ[_MAX_RETRIES] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_MAX_RETRIES]
+        else:
+            os.environ[_MAX_RETRIES] = before

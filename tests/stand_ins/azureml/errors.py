@@ -77,6 +77,9 @@ def service_error(path: str, status: int) -> Response:
     if path.endswith("/.well-known/openid-configuration") and status == 400:
         # Entra ID's answer for a tenant that does not exist.
         return entra_error(status, "invalid_tenant", 90002, "Tenant 'stand-in' not found.")
+    if path.startswith("/adfs/") and status == 429:
+        # Entra ID's front door limits requests before Entra ID sees them.
+        return empty_answer(status)
     if path.startswith("/adfs/"):
         return entra_error(status, "temporarily_unavailable", 90033, message)
     if path.startswith("/mlflow/"):
