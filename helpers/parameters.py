@@ -312,6 +312,10 @@ class ModelVersion(ModelName):
     """A version of the model."""
 
     model_version: Version = Field(default="", description="Version to use. Empty: the champion")
+    allow_pickle: Flag = Field(
+        default=False,
+        description="Load a version that runs code when it is loaded, such as a pickle, although this bundle did not register it",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from helpers.laptop import class_data as local_class_data
+from helpers.ownership import MARK
 from tests.scenarios.process import ScenarioProcess
 from tests.stand_ins.azureml_workspace import AzureMLStandIn
 from tests.stand_ins.databricks_tracking import DatabricksStandIn
@@ -113,6 +114,6 @@ def register_estimator(session, model_name):
     def register(estimator, signature):
         with mlflow.start_run():
             uri = tracking.log_model(estimator, flavor="sklearn", signature=signature)
-            return mlflow.register_model(uri, model_name)
+            return mlflow.register_model(uri, model_name, tags={MARK: model_name})
 
     return register

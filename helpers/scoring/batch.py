@@ -13,7 +13,7 @@ from helpers import runtime, storage
 from helpers.data.names import qualified_name, quoted
 from helpers.parameters import ParameterError
 from helpers.scoring import output_tables
-from helpers.scoring.predictor import Predictor, load
+from helpers.scoring.predictor import Predictor, load_version
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -88,6 +88,9 @@ class Scorer:
         How many rows a Python worker gets at once. 0: as many as take 16 MB, at most 100,000.
     env_manager : str, default "local"
         See `helpers.scoring.engines.base.Engine`.
+    allow_pickle : bool, default False
+        Whether to load a version that brings code and that this bundle did not register; see
+        `helpers.scoring.trust.check_trust`.
     """
 
     session: Session
@@ -99,6 +102,7 @@ class Scorer:
     scoring_engine: str = "auto"
     max_records_per_batch: int = 0
     env_manager: str = "local"
+    allow_pickle: bool = False
 
     @classmethod
     def of(cls, session: Session, version: ModelVersion, p: parameters.Score) -> Scorer:
@@ -114,6 +118,7 @@ class Scorer:
             p.scoring_engine,
             p.max_records_per_batch,
             p.env_manager,
+            p.allow_pickle,
         )
 
     @property
@@ -124,7 +129,7 @@ class Scorer:
     @cached_property
     def predictor(self) -> Predictor:
         """The model, downloaded when it is first needed."""
-        return load(self.session, f"models:/{self.version.name}/{self.version.version}")
+        return load_version(self.session, self.version, self.allow_pickle)
 
     def choose_engine(self, rows: DataFrame) -> EngineChoice:
         """Check rows against the model's signature and choose the engine that applies the model to them.

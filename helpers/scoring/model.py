@@ -7,6 +7,7 @@ import importlib
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -115,7 +116,9 @@ class LoadedModel:
         return None
 
 
-def load_model(session: tracking.Session, model_uri: str) -> LoadedModel:
+def load_model(
+    session: tracking.Session, model_uri: str, check_files: Callable[[Path], object] | None = None
+) -> LoadedModel:
     """Download a model and read its signature.
 
     Parameters
@@ -123,6 +126,8 @@ def load_model(session: tracking.Session, model_uri: str) -> LoadedModel:
     session : helpers.tracking.Session
     model_uri : str
         ``models:/<name>/<version>``, ``models:/<model id>`` or ``runs:/<run id>/<path>``.
+    check_files : callable, optional
+        Called with the folder of the model's files before the model is loaded.
 
     Raises
     ------
@@ -139,6 +144,8 @@ def load_model(session: tracking.Session, model_uri: str) -> LoadedModel:
     downloads = scratch / "model"
     downloads.mkdir()
     folder = tracking.download_model(session, model_uri, downloads)
+    if check_files:
+        check_files(folder)
     model = Model.load(folder)
     metadata, signature_inputs = model.metadata or {}, model.signature and model.signature.inputs
     inputs = schema.input_types(model_uri, signature_inputs, metadata.get(tracking.COLUMNS, []))

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from helpers.data.names import quoted
 from helpers.scoring import engines, inputs
 from helpers.scoring.model import LoadedModel, load_model
+from helpers.scoring.trust import check_trust
 
 if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
     from pyspark.sql import DataFrame
 
     from helpers.scoring.engines import EngineChoice
@@ -127,6 +129,18 @@ class Predictor:
 def load(session: Session, model_uri: str) -> Predictor:
     """Download a model that is to score rows, see `helpers.scoring.model.load_model`."""
     return Predictor(load_model(session, model_uri))
+
+
+def load_version(session: Session, version: ModelVersion, allow_pickle: bool = False) -> Predictor:
+    """Download a registered version; see `load`.
+
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        As `helpers.scoring.model.load_model` and `helpers.scoring.trust.check_trust` do.
+    """
+    uri = f"models:/{version.name}/{version.version}"
+    return Predictor(load_model(session, uri, lambda folder: check_trust(version, folder, allow_pickle)))
 
 
 def _without_problem(typed: DataFrame, engine: Engine) -> DataFrame:

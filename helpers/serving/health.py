@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers import output, tracking
 from helpers.scoring import schema
+from helpers.scoring.trust import check_trust
 from helpers.serving.endpoint import Endpoint, ServingError, by_row, payload, plain
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ class HealthCheck:
         )
 
 
-def examples(session: tracking.Session, version: ModelVersion, rows: pd.DataFrame) -> Examples:
+def examples(
+    session: tracking.Session, version: ModelVersion, rows: pd.DataFrame, allow_pickle: bool = False
+) -> Examples:
     """Load a model version here and predict rows with it.
 
     Parameters
@@ -84,9 +87,13 @@ def examples(session: tracking.Session, version: ModelVersion, rows: pd.DataFram
         From the session's registry.
     rows : pandas.DataFrame
         With the columns of the model's signature, as ``toPandas`` gives them. Other columns are left out.
+    allow_pickle : bool, default False
+        See `helpers.scoring.trust.check_trust`.
 
     Raises
     ------
+    helpers.parameters.ParameterError
+        If the version brings code and was not registered by this bundle.
     ServingError
         If the model cannot score one of the rows: it raises an error, or predicts nothing, NaN or infinity.
     """
@@ -95,6 +102,7 @@ def examples(session: tracking.Session, version: ModelVersion, rows: pd.DataFram
     name = f"{version.name} version {version.version}"
     with tempfile.TemporaryDirectory() as scratch:
         folder = tracking.download_model(session, f"models:/{version.name}/{version.version}", Path(scratch))
+        check_trust(version, folder, allow_pickle)
         # MLflow warns about packages that the container of an endpoint needs and this machine does not.
         with output.quiet("mlflow.pyfunc", "mlflow.utils.requirements_utils"):
             model = mlflow.pyfunc.load_model(str(folder))

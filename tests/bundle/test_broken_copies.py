@@ -21,7 +21,7 @@ BROKEN = {
     rules.yaml_is_what_the_cli_reads: [
         (
             FILE, "- <<: *task\n          task_key: train\n", "- <<: { max_retries: 1 }\n", "dev",
-            "databricks.yml, line 134: `<<` accepts an alias such as *name, not a map that is written in its place",
+            "databricks.yml, line 135: `<<` accepts an alias such as *name, not a map that is written in its place",
         ),
         (
             FILE, "queue: { enabled: true }", "queue: { enabled: true, enabled: false }", "dev",

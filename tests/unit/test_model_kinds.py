@@ -19,6 +19,7 @@ from xgboost import DMatrix, XGBClassifier
 from xgboost import train as train_booster
 
 from helpers import data, runtime, scoring, serving, tracking
+from helpers.ownership import MARK
 from helpers.parameters import ParameterError
 from tests.model_checks import register_and_score, serve
 
@@ -107,7 +108,7 @@ def log(module_session, model_name):
         with mlflow.start_run():
             options = {"pip_requirements": ["mlflow"], **options}
             uri = tracking.log_model(model, flavor=flavor, signature=signature, **options)
-        return mlflow.register_model(uri, model_name), mlflow.pyfunc.load_model(uri)
+        return mlflow.register_model(uri, model_name, tags={MARK: model_name}), mlflow.pyfunc.load_model(uri)
 
     return log_model
 

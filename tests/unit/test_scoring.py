@@ -21,7 +21,8 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.svm import LinearSVR
 from sklearn.tree import DecisionTreeClassifier
 
-from helpers import scoring, tracking
+from helpers import scoring, serving, tracking
+from helpers.ownership import MARK
 from helpers.parameters import ParameterError
 
 GONE_PACKAGE = Path(__file__).parents[1] / "scenarios" / "spark" / "gone_package.py"
@@ -310,7 +311,7 @@ def test_a_model_with_a_timestamp_input_gets_each_row_and_one_without_a_predicti
     options = {"signature": infer_signature(days, pd.Series([1.0], name="prediction")), "pip_requirements": ["mlflow"]}
     with mlflow.start_run():
         model = mlflow.pyfunc.log_model("model", python_model=Month(), **options)
-    version = mlflow.register_model(model.model_uri, model_name)
+    version = mlflow.register_model(model.model_uri, model_name, tags={MARK: model_name})
     day = "make_timestamp(2026, int(nullif(`weight.kg`, 4)), 9, 0, 0, 0)"
     spark.sql(f"CREATE TABLE {schema}.days AS SELECT {day} AS day, `Row Key` FROM {to_score}")
     batch = score(version, table=f"{schema}.days")
@@ -330,7 +331,8 @@ def test_a_package_that_the_driver_lacks_is_named_with_what_to_do(score, session
             "serialization_format": "cloudpickle",
             "pip_requirements": ["gone-package==3.2.1"],
         }
-        version = mlflow.register_model(mlflow.sklearn.log_model(estimator, "model", **options).model_uri, model_name)
+        uri = mlflow.sklearn.log_model(estimator, "model", **options).model_uri
+        version = mlflow.register_model(uri, model_name, tags={MARK: model_name})
     monkeypatch.delitem(sys.modules, "gone_package")
     module.unlink()
     importlib.invalidate_caches()
@@ -338,3 +340,45 @@ def test_a_package_that_the_driver_lacks_is_named_with_what_to_do(score, session
         ParameterError, match="package 'gone_package', which is not installed here. Add gone-package==3.2.1 to"
     ):
         score(version)
+
+
+class Planted(mlflow.pyfunc.PythonModel):
+    """A model whose file creates another file when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __setstate__(self, state):
+        Path(state["path"]).touch()
+        self.__dict__ = state
+
+    def predict(self, context, model_input, params=None):
+        return model_input["Size in cm"]
+
+
+def test_a_version_that_brings_code_and_was_not_registered_by_the_bundle_is_not_loaded(
+    score, session, model_name, tmp_path
+):
+    loaded = tmp_path / "loaded"
+    signature = infer_signature(FEATURES, pd.Series([1.0], name="prediction"))
+    with mlflow.start_run():
+        model = mlflow.pyfunc.log_model(name="model", python_model=Planted(str(loaded)), signature=signature)
+    loaded.unlink(missing_ok=True)
+    version = mlflow.register_model(model.model_uri, model_name)
+    refusal = (
+        r"allow_pickle='false': .* version 1 was not registered by this bundle.*\(python_model.pkl\).*allow_pickle=true"
+    )
+    for refused in (score, lambda version: serving.examples(session, version, FEATURES)):
+        with pytest.raises(ParameterError, match=refusal):
+            refused(version)
+    assert not loaded.exists()
+    assert serving.examples(session, version, FEATURES, allow_pickle=True).predictions == [1.0, 2.0, 3.0, 4.0]
+    assert loaded.exists()
+
+
+def test_a_version_without_code_is_loaded_whoever_registered_it(session, score, model_name):
+    fitted = DecisionTreeClassifier().fit(FEATURES, ["small", "small", "large", "large"])
+    signature = infer_signature(FEATURES, pd.Series(["small"], name="prediction"))
+    with mlflow.start_run():
+        uri = tracking.log_model(fitted, flavor="sklearn", signature=signature)
+    assert score(mlflow.register_model(uri, model_name)).rows_scored == 4

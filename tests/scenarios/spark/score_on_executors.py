@@ -31,7 +31,8 @@ def main() -> None:
     outcomes = {"workers": spark.sparkContext.parallelize(range(4), 4).mapPartitions(_look_around).collect()}
     for kind, name in json.loads(models).items():
         version = ModelVersion(name, "1", 0)
-        scorer = scoring.Scorer(session, version, source, f"{schema}.{kind}", "id", max_records_per_batch=500)
+        options = {"max_records_per_batch": 500, "allow_pickle": True}
+        scorer = scoring.Scorer(session, version, source, f"{schema}.{kind}", "id", **options)
         try:
             if kind == "stream":
                 (batch,) = scoring.score_new_rows(scorer, scoring.new_rows(spark, source, "", "id"), checkpoint)
