@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from helpers.scoring.engines import EngineChoice
 
 AVAILABLE_NOW = "available_now"
+_SECONDS_BETWEEN_LINES = 1
 
 
 def score_new_rows(
@@ -25,7 +26,7 @@ def score_new_rows(
     rows: DataFrame,
     checkpoint: str,
     trigger: str = AVAILABLE_NOW,
-    on_batch: Callable[[ScoredBatch], Any] = print,
+    on_batch: Callable[[ScoredBatch], Any] | None = None,
 ) -> list[ScoredBatch]:
     """Score the rows that no earlier call with this checkpoint has scored.
 
@@ -45,8 +46,10 @@ def score_new_rows(
     trigger : str, default "available_now"
         ``available_now``: end when all rows are scored that the table had at the start. An interval such as ``1
         minute``: look for new rows that often, until the job is cancelled.
-    on_batch : callable
-        Called with each micro-batch when it is written.
+    on_batch : callable, optional
+        Called with each micro-batch when it is written and not yet committed, in a thread of Spark's. By default the batch
+        is printed, from the calling thread: Jupyter shows what Spark's thread prints in the cell that started the first
+        stream.
 
     Returns
     -------
@@ -73,22 +76,34 @@ def score_new_rows(
     storage.check_checkpoint(checkpoint)
     stream = _Stream(scorer, rows, on_batch)
     query = stream.start(checkpoint, trigger)
+    shown = 0
     try:
-        query.awaitTermination()
+        while not query.awaitTermination(_SECONDS_BETWEEN_LINES):
+            shown = _print_new(stream.batches, shown, on_batch)
     except StreamingQueryException:
         if stream.refusal is not None:
             # Spark's own error would be a stack trace.
             raise stream.refusal from None
         raise
     finally:
+        _print_new(stream.batches, shown, on_batch)
         query.stop()
     return stream.batches
+
+
+def _print_new(batches: list[ScoredBatch], shown: int, on_batch: object) -> int:
+    """Print the batches that were not shown yet, unless somebody else is told of them; return how many there are."""
+    new = batches[shown:]
+    if on_batch is None:
+        for batch in new:
+            print(batch)
+    return shown + len(new)
 
 
 class _Stream:
     """A streaming query and what its micro-batches have done."""
 
-    def __init__(self, scorer: Scorer, rows: DataFrame, on_batch: Callable[[ScoredBatch], Any]) -> None:
+    def __init__(self, scorer: Scorer, rows: DataFrame, on_batch: Callable[[ScoredBatch], Any] | None) -> None:
         self.batches: list[ScoredBatch] = []
         self.refusal: ParameterError | None = None
         self._scorer, self._rows, self._on_batch = scorer, rows, on_batch
@@ -116,7 +131,8 @@ class _Stream:
             self.refusal = error
             raise
         self.batches.append(batch)
-        self._on_batch(batch)
+        if self._on_batch:
+            self._on_batch(batch)
 
     @cached_property
     def _engine(self) -> EngineChoice:

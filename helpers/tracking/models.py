@@ -104,7 +104,8 @@ def log_model(
         arguments |= {"serialization_format": "cloudpickle"} if types is None else {"skops_trusted_types": types}
     if "pip_requirements" not in options and "extra_pip_requirements" not in options:
         arguments |= _requirements(module, types)
-    with output.quiet(f"mlflow.{flavor}"):
+    # The container of an Azure ML endpoint needs packages that this environment lacks, and MLflow warns about them.
+    with output.quiet(f"mlflow.{flavor}", "mlflow.utils.requirements_utils"):
         server = server_of_mlflow(mlflow.get_tracking_uri())
         uri = server.log_model(module, {_argument_of(module): model}, name, arguments | options)
     mlflow.set_tag(f"{_URI_TAG}{name}", uri)

@@ -80,7 +80,7 @@ def test_no_cell_is_longer_than_can_be_read_at_a_glance(path):
 
 def test_a_notebook_finds_the_helpers_from_its_own_folder(path):
     first = next(cell for cell in read(path).cells if cell.cell_type == "code" and not skipped(cell))
-    assert 'sys.path.append("..")' in first.source
+    assert 'sys.path.insert(0, "..")' in first.source
 
 
 def test_a_notebook_uses_each_parameter_of_its_group_and_no_other(path):

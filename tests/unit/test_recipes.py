@@ -152,7 +152,7 @@ STAGES = (SetUp, Greet, '''
 CELLS = """
 import sys
 
-sys.path.append("..")
+sys.path.insert(0, "..")
 
 from helpers import parameters, runtime
 

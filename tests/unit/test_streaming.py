@@ -1,9 +1,11 @@
 """Streams: each row is scored once, wherever and however the job ends."""
 
+import io
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pandas as pd
@@ -160,6 +162,24 @@ def test_a_stream_that_ends_at_any_step_neither_loses_nor_doubles_a_row(spark, s
     assert (again.rows_scored, again.rows_replaced) == (3, 3)
     assert predicted(spark, schema) == expected(last + 3)
     assert stream() == []
+
+
+def test_each_batch_is_printed_by_the_thread_that_waits_so_that_the_second_stream_of_a_notebook_shows_its_rows(
+    spark, source, stream, monkeypatch
+):
+    printed = []
+
+    class Recorder(io.StringIO):
+        def write(self, text):
+            printed.append((threading.current_thread(), text))
+            return len(text)
+
+    monkeypatch.setattr(sys, "stdout", Recorder())
+    for first in (0, 10):
+        add(spark, source, first, first + 10)
+        stream(on_batch=None)
+    lines = [(thread, text) for thread, text in printed if "10 rows scored" in text]
+    assert len(lines) == 2 and {thread for thread, _ in lines} == {threading.main_thread()}
 
 
 def test_after_the_tables_were_moved_nothing_is_scored_again(spark, schema, source, stream, monkeypatch, tmp_path):

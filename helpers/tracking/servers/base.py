@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import abc
 import inspect
+import io
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -210,4 +211,6 @@ class Server(abc.ABC):
         del tracking, run, files
         import mlflow
 
-        return mlflow.register_model(model_uri, model_name, tags=tags)
+        # MLflow writes on standard error, which notebooks show in red, that the model exists already.
+        with redirect_stderr(io.StringIO()):
+            return mlflow.register_model(model_uri, model_name, tags=tags)
