@@ -1,7 +1,10 @@
 """Every committed notebook is clean, readable, and consistent with the declared parameters."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -81,6 +84,14 @@ def test_no_cell_is_longer_than_can_be_read_at_a_glance(path):
 def test_a_notebook_finds_the_helpers_from_its_own_folder(path):
     first = next(cell for cell in read(path).cells if cell.cell_type == "code" and not skipped(cell))
     assert 'sys.path.insert(0, "..")' in first.source
+
+
+def test_a_notebook_finds_these_helpers_although_another_package_has_their_name(path, tmp_path):
+    (tmp_path / "helpers.py").write_text("raise ImportError('the other one')")
+    first = next(cell for cell in read(path).cells if cell.cell_type == "code" and not skipped(cell))
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", first.source], cwd=path.parent, env=environment, check=False)
+    assert done.returncode == 0
 
 
 def test_a_notebook_uses_each_parameter_of_its_group_and_no_other(path):
