@@ -160,6 +160,17 @@ def delete_folder(folder: str) -> None:
         shutil.rmtree(folder)
 
 
+def partition_rows(spark: SparkSession, table: str, column: str, value: str) -> int:
+    """Return how many rows one partition of a table has; see `replace_partition` for the parameters."""
+    from pyspark.sql import functions as F
+
+    if runtime.in_databricks():
+        return spark.table(table).where(F.col(column) == value).count()
+    from helpers.laptop import catalog
+
+    return catalog.partition_rows(spark, table, column, value)
+
+
 def replace_partition(rows: DataFrame, table: str, column: str, value: str) -> None:
     """Replace the rows of one partition of a table, and no others, at once: readers see the old or the new.
 

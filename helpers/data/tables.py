@@ -113,6 +113,14 @@ def properties(spark: SparkSession, table: str) -> dict[str, str]:
     return {row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {table}").collect()}
 
 
+def column_types(spark: SparkSession, table: str) -> list[tuple[str, str]]:
+    """Return the names and types of the columns of an existing table, as ``DataFrame.dtypes`` has them.
+
+    ``spark.table`` would list the files of a table that is kept as files, which takes the longer the more batches it has.
+    """
+    return [(column.name, column.dataType) for column in spark.catalog.listColumns(table)]
+
+
 def in_schema(spark: SparkSession, catalog: str, schema: str) -> list[str]:
     """Return the qualified names of the tables and views of a schema; an empty list if there is no such schema."""
     from pyspark.errors import AnalysisException

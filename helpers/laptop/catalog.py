@@ -88,7 +88,8 @@ def refresh(spark: SparkSession, table: str) -> None:
     statement = _statement(folder)
     if any(saved_by_hand.rglob("*.parquet")):
         # Somebody dropped the table, if there was one, and saved another one. Spark reads its columns from the files.
-        shutil.rmtree(folder, ignore_errors=True)
+        if statement:
+            shutil.rmtree(folder)
         statement, rows = "", saved_by_hand
     else:
         rows = _rows_folder(folder)
@@ -225,8 +226,8 @@ def replace_partition(rows: DataFrame, table: str, column: str, value: str) -> N
     """
     with one_writer(rows.sparkSession, table):
         folder = rows_folder(_warehouse(rows.sparkSession), table)
-        partition = f"{column}={value.replace(':', '%3A')}"
-        link, attempts = folder / partition, folder / _ATTEMPTS / partition
+        link = _partition_folder(folder, column, value)
+        attempts = folder / _ATTEMPTS / link.name
         attempt = attempts / uuid.uuid4().hex
         rows.write.parquet(str(attempt))
         if link.is_dir() and not link.is_symlink():
@@ -236,10 +237,19 @@ def replace_partition(rows: DataFrame, table: str, column: str, value: str) -> N
         new_link.unlink(missing_ok=True)
         new_link.symlink_to(os.path.relpath(attempt, folder))
         new_link.replace(link)
-        rows.sparkSession.catalog.refreshTable(table)
         for old in attempts.iterdir():
             if old != attempt:
                 shutil.rmtree(old)
+
+
+def partition_rows(spark: SparkSession, table: str, column: str, value: str) -> int:
+    """Return how many rows a partition has, without a look at the others; see `replace_partition` for the parameters."""
+    folder = _partition_folder(rows_folder(_warehouse(spark), table), column, value)
+    return spark.read.parquet(str(folder)).count() if any(folder.glob("*.parquet")) else 0
+
+
+def _partition_folder(folder: Path, column: str, value: str) -> Path:
+    return folder / f"{column}={value.replace(':', '%3A')}"
 
 
 def _warehouse(spark: SparkSession) -> Path:

@@ -70,12 +70,12 @@ def prepare(table: str, rows: DataFrame, model_name: str) -> None:
             f"was made for the model {owner!r}, and a batch of {model_name!r} would replace its batch with the same id. "
             "Name another table",
         )
-    existing = spark.table(table)
-    if existing.dtypes != expected.dtypes:
+    existing = tables.column_types(spark, table)
+    if existing != expected.dtypes:
         raise ParameterError(
             "prediction_table",
             table,
-            f"has other columns than these predictions: it has {_listed(existing)}; they have {_listed(expected)}. "
+            f"has other columns than these predictions: it has {_listed(existing)}; they have {_listed(expected.dtypes)}. "
             "Name another table.",
         )
 
@@ -87,12 +87,8 @@ def replace_batch(rows: DataFrame, table: str, batch_id: str) -> None:
 
 def count_batch(spark: SparkSession, table: str, batch_id: str) -> int:
     """Return how many rows of a batch a table has; 0 if there is no such table."""
-    from pyspark.sql import functions as F
-
-    if not tables.exists(spark, table):
-        return 0
-    return spark.table(table).where(F.col(BATCH_COLUMN) == batch_id).count()
+    return storage.partition_rows(spark, table, BATCH_COLUMN, batch_id) if tables.exists(spark, table) else 0
 
 
-def _listed(rows: DataFrame) -> str:
-    return ", ".join(f"{name} {type_name}" for name, type_name in rows.dtypes)
+def _listed(types: list[tuple[str, str]]) -> str:
+    return ", ".join(f"{name} {type_name}" for name, type_name in types)

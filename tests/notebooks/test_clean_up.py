@@ -24,11 +24,12 @@ def machine(tmp_path_factory, quick_jvm):
 
 def state(machine):
     """Everything on disk: tables, checkpoints, artifacts and the rows of the database."""
+    schema = machine.folder / "warehouse" / "azureml_mlflow.db"
     folders = [machine.folder / name for name in ("warehouse", "checkpoints", "mlartifacts")]
     with sqlite3.connect(machine.folder / "mlflow.db") as store:
         rows = list(store.iterdump())
     return SimpleNamespace(
-        tables={folder.name for folder in (machine.folder / "warehouse" / "azureml_mlflow.db").glob("*/*")},
+        tables={path.name for path in [*schema.glob("*"), *schema.glob("bundle.tables/*")]} - {"bundle.tables"},
         checkpoints={folder.name for folder in (machine.folder / "checkpoints").glob("*")},
         files=sorted(path for folder in folders for path in folder.rglob("*")),
         database=rows,
