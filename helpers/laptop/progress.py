@@ -60,7 +60,9 @@ def _watch(context: SparkContext, bar: tqdm, ended: threading.Event) -> None:
         known = [info for stage in sorted(stages) if (info := tracker.getStageInfo(stage))]
         rows = max((_rows_read(context, info.stageId) for info in known), default=0)
         bar.total = sum(info.numTasks for info in known)
-        bar.set_postfix_str(f"{rows:,} rows read", refresh=False)
+        # Spark counts no rows that come from the driver's memory.
+        if rows:
+            bar.set_postfix_str(f"{rows:,} rows read", refresh=False)
         bar.update(sum(info.numCompletedTasks for info in known) - bar.n)
 
 

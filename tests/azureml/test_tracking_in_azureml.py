@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.scenarios.azureml import tracked_models
+from tests.scenarios.azureml import lost_answers, tracked_models
 from tests.scenarios.process import ScenarioProcess
 from tests.stand_ins import both_servers
 
@@ -44,6 +44,16 @@ def test_in_azure_mls_registry_a_run_is_registered_once_and_the_champion_moves(a
     studio = "https://ml.azure.com"
     assert links["experiment"].startswith(f"{studio}/experiments/" if tracking_mode == "azureml" else databricks.url)
     assert model["page"].startswith(f"{studio}/runs/{first}?" if tracking_mode == "azureml" else databricks.url)
+
+
+def test_the_files_of_another_servers_model_are_registered_once_although_an_answer_was_lost(process):
+    registered = process.run(lost_answers.register_files, "files", "lose_answer")
+    assert registered == {"error": None, "versions": ["1"], "requests": 1}
+
+
+def test_a_refused_version_is_not_requested_again(process):
+    refused = process.run(lost_answers.register_files, "refused", 403)
+    assert "403" in refused["error"] and refused["requests"] == 1
 
 
 def test_of_several_models_in_one_run_the_named_one_is_registered_and_without_a_name_all_are_listed(process):

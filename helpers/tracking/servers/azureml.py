@@ -21,6 +21,7 @@ from helpers.tracking.servers.base import Page, Server
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
+    from mlflow.exceptions import MlflowException
 
 
 _MAX_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
@@ -177,29 +178,39 @@ class AzureMLServer(Server):
             copy_id, source = copy
             return self._create_version_once(model_name, source, copy_id, tags)
         with files() as folder:
-            return self.client().create_model_version(model_name, folder.as_uri(), tags=tags)
+            return self._create_version_once(model_name, folder.as_uri(), None, tags)
 
-    def _create_version_once(self, model_name: str, source: str, run_id: str, tags: dict[str, str]) -> ModelVersion:
-        """Create a version of a run's model; look for it before trying again.
+    def _create_version_once(
+        self, model_name: str, source: str, run_id: str | None, tags: dict[str, str]
+    ) -> ModelVersion:
+        """Create a version; look for it before trying again.
 
         The request may have been carried out although its answer was lost, and a second one would make another version.
         """
-        from mlflow.exceptions import MlflowException, RestException
+        from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
+        from mlflow.exceptions import MlflowException
 
-        client, attempts = self.client(), int(os.environ[_MAX_RETRIES]) + 1
-        for attempt in range(1, attempts + 1):
+        client, retries = self.client(), MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()
+        for retry in range(retries + 1):
             try:
                 with _one_attempt():
                     return client.create_model_version(model_name, source, run_id=run_id, tags=tags)
             except MlflowException as error:
-                is_final = isinstance(error, RestException) and error.get_http_status_code() < 500
-                if is_final or attempt == attempts:
+                status = _status(error)
+                if retry == retries or (400 <= status < 500 and status not in (408, 429)):
                     raise
-                time.sleep(2 ** (attempt - 1))
+            time.sleep(2**retry)
+            # The tags are set together with the version, and say which model it was made of.
             for version in client.search_model_versions(f"name = '{model_name}'"):
-                if (version.source, version.run_id) == (source, run_id):
+                if tags.items() <= version.tags.items():
                     return version
         raise AssertionError("the last attempt returns or raises")
+
+
+def _status(error: MlflowException) -> int:
+    # Of an answer that is not JSON, MLflow says the status in words only.
+    in_words = re.search(r"error code (\d{3})", str(error))
+    return int(in_words[1]) if in_words else error.get_http_status_code()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import mlflow
 
 from helpers import registration, tracking
 from helpers.data.names import quoted
-from tests.scenarios.azureml.tracked_models import LABELS, ROWS, configure, log_classifier
+from tests.scenarios.azureml.tracked_models import LABELS, ROWS, configure, log_classifier, log_run
 from tests.scenarios.errors import error_of
 from tests.stand_ins.azureml import names
 from tests.stand_ins.azureml_workspace import AzureMLStandIn
@@ -53,6 +53,19 @@ def train_and_register(name: str, lost: list[str]) -> dict[str, Any]:
         "right": list(mlflow.pyfunc.load_model(str(folder)).predict(ROWS)) == LABELS,
         "statuses": sorted(run.info.status for run in mlflow.MlflowClient().search_runs([session.experiment_id])),
     }
+
+
+def register_files(name: str, answer: int | str) -> dict[str, Any]:
+    """Register a run of Databricks by its files, while the first answer of the registry is lost, or is an error."""
+    session = configure(tracking_mode="databricks", model_registry="azureml", experiment_name=f"/Shared/{name}")
+    run = log_run(name)
+    faults = AzureMLStandIn.from_environment().faults
+    faults.add("model-versions/create", answer, times=1 if isinstance(answer, str) else None)
+    uri = tracking.logged_model_uri(session, run)
+    error = error_of(registration.register, session, run, uri, name, {"n": "1"})
+    (fault,) = faults.clear()
+    versions = [] if error else [str(version.version) for version in tracking.versions(session, name)]
+    return {"error": error, "versions": versions, "requests": fault.taken}
 
 
 def log_a_model_twice(name: str) -> str | None:
