@@ -235,6 +235,22 @@ def workspace_user() -> str:
         raise LookupError(f"{workspace_url()} does not say who you are ({error})") from None
 
 
+def setting(spark: SparkSession, name: str) -> str | None:
+    """Return a setting of the session; None if there is none of that name, or if the platform does not say.
+
+    Serverless compute raises for every setting but a few, with a default, too:
+    https://github.com/databricks/databricks-sdk-py/issues/1112
+    """
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    try:
+        return spark.conf.get(name)
+    # Spark 3.5 has no exception of its own for it.
+    except (PySparkException, Py4JJavaError):
+        return None
+
+
 @contextlib.contextmanager
 def spark_setting(spark: SparkSession, name: str, value: str) -> Iterator[None]:
     """Change a setting of the session during the block, where the platform allows it.
@@ -244,17 +260,17 @@ def spark_setting(spark: SparkSession, name: str, value: str) -> Iterator[None]:
     """
     from pyspark.errors import PySparkException
 
-    before = spark.conf.get(name)
-    try:
-        spark.conf.set(name, value)
-    except PySparkException:
-        yield
-        return
+    before = setting(spark, name)
+    if before is not None:
+        try:
+            spark.conf.set(name, value)
+        except PySparkException:
+            before = None
     try:
         yield
     finally:
-        # Spark returns None only if None was passed as the default.
-        spark.conf.set(name, before)  # type: ignore[arg-type]
+        if before is not None:
+            spark.conf.set(name, before)
 
 
 def uses_spark_connect(rows: DataFrame) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
-from helpers import storage
+from helpers import runtime, storage
 from helpers.data.checks import check_table
 from helpers.data.names import qualified_name, qualified_schema, quoted
 from helpers.data.source import SAMPLE, read_source, sample_rows
@@ -66,7 +66,7 @@ def check_catalog(spark: SparkSession, catalog: str) -> None:
     """
     catalogs = [row[0] for row in spark.sql("SHOW CATALOGS").collect()]
     # Spark lists a catalog of its configuration only once it has been used.
-    if catalog and catalog not in catalogs and not spark.conf.get(f"spark.sql.catalog.{catalog}", ""):
+    if catalog and catalog not in catalogs and not runtime.setting(spark, f"spark.sql.catalog.{catalog}"):
         raise ParameterError(
             "catalog",
             catalog,

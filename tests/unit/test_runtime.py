@@ -73,3 +73,17 @@ def test_importing_the_helpers_imports_neither_spark_nor_mlflow():
     program += "print(sorted({'pyspark', 'mlflow'} & set(sys.modules)))"
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_a_setting_that_the_platform_does_not_have_is_none_and_is_not_changed(spark):
+    assert runtime.setting(spark, "spark.no.such.setting") is None
+    with runtime.spark_setting(spark, "spark.no.such.setting", "1"):
+        assert runtime.setting(spark, "spark.no.such.setting") is None
+
+
+def test_a_setting_has_another_value_during_the_block_only(spark):
+    name = "spark.sql.execution.arrow.maxRecordsPerBatch"
+    before = runtime.setting(spark, name)
+    with runtime.spark_setting(spark, name, "17"):
+        assert runtime.setting(spark, name) == "17"
+    assert before != "17" and runtime.setting(spark, name) == before
