@@ -69,6 +69,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks.scoring
 	$(BIN)/python -m tests.benchmarks.spark_ml
 	$(BIN)/python -m tests.benchmarks.tuning
+	$(BIN)/python -m tests.benchmarks.batches
 
 docs: $(INSTALLED) $(VENV)-docs/installed
 	@$(BIN)/python -m helpers.laptop.java
