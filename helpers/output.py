@@ -6,7 +6,6 @@ import contextlib
 import html
 import io
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -90,13 +89,5 @@ def quiet_sql_errors() -> Iterator[None]:
 @contextlib.contextmanager
 def quiet_run_addresses() -> Iterator[None]:
     """Keep MLflow from printing two lines about each run that ends, where there are many."""
-    name = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
-    before = os.environ.get(name)
-    os.environ[name] = "true"
-    try:
+    with runtime.environment_variable("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"):
         yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

@@ -59,6 +59,20 @@ def local_dir() -> Path:
     return Path(os.environ.get("BUNDLE_LOCAL_DIR") or BUNDLE_ROOT / ".local").resolve()
 
 
+@contextlib.contextmanager
+def environment_variable(name: str, value: str) -> Iterator[None]:
+    """Set an environment variable of this process during the block; all its threads see it."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
 def make_local_dir() -> Path:
     """Create the folder of all local state, and return it.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 # The columns that a model adds to the rows it scores. A Spark ML pipeline adds them to the features, so a feature
@@ -12,6 +13,19 @@ MODEL_OUTPUT_COLUMNS = ("prediction", "probability")
 RESERVED_COLUMNS = (
     *MODEL_OUTPUT_COLUMNS, "probabilities", "problem", "row", "model_name", "model_version", "scored_at", "batch_id",
 )  # fmt: skip
+
+
+def plain_name(name: str, most_characters: int) -> str:
+    """Return a name of ASCII letters, digits and underscores for a table or a folder; different names stay different.
+
+    Parameters
+    ----------
+    name : str
+    most_characters : int
+        A longer name, or one with other characters, is shortened, gets underscores, and ends in a hash of 8 characters.
+    """
+    plain = re.sub(r"\W", "_", name, flags=re.ASCII)[:most_characters]
+    return plain if plain == name else f"{plain}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def quoted(name: str) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Table property with a hash of the rows, so that set-up does not write the same data again.
 FINGERPRINT_PROPERTY = f"{MARK}.fingerprint"
-# Error classes for a schema or catalog that does not exist, or cannot. They depend on Spark's version and on Unity Catalog.
+# Error classes for a schema or catalog that does not exist, or cannot exist. They depend on Spark's version and on Unity Catalog.
 _UNKNOWN_SCHEMA = (
     "REQUIRES_SINGLE_PART_NAMESPACE", "CATALOG_NOT_FOUND", "NO_SUCH_CATALOG_EXCEPTION", "SCHEMA_NOT_FOUND",
     "INVALID_SCHEMA_OR_RELATION_NAME",
@@ -116,7 +116,7 @@ def properties(spark: SparkSession, table: str) -> dict[str, str]:
 def column_types(spark: SparkSession, table: str) -> list[tuple[str, str]]:
     """Return the names and types of the columns of an existing table, as ``DataFrame.dtypes`` has them.
 
-    ``spark.table`` would list the files of a table that is kept as files, which takes the longer the more batches it has.
+    On a laptop, ``spark.table`` would list the files of all batches first, which takes longer with every batch.
     """
     return [(column.name, column.dataType) for column in spark.catalog.listColumns(table)]
 

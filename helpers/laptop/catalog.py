@@ -148,17 +148,8 @@ def replace_table(
 ) -> None:
     """Create a table from ``rows``, or replace it for all sessions at once.
 
-    The rows of the version before stay until the next replacement, for sessions that are reading them.
-
-    Parameters
-    ----------
-    rows : pyspark.sql.DataFrame
-    table : str
-        Qualified name, quoted where needed.
-    properties : dict of str to str, optional
-        Table properties.
-    partitioned_by : str, optional
-        Partition column.
+    The rows of the version before stay until the next replacement, for sessions that are reading them. The parameters are
+    those of `helpers.storage.replace_table`.
     """
     spark = rows.sparkSession
     folder = table_folder(_warehouse(spark), table)

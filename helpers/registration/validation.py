@@ -224,8 +224,8 @@ def evaluate_champion(
     metrics : dict of str to float or None
         None if there is no champion, empty if it cannot score these rows.
     note : str
-        Which version is the champion, why there are no metrics if there are none, and how many of the rows the champion may
-        have learned from.
+        The version of the champion, the reason if there are no metrics, and the number of rows that the champion may have
+        learned from.
     """
     version = tracking.champion(session, model_name)
     if version is None:

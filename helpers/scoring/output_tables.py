@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from typing import TYPE_CHECKING
 
 from helpers import storage
@@ -24,10 +22,7 @@ def default_prediction_table(model_name: str) -> str:
     There is one per model, because another model has another id column and other labels. A name with other characters
     than letters, digits and underscores, or a long one, gets a hash: ``conc-2`` and ``conc_2`` are two models.
     """
-    plain = re.sub(r"\W", "_", model_name, flags=re.ASCII)[:_MOST_CHARACTERS]
-    if plain != model_name:
-        plain += "_" + hashlib.sha256(model_name.encode()).hexdigest()[:8]
-    return plain + "_predictions"
+    return names.plain_name(model_name, _MOST_CHARACTERS) + "_predictions"
 
 
 def quarantine_table(prediction_table: str) -> str:

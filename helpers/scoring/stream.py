@@ -59,7 +59,8 @@ def score_new_rows(
     Raises
     ------
     helpers.parameters.ParameterError
-        On Spark Connect; if the tables were moved since the checkpoint was made; and for the reasons of `helpers.scoring.batch.Scorer.score_batch`. What was written before
+        On Spark Connect; if the tables were moved since the checkpoint was made; and for the reasons of
+        `helpers.scoring.batch.Scorer.score_batch`. What was written before
         stays, and is not scored again.
     """
     from pyspark.errors import StreamingQueryException
@@ -92,7 +93,7 @@ def score_new_rows(
 
 
 def _print_new(batches: list[ScoredBatch], shown: int, on_batch: object) -> int:
-    """Print the batches that were not shown yet, unless somebody else is told of them; return how many there are."""
+    """Print the new batches, unless `on_batch` receives them; return the number of all batches."""
     new = batches[shown:]
     if on_batch is None:
         for batch in new:

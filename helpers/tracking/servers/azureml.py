@@ -6,12 +6,12 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from helpers import runtime
 from helpers.azureml import artifacts
 from helpers.azureml.run_files import RunFiles
 from helpers.parameters import ParameterError
@@ -193,7 +193,7 @@ class AzureMLServer(Server):
         client, retries = self.client(), MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()
         for retry in range(retries + 1):
             try:
-                with _one_attempt():
+                with runtime.environment_variable(_MAX_RETRIES, "0"):
                     return client.create_model_version(model_name, source, run_id=run_id, tags=tags)
             except MlflowException as error:
                 status = _status(error)
@@ -211,17 +211,3 @@ def _status(error: MlflowException) -> int:
     # Of an answer that is not JSON, MLflow says the status in words only.
     in_words = re.search(r"error code (\d{3})", str(error))
     return int(in_words[1]) if in_words else error.get_http_status_code()
-
-
-@contextmanager
-def _one_attempt() -> Iterator[None]:
-    """Let MLflow's client send requests of the block once."""
-    before = os.environ.get(_MAX_RETRIES)
-    os.environ[_MAX_RETRIES] = "0"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_MAX_RETRIES]
-        else:
-            os.environ[_MAX_RETRIES] = before

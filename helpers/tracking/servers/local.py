@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import math
 import os
-import re
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -17,6 +15,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from helpers import runtime
+from helpers.data.names import plain_name
 from helpers.tracking.servers.base import Page, Server, path_in_ui
 
 UI = "http://127.0.0.1:5000"
@@ -99,10 +98,7 @@ class LocalServer(Server):
     def experiment_details(self, name: str) -> dict[str, Any]:
         """Return the arguments with which a new experiment is created, including a location for its artifacts."""
         # Without a location, artifacts would go to ./mlruns in the current folder of the first process.
-        folder = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)[:_MOST_CHARACTERS]
-        if folder != name:
-            folder += "_" + hashlib.sha256(name.encode()).hexdigest()[:8]
-        artifacts = runtime.local_dir() / _ARTIFACTS / folder
+        artifacts = runtime.local_dir() / _ARTIFACTS / plain_name(name, _MOST_CHARACTERS)
         return super().experiment_details(name) | {"artifact_location": artifacts.as_uri()}
 
     def download(self, model_uri: str, folder: Path) -> Path:

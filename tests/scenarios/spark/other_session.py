@@ -12,7 +12,7 @@ def begin() -> None:
 
 
 def rows_of(table: str) -> list[list] | None:
-    """Return the rows of a table in order; None if there is no such table."""
+    """Return the sorted rows of a table; None if the table does not exist."""
     spark = runtime.spark()
     return sorted(list(row) for row in spark.table(table).collect()) if tables.exists(spark, table) else None
 
