@@ -287,9 +287,18 @@ def spark_setting(spark: SparkSession, name: str, value: str) -> Iterator[None]:
             spark.conf.set(name, before)
 
 
-def uses_spark_connect(rows: DataFrame) -> bool:
-    """Return whether rows are Spark Connect's, as on serverless and shared compute of Databricks.
+def is_serverless() -> bool:
+    """Return whether this is serverless compute of Databricks, by the variables by which MLflow knows it.
+
+    https://github.com/mlflow/mlflow/blob/v3.15.0/mlflow/utils/databricks_utils.py
+    """
+    version = os.environ.get("DATABRICKS_RUNTIME_VERSION", "")
+    return in_databricks() and (version.startswith("client.") or "DATABRICKS_ENV_VERSION" in os.environ)
+
+
+def uses_spark_connect(rows_or_session: DataFrame | SparkSession) -> bool:
+    """Return whether rows, or a session, are Spark Connect's, as on serverless and standard compute of Databricks.
 
     https://learn.microsoft.com/azure/databricks/spark/connect-vs-classic
     """
-    return type(rows).__module__.startswith("pyspark.sql.connect.")
+    return type(rows_or_session).__module__.startswith("pyspark.sql.connect.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -169,6 +170,38 @@ def partition_rows(spark: SparkSession, table: str, column: str, value: str) -> 
     from helpers.laptop import catalog
 
     return catalog.partition_rows(spark, table, column, value)
+
+
+def partition_replacer() -> Callable[[DataFrame, str, str, str], None]:
+    """Return a function that does what `replace_partition` does, also in a process that does not have this bundle.
+
+    It can be pickled inside `pickled_by_value`.
+    """
+    if not runtime.in_databricks():
+        from helpers.laptop import catalog
+
+        return catalog.replace_partition
+
+    def overwrite(rows: DataFrame, table: str, column: str, value: str) -> None:
+        from pyspark.sql import functions as F
+
+        rows.withColumn(column, F.lit(value)).writeTo(table).overwrite(F.col(column) == value)
+
+    return overwrite
+
+
+@contextmanager
+def pickled_by_value() -> Iterator[None]:
+    """During the block, Spark pickles the functions of `partition_replacer` with their code."""
+    from pyspark import cloudpickle
+
+    from helpers.laptop import catalog
+
+    cloudpickle.register_pickle_by_value(catalog)
+    try:
+        yield
+    finally:
+        cloudpickle.unregister_pickle_by_value(catalog)
 
 
 def replace_partition(rows: DataFrame, table: str, column: str, value: str) -> None:

@@ -40,8 +40,9 @@ class ScoredBatch:
     ----------
     batch_id : str
     rows_scored : int
-    rows_replaced : int
-        Rows that the table of predictions had of this batch before.
+    rows_replaced : int or None
+        Rows that the table of predictions had of this batch before; None for a stream on Spark Connect, where nobody
+        counts them.
     rows_quarantined : int
     engine : helpers.scoring.engines.EngineChoice
         What applied the model, and why.
@@ -49,15 +50,13 @@ class ScoredBatch:
 
     batch_id: str
     rows_scored: int
-    rows_replaced: int
+    rows_replaced: int | None
     rows_quarantined: int
     engine: EngineChoice
 
     def __str__(self) -> str:
-        return (
-            f"batch {self.batch_id}: {self.rows_scored} rows scored, {self.rows_replaced} of an earlier attempt replaced, "
-            f"{self.rows_quarantined} in quarantine"
-        )
+        replaced = "" if self.rows_replaced is None else f"{self.rows_replaced} of an earlier attempt replaced, "
+        return f"batch {self.batch_id}: {self.rows_scored} rows scored, {replaced}{self.rows_quarantined} in quarantine"
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,7 @@ class Scorer:
         predictions = self._with_origin(apply(counted, [self.id_column], choice.engine))
         output_tables.prepare(self.prediction_table, predictions, self.version.name)
         rows_replaced = output_tables.count_batch(spark, self.prediction_table, batch_id)
-        with self._records_per_batch(spark), self._failures_explained(rows, choice.engine):
+        with self.records_per_batch(spark), self._failures_explained(rows, choice.engine):
             output_tables.replace_batch(predictions, self.prediction_table, batch_id)
         rows_scored = output_tables.count_batch(spark, self.prediction_table, batch_id)
         rows_refused = (observation.get["rows"] if observation else rows.count()) - rows_scored
@@ -198,15 +197,25 @@ class Scorer:
     def _quarantine(self, rows: DataFrame, batch_id: str, engine: Engine) -> None:
         refused = self._with_origin(self._refused(rows, engine))
         output_tables.prepare(self.quarantine_table, refused, self.version.name)
-        with self._records_per_batch(rows.sparkSession):
+        with self.records_per_batch(rows.sparkSession):
             output_tables.replace_batch(refused, self.quarantine_table, batch_id)
 
     def _refused(self, rows: DataFrame, engine: Engine) -> DataFrame:
         from pyspark.sql import functions as F
 
-        whole_row = F.to_json(F.struct(*(F.col(quoted(name)) for name in rows.columns)))
-        refused = self.predictor.refused(rows.withColumn(_ROW, whole_row), [self.id_column, _ROW], engine)
+        refused = self.predictor.refused(_with_whole_row(rows), [self.id_column, _ROW], engine)
         return refused.select(quoted(self.id_column), "problem", F.col(_ROW).alias("row"))
+
+    def outcomes(self, rows: DataFrame, engine: Engine) -> DataFrame:
+        """Return the columns of both tables, except ``batch_id``, for rows of a stream.
+
+        A row that the model refuses has a ``problem``, see `helpers.scoring.engines.base.Engine.outcomes`. With
+        ``on_bad_rows=fail`` it fails the query instead, and there is neither ``problem`` nor ``row``.
+        """
+        if self.on_bad_rows == "fail":
+            return self._with_origin(self.predictor.transform(rows, [self.id_column], engine))
+        outcomes = self.predictor.outcomes(_with_whole_row(rows), [self.id_column, _ROW], engine)
+        return self._with_origin(outcomes.withColumnRenamed(_ROW, "row"))
 
     def _with_origin(self, rows: DataFrame) -> DataFrame:
         from pyspark.sql import functions as F
@@ -219,7 +228,8 @@ class Scorer:
         )
 
     @contextlib.contextmanager
-    def _records_per_batch(self, spark: SparkSession) -> Iterator[None]:
+    def records_per_batch(self, spark: SparkSession) -> Iterator[None]:
+        """Set, during the block, how many rows a Python worker of this scorer gets at once."""
         number = self.max_records_per_batch
         if not number:
             types = self.predictor.model.inputs.values()
@@ -242,11 +252,22 @@ class Scorer:
             refused = self._refused(rows, engine).limit(3).collect() if self.on_bad_rows == "fail" else []
             if not refused:
                 raise
-            examples = "; ".join(f"{self.id_column}={row[self.id_column]!r}: {row['problem']}" for row in refused)
-            raise ParameterError(
-                "on_bad_rows",
-                "fail",
-                f"{self.scoring_table} has rows that {self.version.name} version {self.version.version} cannot score, "
-                f"and nothing was written. For instance {examples}. Correct them, exclude them with scoring_filter, or "
-                "set on_bad_rows=quarantine.",
+            raise self.bad_rows(
+                "; ".join(f"{self.id_column}={row[self.id_column]!r}: {row['problem']}" for row in refused)
             ) from None
+
+    def bad_rows(self, examples: str) -> ParameterError:
+        """Return the error that says that rows cannot be scored, with examples."""
+        return ParameterError(
+            "on_bad_rows",
+            "fail",
+            f"{self.scoring_table} has rows that {self.version.name} version {self.version.version} cannot score, and "
+            f"nothing was written. For instance {examples}. Correct them, exclude them with scoring_filter, or set "
+            "on_bad_rows=quarantine.",
+        )
+
+
+def _with_whole_row(rows: DataFrame) -> DataFrame:
+    from pyspark.sql import functions as F
+
+    return rows.withColumn(_ROW, F.to_json(F.struct(*(F.col(quoted(name)) for name in rows.columns))))

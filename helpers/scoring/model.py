@@ -100,11 +100,18 @@ class LoadedModel:
     def explained(self, error: Exception) -> ParameterError | None:
         """Return what to do about a failure on the executors that is the model's: None if the error is not one.
 
-        That is a package which they lack, or outputs that are not what the signature says.
+        That is a package which they lack, files that did not reach them, or outputs that are not what the signature says.
         """
         package = re.search(r"No module named '([\w.]+)'", str(error))
         if package:
             return _missing_package(self.model_uri, self.folder, package.group(1), "on the executors")
+        if "ModelNotOnWorker" in str(error):
+            return ParameterError(
+                "model_name",
+                self.model_uri,
+                "the model is too large to travel with the query, and this compute did not pass its files to Spark's Python "
+                "workers. Score it on a cluster with access mode Dedicated (target dev)",
+            )
         mismatch = re.search(r"SignatureMismatch: (.*)", str(error))
         if mismatch:
             return ParameterError("model_name", self.model_uri, mismatch.group(1).strip())

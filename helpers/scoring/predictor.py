@@ -111,6 +111,21 @@ class Predictor:
             refused = mistyped.select(*names, F.col(_TYPE_PROBLEM).alias("problem")).union(refused)
         return refused.withColumnsRenamed(names)
 
+    def outcomes(self, rows: DataFrame, keep: Sequence[str], engine: Engine) -> DataFrame:
+        """Apply the model to rows some of which it may refuse, see `helpers.scoring.engines.base.Engine.outcomes`.
+
+        Returns
+        -------
+        pyspark.sql.DataFrame
+            The columns `keep`, then ``prediction``, ``probability`` and ``problem``.
+        """
+        from pyspark.sql import functions as F
+
+        names = _short_names(keep)
+        outcomes = engine.outcomes(self._typed(rows, keep, engine), [*names, _TYPE_PROBLEM])
+        problem = F.coalesce(_TYPE_PROBLEM, "problem")
+        return outcomes.withColumn("problem", problem).drop(_TYPE_PROBLEM).withColumnsRenamed(names)
+
     def _typed(self, rows: DataFrame, keep: Sequence[str], engine: Engine) -> DataFrame:
         """Return what is kept under short names, the model's input columns, and why their types refuse the row."""
         from pyspark.sql import functions as F

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from helpers import runtime, storage
 from helpers.parameters import ParameterError
 from helpers.scoring.batch import ScoredBatch, Scorer
+from helpers.scoring.connect_stream import ConnectStream, batch_name
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -47,8 +48,8 @@ def score_new_rows(
         ``available_now``: end when all rows are scored that the table had at the start. An interval such as ``1
         minute``: look for new rows that often, until the job is cancelled.
     on_batch : callable, optional
-        Called with each micro-batch when it is written and not yet committed, in a thread of Spark's. By default the batch
-        is printed, from the calling thread: Jupyter shows what Spark's thread prints in the cell that started the first
+        Called with each micro-batch when it is written and not yet committed, in a thread of Spark's; on Spark Connect when
+        it is committed. By default the batch is printed, from the calling thread: Jupyter shows what Spark's thread prints in the cell that started the first
         stream.
 
     Returns
@@ -59,34 +60,39 @@ def score_new_rows(
     Raises
     ------
     helpers.parameters.ParameterError
-        On Spark Connect; if the tables were moved since the checkpoint was made; and for the reasons of
+        If serverless compute does not take the trigger; if the tables were moved since the checkpoint was made; and for the reasons of
         `helpers.scoring.batch.Scorer.score_batch`. What was written before
         stays, and is not scored again.
     """
     from pyspark.errors import StreamingQueryException
 
-    if runtime.uses_spark_connect(rows):
-        # There foreachBatch runs in another process, and what it collects would be lost.
+    if trigger != AVAILABLE_NOW and runtime.is_serverless():
         raise ParameterError(
-            "mode",
-            "stream",
-            "needs compute with a Spark session of its own (on Databricks: a job cluster, or access mode Dedicated), "
-            "not Spark Connect (serverless, Standard). Use such compute, or mode=batch with a scoring_filter",
+            "trigger",
+            trigger,
+            "serverless compute takes available_now only; schedule the job as often as rows are to be scored, or run it on "
+            "a cluster (https://learn.microsoft.com/azure/databricks/compute/serverless/limitations)",
         )
+    stream_class = ConnectStream if runtime.uses_spark_connect(rows) else _Stream
+    stream = stream_class(scorer, rows, on_batch)
     checkpoint = checkpoint or storage.checkpoint_folder(rows.sparkSession, scorer.prediction_table)
     storage.check_checkpoint(checkpoint)
-    stream = _Stream(scorer, rows, on_batch)
-    query = stream.start(checkpoint, trigger)
+    query = stream.start(
+        checkpoint, {"availableNow": True} if trigger == AVAILABLE_NOW else {"processingTime": trigger}
+    )
     shown = 0
     try:
         while not query.awaitTermination(_SECONDS_BETWEEN_LINES):
+            stream.update()
             shown = _print_new(stream.batches, shown, on_batch)
-    except StreamingQueryException:
-        if stream.refusal is not None:
+    except StreamingQueryException as error:
+        refusal = stream.refusal(error)
+        if refusal is not None:
             # Spark's own error would be a stack trace.
-            raise stream.refusal from None
+            raise refusal from None
         raise
     finally:
+        stream.update()
         _print_new(stream.batches, shown, on_batch)
         query.stop()
     return stream.batches
@@ -106,17 +112,23 @@ class _Stream:
 
     def __init__(self, scorer: Scorer, rows: DataFrame, on_batch: Callable[[ScoredBatch], Any] | None) -> None:
         self.batches: list[ScoredBatch] = []
-        self.refusal: ParameterError | None = None
+        self._refusal: ParameterError | None = None
         self._scorer, self._rows, self._on_batch = scorer, rows, on_batch
         self._query_id, self._started = "", threading.Event()
 
-    def start(self, checkpoint: str, trigger: str) -> StreamingQuery:
-        when = {"availableNow": True} if trigger == AVAILABLE_NOW else {"processingTime": trigger}
+    def start(self, checkpoint: str, when: dict[str, Any]) -> StreamingQuery:
         writer = self._rows.writeStream.foreachBatch(self._score).option("checkpointLocation", checkpoint)
         query = writer.trigger(**when).start()
         self._query_id = query.id
         self._started.set()
         return query
+
+    def update(self) -> None:
+        """Do nothing: micro-batches are added when they are written."""
+
+    def refusal(self, error: Exception) -> ParameterError | None:
+        """Return what ended the query, if it is the rows or the model."""
+        return self._refusal
 
     def _score(self, rows: DataFrame, number: int) -> None:
         """Score a micro-batch; Spark may call this before `start` knows the query's id."""
@@ -125,11 +137,10 @@ class _Stream:
         self._started.wait()
         try:
             # Rows are counted while they are scored, because whatever is asked of a micro-batch reads it again.
-            batch = self._scorer.score_batch(
-                rows, f"stream-{self._query_id[:8]}-{number:06}", engine=self._engine, observe=True
-            )
+            batch_id = batch_name(self._query_id, number)
+            batch = self._scorer.score_batch(rows, batch_id, engine=self._engine, observe=True)
         except ParameterError as error:
-            self.refusal = error
+            self._refusal = error
             raise
         self.batches.append(batch)
         if self._on_batch:

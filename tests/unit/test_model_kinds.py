@@ -18,9 +18,10 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from xgboost import DMatrix, XGBClassifier
 from xgboost import train as train_booster
 
-from helpers import data, runtime, scoring, serving, tracking
+from helpers import data, scoring, serving, tracking
 from helpers.ownership import MARK
 from helpers.parameters import ParameterError
+from helpers.scoring.engines.python import PythonEngine
 from tests.model_checks import register_and_score, serve
 
 # The workers of Spark cannot import a test.
@@ -163,8 +164,9 @@ def same(value):
 
 @pytest.fixture(params=["mapInArrow", "spark_udf"])
 def way_to_python(request, monkeypatch):
-    """Both ways of the Python engine; the second is the one of Spark Connect."""
-    monkeypatch.setattr(runtime, "uses_spark_connect", lambda rows: request.param == "spark_udf")
+    """Both ways of the Python engine; the second is the one of models in an environment of their own."""
+    if request.param == "spark_udf":
+        monkeypatch.setattr(PythonEngine, "_by_arrow", PythonEngine._by_udf)
 
 
 @pytest.mark.usefixtures("way_to_python")

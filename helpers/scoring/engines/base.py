@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from helpers.scoring.model import LoadedModel
 
 
+LEFT_OUT = "the Spark ML pipeline leaves out the row: a value is missing, or is not known to the pipeline"
+
+
 class NotSupported(Exception):
     """An engine cannot apply a model; the message says why."""
 
@@ -35,6 +38,8 @@ class Engine(ABC):
     name: ClassVar[str]
     # Otherwise rows with a null in an integer or boolean input are refused before an engine gets them.
     accepts_null_integers: ClassVar[bool] = False
+    # Whether `outcomes` may have rows with the problem LEFT_OUT.
+    may_leave_out: ClassVar[bool] = False
 
     model: LoadedModel
     env_manager: str = "local"
@@ -91,4 +96,11 @@ class Engine(ABC):
         """Return the rows that the model refuses: the columns `keep`, whose first identifies a row, and ``problem``."""
         from pyspark.sql import functions as F
 
-        return self.apply(rows, keep).where(F.col("problem").isNotNull()).select(*keep, "problem")
+        return self.outcomes(rows, keep).where(F.col("problem").isNotNull()).select(*keep, "problem")
+
+    def outcomes(self, rows: DataFrame, keep: Sequence[str]) -> DataFrame:
+        """Apply the model to rows some of which it may refuse: as `apply`, also for a stream of rows.
+
+        With the problem `LEFT_OUT`, a row counts as refused only if it is not there once more without that problem.
+        """
+        return self.apply(rows, keep)

@@ -2,7 +2,7 @@
 
 Batches pass between Spark and the model as Arrow, through ``DataFrame.mapInArrow``. ``mlflow.pyfunc.spark_udf`` does
 the same through pandas, loads the model once per task and checks the schema of each batch, which takes longer. It is
-used where ``mapInArrow`` cannot be: for a model in an environment of its own, and on Spark Connect.
+used for a model in an environment of its own, where ``mapInArrow`` cannot be.
 
 Outputs that are numbers, text or arrays of them return to Spark unchanged. All other outputs (times, structs, maps, …)
 return as JSON, because ``spark_udf`` does not support their types. Spark parses the JSON by the type in the signature.
@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from helpers import output, runtime
+from helpers import output
 from helpers.data.names import quoted
 from helpers.scoring import worker
 from helpers.scoring.engines.base import Engine
+from helpers.scoring.engines.shipping import WORKER_MODULE, ship
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from pyspark.sql.types import DataType
 
 _PASSED_BACK = ("boolean", "integer", "long", "float", "double", "string")
-_MODEL_FOLDER, _CODE_FOLDER = "model", "code"
-# The name of `helpers.scoring.worker` on the executors, where `worker` could be another module.
-_WORKER_MODULE = "worker_predictions"
 
 
 class PythonEngine(Engine):
@@ -61,7 +59,7 @@ class PythonEngine(Engine):
             "classes": model.classes if model.outputs_are_probabilities else [],
             "each_class": each_class,
         }
-        if self.env_manager == "local" and not runtime.uses_spark_connect(rows):
+        if self.env_manager == "local":
             applied = self._by_arrow(rows, keep, config)
         else:
             applied = self._by_udf(rows, keep, config)
@@ -119,39 +117,21 @@ class PythonEngine(Engine):
         schema = StructType([field for field in sent.schema if field.name not in input_names])
         for name, type_name in config["outputs"]:
             schema = schema.add(name, _parse_datatype_string("string" if type_name == worker.JSON else type_name))
-        archive = self._archive
+        unpack = self._unpack
 
         def predict(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             # Pickled by value, because executors cannot import `helpers`.
-            import sys
-
-            from pyspark import SparkFiles
-
-            folder = SparkFiles.get(archive)
-            code = f"{folder}/code"
-            if code not in sys.path:
-                sys.path.insert(0, code)
+            folder = unpack()
             import worker_predictions
 
-            yield from worker_predictions.predict_batches(batches, f"{folder}/model", config, input_names)
+            yield from worker_predictions.predict_batches(batches, folder, config, input_names)
 
         return sent.mapInArrow(predict, schema.add(worker.PROBLEM, StringType()))
 
     @cached_property
-    def _archive(self) -> str:
-        """The folder on each executor that has the model and the worker's module; sent there once."""
-        from pyspark import SparkContext
-
-        name = f"model_{uuid.uuid4().hex}"
-        files = self.model.folder.parent / name
-        shutil.copytree(self.model.folder, files / _MODEL_FOLDER)
-        (files / _CODE_FOLDER).mkdir()
-        shutil.copy(worker.__file__, files / _CODE_FOLDER / f"{_WORKER_MODULE}.py")
-        # Executors fetch it when they need it, so it stays as long as the model.
-        archive = shutil.make_archive(str(files), "zip", files)
-        shutil.rmtree(files)
-        SparkContext.getOrCreate().addArchive(f"{archive}#{name}")
-        return name
+    def _unpack(self) -> Callable[[], str]:
+        """What returns the model's folder on a worker; the files are sent once."""
+        return ship(self.model.folder)
 
     def _by_udf(self, rows: DataFrame, keep: Sequence[str], config: dict[str, Any]) -> DataFrame:
         import mlflow
@@ -167,12 +147,12 @@ class PythonEngine(Engine):
             input_type.typeName() in nested for input_type in self.model.inputs.values()
         )
         folder = model_folder.parent / f"model_{uuid.uuid4().hex}"
-        module = shutil.copy(worker.__file__, model_folder.parent / f"{_WORKER_MODULE}.py")
+        module = shutil.copy(worker.__file__, model_folder.parent / f"{WORKER_MODULE}.py")
         # MLflow warns about the local environment, which is the one that the job has pinned.
         with output.quiet("mlflow.pyfunc", "mlflow.models.flavor_backend_registry"):
             mlflow.pyfunc.save_model(
                 path=folder,
-                loader_module=_WORKER_MODULE,
+                loader_module=WORKER_MODULE,
                 data_path=model_folder,
                 code_paths=[module],
                 signature=ModelSignature(inputs=signature) if checks_inputs else None,

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 from helpers import runtime
 from helpers.data.names import quoted
 from helpers.scoring import worker
-from helpers.scoring.engines.base import Engine
+from helpers.scoring.engines.base import LEFT_OUT, Engine
 from helpers.scoring.engines.spark_ml_stages import PROBLEM, GuardedPipeline
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
-
-LEFT_OUT = "the Spark ML pipeline leaves out the row: a value is missing, or is not known to the pipeline"
 
 
 class SparkMLEngine(Engine):
@@ -25,6 +23,7 @@ class SparkMLEngine(Engine):
 
     name = "spark ml"
     accepts_null_integers = True
+    may_leave_out = True
 
     def check(self, rows: DataFrame) -> str:
         """Return the reason; a Spark ML model needs no check."""
@@ -54,6 +53,19 @@ class SparkMLEngine(Engine):
             missing = rows.select(*keep).join(scored.select(keep[0]), keep[0], "left_anti")
             refused = refused.union(missing.select(*keep, F.lit(LEFT_OUT)))
         return refused
+
+    def outcomes(self, rows: DataFrame, keep: Sequence[str]) -> DataFrame:
+        """Apply the pipeline as `Engine.outcomes` says."""
+        from pyspark.sql import functions as F
+
+        pipeline = self._pipeline(rows)
+        outcomes = _with_problem(self._scored(pipeline.transform(self._inputs(rows, keep), skip=True), keep))
+        if not pipeline.may_leave_out:
+            return outcomes
+        nothing = [
+            F.lit(None).cast(outcomes.schema[name].dataType).alias(name) for name in ("prediction", "probability")
+        ]
+        return outcomes.union(rows.select(*keep, *nothing, F.lit(LEFT_OUT).alias("problem")))
 
     def _pipeline(self, rows: DataFrame) -> GuardedPipeline:
         return GuardedPipeline.of(self.model.spark_pipeline, connect=runtime.uses_spark_connect(rows))

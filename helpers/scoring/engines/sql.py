@@ -46,7 +46,7 @@ class SqlEngine(Engine):
         return f"checked against the model: the same classes, numbers within {difference:.0e}"
 
     def apply(self, rows: DataFrame, keep: Sequence[str], *, each_class: bool = False) -> DataFrame:
-        """Apply the model as `Engine.apply` says; a problem does not name the columns, unlike those of `refused`."""
+        """Apply the model as `Engine.apply` says; a problem does not name the columns, unlike those of `outcomes`."""
         from pyspark.sql import functions as F
 
         scored = _scored(self.translation, rows, keep)
@@ -55,8 +55,8 @@ class SqlEngine(Engine):
         problem = F.when(F.col("prediction").isNull(), F.lit(REFUSED)).alias("problem")
         return scored.select(*keep, prediction, *probabilities, problem)
 
-    def refused(self, rows: DataFrame, keep: Sequence[str]) -> DataFrame:
-        """Return the rows that the model refuses; a problem names the columns, which would slow down `apply`."""
+    def outcomes(self, rows: DataFrame, keep: Sequence[str]) -> DataFrame:
+        """Apply the model as `Engine.outcomes` says; a problem names the columns, which would slow down `apply`."""
         from pyspark.sql import functions as F
 
         columns = []
@@ -69,11 +69,12 @@ class SqlEngine(Engine):
             if input_type.typeName() in ("double", "float"):
                 lacks |= F.isnan(value) | (F.abs(value) == float("inf"))
             columns.append(F.when(lacks, F.lit(repr(name))))
-        refused = super().refused(
+        applied = self.apply(
             rows.withColumn("_missing_columns", F.concat_ws(", ", *columns)), [*keep, "_missing_columns"]
         )
         names = F.when(F.col("_missing_columns") != "", F.col("_missing_columns"))
-        return refused.select(*keep, F.concat_ws(": ", "problem", names).alias("problem"))
+        problem = F.when(F.col("problem").isNotNull(), F.concat_ws(": ", "problem", names))
+        return applied.withColumn("problem", problem).drop("_missing_columns")
 
 
 def _scored(translation: Translation, rows: DataFrame, keep: Sequence[str]) -> DataFrame:
