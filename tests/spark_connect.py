@@ -18,6 +18,23 @@ import pyspark
 from helpers.laptop import java, spark
 
 SECONDS_TO_START = 120
+# Runs in each Python process of the server: the folders of its client are not there.
+_SITECUSTOMIZE = """
+import os
+import sys
+
+HIDDEN = {hidden!r}
+
+
+def refuse(event, arguments):
+    if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, bytes, os.PathLike)):
+        path = os.path.abspath(os.fsdecode(arguments[0]))
+        if any(path == folder or path.startswith(folder + os.sep) for folder in HIDDEN):
+            raise FileNotFoundError(2, "on the disk of the client", path)
+
+
+sys.addaudithook(refuse)
+"""
 
 
 def is_installed() -> bool:
@@ -26,7 +43,7 @@ def is_installed() -> bool:
 
 
 @contextmanager
-def server(local_dir: Path, java_options: str) -> Iterator[str]:
+def server(local_dir: Path, java_options: str, hidden: tuple[Path, ...] = ()) -> Iterator[str]:
     """Start a server whose tables are those of a laptop; yield its address, and end it and its workers afterwards.
 
     Parameters
@@ -35,8 +52,12 @@ def server(local_dir: Path, java_options: str) -> Iterator[str]:
         Folder of the laptop's local state.
     java_options : str
         Options for the JVM.
+    hidden : tuple of pathlib.Path
+        Folders that the server's Python processes do not see, as if they were on another machine.
     """
-    local_dir.mkdir(parents=True, exist_ok=True)
+    own = local_dir / "spark_connect"
+    own.mkdir(parents=True, exist_ok=True)
+    (own / "sitecustomize.py").write_text(_SITECUSTOMIZE.format(hidden=[str(folder) for folder in hidden]))
     settings = spark.settings(local_dir, java_options) | {
         "spark.master": "local[*]",
         "spark.connect.grpc.binding.address": "127.0.0.1",
@@ -47,14 +68,18 @@ def server(local_dir: Path, java_options: str) -> Iterator[str]:
     command += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer"]
     command += [part for name, value in settings.items() for part in ("--conf", f"{name}={value}")]
     (jar,) = (Path(pyspark.__file__).parent / "jars").glob("spark-connect_*.jar")
-    environment = os.environ | {"JAVA_HOME": str(java.java_home()), "PYSPARK_PYTHON": sys.executable}
+    environment = os.environ | {
+        "JAVA_HOME": str(java.java_home()),
+        "PYSPARK_PYTHON": sys.executable,
+        "PYTHONPATH": str(own),
+    }
     for name in ("SPARK_REMOTE", "PYSPARK_SUBMIT_ARGS"):
         environment.pop(name, None)
     log = local_dir / "spark_connect.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, str(jar)], env=environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL,
-            start_new_session=True,
+            cwd=own, start_new_session=True,
         )  # fmt: skip
     try:
         yield f"sc://127.0.0.1:{_port(process, log)}"

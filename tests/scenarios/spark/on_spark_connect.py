@@ -1,0 +1,113 @@
+"""Score batches and streams on a Spark Connect server whose Python processes see no file of this process.
+
+python -m tests.scenarios.spark.on_spark_connect RESULTS HIDDEN
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from mlflow.models import infer_signature
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+
+from helpers import parameters, runtime, scoring, storage, tracking
+from helpers.parameters import ParameterError
+from helpers.scoring.engines import shipping
+
+ROWS = 300
+
+
+def main() -> None:
+    """Write to the file RESULTS what each step gave."""
+    results, hidden = sys.argv[1:]
+    spark = runtime.spark()
+    session = tracking.configure(parameters.parse(parameters.Tracking, {"experiment_name": "connect"}))
+    numbers = pd.DataFrame(np.random.default_rng(0).normal(size=(ROWS, 4)), columns=list("abcd"))
+    labels = (numbers["a"] + numbers["b"] > 0).map({True: "yes", False: "no"})
+    signature = infer_signature(numbers, pd.Series(["no"], name="prediction"))
+    estimators = {"forest": RandomForestClassifier(10), "linear": LogisticRegression()}
+    versions = {}
+    for name, estimator in estimators.items():
+        with mlflow.start_run():
+            uri = tracking.log_model(estimator.fit(numbers, labels), flavor="sklearn", signature=signature)
+            versions[name] = mlflow.register_model(uri, name)
+    spark.sql("CREATE SCHEMA s")
+    storage.replace_table(spark.createDataFrame(numbers.assign(id=range(ROWS))).coalesce(1), "s.scoring")
+
+    def score(name: str, table: str, **options: object) -> list[object]:
+        scorer = scoring.Scorer(session, versions[name], "s.scoring", table, "id", **options)
+        batch = scorer.score_batch(scoring.rows_to_score(spark, "s.scoring", "", "id"), "one")
+        rows = spark.table(table).toPandas().sort_values("id")
+        equal = (rows["prediction"].to_numpy() == estimators[name].predict(numbers)).all()
+        difference = np.abs(rows["probability"] - estimators[name].predict_proba(numbers).max(axis=1)).max()
+        return [batch.engine.engine.name, batch.rows_scored, bool(equal), float(difference)]
+
+    def stream(name: str, table: str, **options: object) -> object:
+        scorer = scoring.Scorer(session, versions[name], "s.scoring", table, "id", **options)
+        rows = scoring.new_rows(spark, "s.scoring", "", "id")
+        try:
+            batches = scoring.score_new_rows(scorer, rows, str(runtime.local_dir() / "checkpoints" / table))
+        except ParameterError as error:
+            return str(error)
+        return [[batch.batch_id[-6:], batch.rows_scored, batch.rows_quarantined, str(batch)] for batch in batches]
+
+    steps: dict[str, object] = {"workers": _workers(spark, hidden)}
+    steps["python"] = score("forest", "s.python")
+    steps["sql"] = score("linear", "s.sql")
+    most, shipping.MOST_BYTES_IN_PLAN = shipping.MOST_BYTES_IN_PLAN, 0
+    steps["large"] = score("forest", "s.large")
+    shipping.MOST_BYTES_IN_PLAN = most
+
+    for name in estimators:
+        steps[f"{name} first"] = stream(name, f"s.{name}_stream")
+    steps["nothing new"] = stream("linear", "s.linear_stream")
+    columns = "a double, b double, c double, d double, id long"
+    added = [(1.0, float("inf"), 1.0, 1.0, 400), (1.0, 2.0, 1.0, 1.0, 500)]
+    spark.createDataFrame(added, columns).coalesce(1).write.insertInto("s.scoring")
+    steps["fail"] = stream("linear", "s.linear_stream", on_bad_rows="fail")
+    for name in estimators:
+        table = f"s.{name}_stream"
+        steps[f"{name} added"] = stream(name, table)
+        refused = spark.table(f"{table}_quarantine").select("id", "problem").collect()
+        steps[f"{name} quarantine"] = [list(row) for row in refused]
+    # As if the process had been killed before the commit.
+    commits = runtime.local_dir() / "checkpoints" / "s.linear_stream" / "commits"
+    for file in ("1", ".1.crc"):
+        (commits / file).unlink(missing_ok=True)
+    steps["again"] = stream("linear", "s.linear_stream")
+    for name in estimators:
+        rows = spark.table(f"s.{name}_stream").toPandas().sort_values("id")
+        once = rows["id"].tolist() == [*range(ROWS), 500]
+        predicted = estimators[name].predict(numbers)
+        steps[f"{name} rows"] = once and bool((rows["prediction"].to_numpy()[:ROWS] == predicted).all())
+    Path(results).write_text(json.dumps(steps))
+
+
+def _workers(spark: object, hidden: str) -> list[object]:
+    """Return whether a worker can import this bundle, and what it sees of a file of this process."""
+
+    def look(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        try:
+            seen = Path(hidden).read_text()
+        except FileNotFoundError as error:
+            seen = error.strerror
+        for batch in batches:
+            size = batch.num_rows
+            bundle = importlib.util.find_spec("helpers") is not None
+            yield pa.RecordBatch.from_pydict({"bundle": [bundle] * size, "seen": [seen] * size})
+
+    row = spark.range(1).mapInArrow(look, "bundle boolean, seen string").collect()[0]
+    return [row["bundle"], row["seen"]]
+
+
+if __name__ == "__main__":
+    main()
