@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import output, tracking
+from helpers import output, tracking, volumes
 from helpers.parameters import ParameterError
 from helpers.scoring import schema
 
@@ -77,11 +77,15 @@ class LoadedModel:
 
     @cached_property
     def spark_pipeline(self) -> Any:
-        """The fitted Spark ML pipeline of a model of the flavor ``spark``, loaded when the first rows are scored."""
+        """The fitted Spark ML pipeline of a model of the flavor ``spark``, loaded when the first rows are scored.
+
+        `helpers.parameters.ParameterError` if MLflow cannot load it on this compute.
+        """
         import mlflow
 
+        volumes.check_spark_ml("model_name", self.model_uri)
         with output.quiet("mlflow.spark"):
-            return mlflow.spark.load_model(self.folder.as_uri())
+            return mlflow.spark.load_model(self.folder.as_uri(), dfs_tmpdir=volumes.model_folder())
 
     @property
     def takes_every_input(self) -> bool:

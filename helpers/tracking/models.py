@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from helpers import output
+from helpers import output, volumes
 from helpers.parameters import ParameterError
 from helpers.tracking.servers import server_of_mlflow
 
@@ -77,6 +77,11 @@ def log_model(
     str
         The model's URI, which `logged_model_uri` returns later.
 
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        If MLflow cannot save a Spark ML model on this compute.
+
     Notes
     -----
     MLflow saves scikit-learn models with skops, which loads no types but those that are named. Here the types of the
@@ -87,6 +92,8 @@ def log_model(
     """
     import mlflow
 
+    if flavor == "spark":
+        volumes.check_spark_ml("flavor", flavor)
     module = importlib.import_module(f"mlflow.{flavor}")
     metadata = options.pop("metadata", None) or {}
     # The MLmodel file accepts Python's own values only; scikit-learn's `classes_` holds NumPy's.

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from helpers import azureml, kinds, parameters, runtime
+from helpers import azureml, kinds, parameters, runtime, volumes
 from helpers.azureml import Connection, Workspace
 from helpers.azureml.rest import AzureError
 from helpers.parameters import ParameterError
@@ -187,6 +187,8 @@ def configure(p: parameters.Tracking, create: bool = True) -> Session:
         experiment = _experiment(tracking, experiment_name, create)
         if experiment and create:
             mlflow.set_experiment(experiment_id=experiment.experiment_id)
+    if isinstance(p, parameters.Namespace):
+        volumes.use_model_volume(p.catalog, p.schema)
     return replace(
         session,
         experiment_id=experiment.experiment_id if experiment else "",

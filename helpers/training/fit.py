@@ -68,9 +68,10 @@ def with_flavor_defaults(p: _Fit) -> _Fit:
     Raises
     ------
     helpers.parameters.ParameterError
-        If `tuning_trials` asks for what cannot be tuned here.
+        If the flavor cannot be used here, or if `tuning_trials` asks for what cannot be tuned.
     """
     flavor = load_flavor(p.model_flavor)
+    flavor.check(p)
     if p.tuning_trials:
         _require_tuning(p, flavor)
     return p if p.epochs else replace(p, epochs=flavor.default_epochs)

@@ -37,6 +37,16 @@ class Flavor(ABC):
     default_epochs: ClassVar[int] = 20
     one_processor: ClassVar[Mapping[str, Any]] = {}
 
+    def check(self, p: Fit) -> None:
+        """Check, before anything is read, that the flavor's models can be trained and logged here.
+
+        Raises
+        ------
+        helpers.parameters.ParameterError
+            If not.
+        """
+        return
+
     def search_space(self, trial: optuna.Trial) -> dict[str, Any]:
         """Choose the hyperparameters of a trial, for ``tuning_trials``.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from helpers import parameters, volumes
 from helpers.data.metrics import CLASSIFIER, REGRESSOR
 from helpers.data.names import quoted
 from helpers.training.flavors.base import Flavor, OnEpoch
@@ -30,6 +31,12 @@ class SparkFlavor(Flavor):
 
     mlflow_flavor = "spark"
     default_epochs = 50
+
+    def check(self, p: Fit) -> None:
+        """Check that MLflow can save a Spark ML model on this compute."""
+        if isinstance(p, parameters.Namespace):
+            volumes.use_model_volume(p.catalog, p.schema)
+        volumes.check_spark_ml("model_flavor", "spark")
 
     def search_space(self, trial: optuna.Trial) -> dict[str, Any]:
         """Choose the regularization."""
