@@ -1,9 +1,10 @@
-"""Write tables and partitions at once: Delta on Databricks, the laptop's own store elsewhere."""
+"""Write tables, and batches of their rows, at once: Delta on Databricks, the laptop's own store elsewhere."""
 
 from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -13,7 +14,17 @@ from helpers import runtime
 from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, DataFrameWriterV2, SparkSession
+    from pyspark.sql.types import StructType
+
+WRITE_ATTEMPTS = 5
+# The conflicts of Delta between writers. They are known by name, since their Python classes depend on the runtime and on
+# whether this is Spark Connect: https://learn.microsoft.com/azure/databricks/optimizations/isolation/
+_CONFLICT = re.compile(r"\[(DELTA_CONCURRENT_\w+|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED)")
+
+
+class WriteConflict(RuntimeError):
+    """Other jobs wrote into a table during each attempt to write into it."""
 
 
 def check_name(parameter: str, table: str) -> None:
@@ -55,7 +66,7 @@ def refresh_all(spark: SparkSession) -> None:
 
 
 def one_writer(spark: SparkSession, table: str) -> AbstractContextManager[None]:
-    """Let one job at a time read and then write a table, where the table's format does not see to it as Delta does."""
+    """On a laptop, let one job at a time read and then write a table; on Databricks see `create_table` and `replace_rows`."""
     if runtime.in_databricks():
         return nullcontext()
     from helpers.laptop import catalog
@@ -63,9 +74,46 @@ def one_writer(spark: SparkSession, table: str) -> AbstractContextManager[None]:
     return catalog.one_writer(spark, table)
 
 
-def replace_table(
-    rows: DataFrame, table: str, properties: dict[str, str] | None = None, partitioned_by: str | None = None
+def create_table(
+    spark: SparkSession, table: str, schema: StructType, column: str, properties: dict[str, str] | None = None
 ) -> None:
+    """Create an empty table for `replace_rows`; a table that another job has created by then stays as it is.
+
+    On Databricks it has no partitions: a stream that looks every minute would make 525,000 of them in a year. Instead it
+    is clustered by the column: https://learn.microsoft.com/azure/databricks/tables/partitions
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    table : str
+        Qualified name, quoted where needed.
+    schema : pyspark.sql.types.StructType
+        The table's columns, `column` last.
+    column : str
+        The column, of type string, whose rows of one value are replaced at once.
+    properties : dict of str to str, optional
+        Table properties.
+    """
+    from pyspark.errors import PySparkException
+
+    empty = spark.createDataFrame([], schema)
+    if runtime.in_databricks():
+        try:
+            # Runtime 14.2 and newer: https://learn.microsoft.com/azure/databricks/delta/clustering
+            _delta_writer(empty, table, properties).clusterBy(column).create()
+        except PySparkException:
+            if not spark.catalog.tableExists(table):
+                raise
+    else:
+        from helpers.laptop import catalog, progress
+
+        with progress.of_spark(spark, table), catalog.one_writer(spark, table):
+            catalog.refresh(spark, table)
+            if not spark.catalog.tableExists(table):
+                catalog.replace_table(empty, table, properties, column)
+
+
+def replace_table(rows: DataFrame, table: str, properties: dict[str, str] | None = None) -> None:
     """Create a table from ``rows``; replace an existing table of that name.
 
     Parameters
@@ -75,24 +123,15 @@ def replace_table(
         Qualified name, quoted where needed.
     properties : dict of str to str, optional
         Table properties.
-    partitioned_by : str, optional
-        Partition column.
     """
-    from pyspark.sql import functions as F
-
     if runtime.in_databricks():
-        writer = rows.writeTo(table)
-        for key, value in (properties or {}).items():
-            writer = writer.tableProperty(key, value)
-        if partitioned_by:
-            writer = writer.partitionedBy(F.col(partitioned_by))
         # Atomic on Delta, with the old version kept in the table's history.
-        writer.createOrReplace()
+        _delta_writer(rows, table, properties).createOrReplace()
     else:
         from helpers.laptop import catalog, progress
 
         with progress.of_spark(rows.sparkSession, table):
-            catalog.replace_table(rows, table, properties, partitioned_by)
+            catalog.replace_table(rows, table, properties)
 
 
 def drop_table(spark: SparkSession, table: str) -> None:
@@ -161,8 +200,8 @@ def delete_folder(folder: str) -> None:
         shutil.rmtree(folder)
 
 
-def partition_rows(spark: SparkSession, table: str, column: str, value: str) -> int:
-    """Return how many rows one partition of a table has; see `replace_partition` for the parameters."""
+def count_rows(spark: SparkSession, table: str, column: str, value: str) -> int:
+    """Return how many rows of a table have a value; see `replace_rows` for the parameters."""
     from pyspark.sql import functions as F
 
     if runtime.in_databricks():
@@ -172,8 +211,8 @@ def partition_rows(spark: SparkSession, table: str, column: str, value: str) -> 
     return catalog.partition_rows(spark, table, column, value)
 
 
-def partition_replacer() -> Callable[[DataFrame, str, str, str], None]:
-    """Return a function that does what `replace_partition` does, also in a process that does not have this bundle.
+def rows_replacer() -> Callable[[DataFrame, str, str, str], None]:
+    """Return a function that does what `replace_rows` does, also in a process that does not have this bundle.
 
     It can be pickled inside `pickled_by_value`.
     """
@@ -182,47 +221,91 @@ def partition_replacer() -> Callable[[DataFrame, str, str, str], None]:
 
         return catalog.replace_partition
 
-    def overwrite(rows: DataFrame, table: str, column: str, value: str) -> None:
+    def replace(rows: DataFrame, table: str, column: str, value: str) -> None:
         from pyspark.sql import functions as F
 
-        rows.withColumn(column, F.lit(value)).writeTo(table).overwrite(F.col(column) == value)
+        _overwrite(rows.withColumn(column, F.lit(value)), table, F.col(column) == value)
 
-    return overwrite
+    return replace
 
 
 @contextmanager
 def pickled_by_value() -> Iterator[None]:
-    """During the block, Spark pickles the functions of `partition_replacer` with their code."""
+    """During the block, Spark pickles the function of `rows_replacer` with their code."""
     from pyspark import cloudpickle
 
     from helpers.laptop import catalog
 
-    cloudpickle.register_pickle_by_value(catalog)
+    modules = [catalog, sys.modules[__name__]]
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
     try:
         yield
     finally:
-        cloudpickle.unregister_pickle_by_value(catalog)
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
 
 
-def replace_partition(rows: DataFrame, table: str, column: str, value: str) -> None:
-    """Replace the rows of one partition of a table, and no others, at once: readers see the old or the new.
+def replace_rows(rows: DataFrame, table: str, column: str, value: str) -> None:
+    """Replace the rows of a table that have a value, and no others, at once: readers see the old or the new.
 
     Parameters
     ----------
     rows : pyspark.sql.DataFrame
-        The table's columns without the partition's.
+        The table's columns without `column`.
     table : str
-        Qualified name, quoted where needed.
+        Qualified name, quoted where needed. Older versions of this bundle partitioned it by `column` on Databricks, too;
+        such a table stays partitioned.
     column, value : str
-        The partition column, of type string, and its value.
+        The column that the table was created for, and its value.
+
+    Raises
+    ------
+    WriteConflict
+        On Databricks, if other jobs wrote into the table during each of `WRITE_ATTEMPTS`.
     """
     from pyspark.sql import functions as F
 
     if runtime.in_databricks():
-        # One commit of Delta: https://learn.microsoft.com/azure/databricks/delta/selective-overwrite
-        rows.withColumn(column, F.lit(value)).writeTo(table).overwrite(F.col(column) == value)
+        _overwrite(rows.withColumn(column, F.lit(value)), table, F.col(column) == value)
     else:
         from helpers.laptop import catalog, progress
 
         with progress.of_spark(rows.sparkSession, table):
             catalog.replace_partition(rows, table, column, value)
+
+
+def _overwrite(rows: DataFrame, table: str, condition: Column) -> None:
+    """Replace what meets a condition in one commit of Delta; repeat it if other jobs have committed meanwhile.
+
+    Without partitions, Delta may take a commit of other rows for a conflict. The vendor's table of conflicts does not have
+    this kind of write, and the errors say to retry.
+    https://learn.microsoft.com/azure/databricks/delta/selective-overwrite
+    https://learn.microsoft.com/azure/databricks/optimizations/isolation/row-level-concurrency
+    https://learn.microsoft.com/azure/databricks/error-messages/delta-concurrent-append-error-class
+    """
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    for attempt in range(1, WRITE_ATTEMPTS + 1):
+        try:
+            rows.writeTo(table).overwrite(condition)
+            return
+        except (PySparkException, Py4JJavaError) as error:
+            conflict = _CONFLICT.search(str(error))
+            if not conflict:
+                raise
+            name = conflict[1]
+            print(f"{table}: another job wrote into it during attempt {attempt} of {WRITE_ATTEMPTS} ({name}).")
+    raise WriteConflict(f"other jobs wrote into it during each of {WRITE_ATTEMPTS} attempts ({name})")
+
+
+def _delta_writer(rows: DataFrame, table: str, properties: dict[str, str] | None) -> DataFrameWriterV2:
+    writer = rows.writeTo(table)
+    if any(re.search(r"[ ,;{}()\n\t=]", column) for column in rows.columns):
+        # Delta accepts such column names only with a column mapping:
+        # https://learn.microsoft.com/azure/databricks/delta/column-mapping
+        writer = writer.tableProperty("delta.columnMapping.mode", "name")
+    for key, value in (properties or {}).items():
+        writer = writer.tableProperty(key, value)
+    return writer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import TYPE_CHECKING
 
 from helpers import runtime, storage
@@ -229,10 +228,6 @@ def _replace_if_changed(rows: DataFrame, table: str, new_properties: dict[str, s
     old_properties = properties(spark, table) if exists(spark, table) else {}
     if old_properties.get(FINGERPRINT_PROPERTY) == new_properties[FINGERPRINT_PROPERTY]:
         return "unchanged"
-    if any(re.search(r"[ ,;{}()\n\t=]", column) for column in rows.columns):
-        # Delta accepts such column names only with a column mapping:
-        # https://learn.microsoft.com/azure/databricks/delta/column-mapping
-        new_properties = new_properties | {"delta.columnMapping.mode": "name"}
     storage.replace_table(rows, table, new_properties)
     return "replaced" if old_properties else "created"
 

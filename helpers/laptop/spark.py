@@ -88,6 +88,8 @@ def settings(local_dir: Path, java_options: str) -> dict[str, str]:
         # Their values stay strings: the batch 2026-01-31 is a name, not a date.
         "spark.sql.hive.manageFilesourcePartitions": "false",
         "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
+        # Without this, Spark lists the folders of 1,000 batches with 1,000 tasks.
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",
         # Without this, a session that has read a table lists the same files again after another session replaced them.
         "spark.sql.filesourceTableRelationCacheSize": "0",
         # A laptop's host name may not resolve, or may resolve to a VPN that is disconnected.

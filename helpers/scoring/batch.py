@@ -63,7 +63,7 @@ class ScoredBatch:
 class Scorer:
     """A version of a model, and where its predictions go.
 
-    The table of predictions is created if it is missing, partitioned by ``batch_id``. It has the id, then
+    The table of predictions is created if it is missing; see `helpers.storage.create_table`. It has the id, then
     ``prediction``, ``probability`` (of the predicted class; null if the model gives none), ``model_name``,
     ``model_version``, ``scored_at`` (UTC) and ``batch_id``. The quarantine has the id, ``problem`` (why the row has
     no prediction), ``row`` (all its columns, as JSON), and the last four of these.
@@ -147,7 +147,8 @@ class Scorer:
         """Score rows and write them as one batch, in place of what the batch had before.
 
         The predictions are replaced at once; after them, the rows in quarantine are replaced at once. A job that is
-        killed between the two has to run again. On a laptop, jobs that write into one table wait for each other.
+        killed between the two has to run again. On a laptop, jobs that write into one table wait for each other; on
+        Databricks, a batch is scored again if another job has committed meanwhile.
 
         Parameters
         ----------
@@ -166,7 +167,8 @@ class Scorer:
         ------
         helpers.parameters.ParameterError
             If the rows do not fit the model's signature, the predictions do not fit the table, a package that
-            the model needs is missing, or there are bad rows and ``on_bad_rows`` is ``fail``.
+            the model needs is missing, there are bad rows and ``on_bad_rows`` is ``fail``, or other jobs kept writing
+            into the table.
         """
         from pyspark.sql import Observation
 

@@ -51,7 +51,7 @@ class ConnectStream:
             name,
             tables,
             scorer.id_column,
-            storage.partition_replacer(),
+            storage.rows_replacer(),
             output_tables.BATCH_COLUMN,
             engine.may_leave_out,
         )
@@ -89,6 +89,9 @@ class ConnectStream:
         refused = re.search(r"refuses the row (.*?)(?:\s+SQLSTATE|\n|$)", str(error))
         if refused and self._scorer.on_bad_rows == "fail":
             return self._scorer.bad_rows(refused[1])
+        conflict = re.search(r"WriteConflict: (.*)", str(error))
+        if conflict:
+            return ParameterError("prediction_table", self._scorer.prediction_table, conflict[1])
         return self._scorer.predictor.model.explained(error)
 
 

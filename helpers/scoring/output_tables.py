@@ -1,4 +1,4 @@
-"""The tables that scoring writes, partitioned by batch: predictions, and the rows that cannot be scored."""
+"""The tables that scoring writes batch by batch: predictions, and the rows that cannot be scored."""
 
 from __future__ import annotations
 
@@ -52,11 +52,8 @@ def prepare(table: str, rows: DataFrame, model_name: str) -> None:
 
     spark, expected = rows.sparkSession, rows.withColumn(BATCH_COLUMN, F.lit(""))
     storage.check_name("prediction_table", table)
-    with storage.one_writer(spark, table):
-        if not tables.exists(spark, table):
-            storage.replace_table(
-                spark.createDataFrame([], expected.schema), table, {MARK: model_name}, partitioned_by=BATCH_COLUMN
-            )
+    if not tables.exists(spark, table):
+        storage.create_table(spark, table, expected.schema, BATCH_COLUMN, {MARK: model_name})
     owner = tables.properties(spark, table).get(MARK, model_name)
     if owner != model_name:
         raise ParameterError(
@@ -76,13 +73,27 @@ def prepare(table: str, rows: DataFrame, model_name: str) -> None:
 
 
 def replace_batch(rows: DataFrame, table: str, batch_id: str) -> None:
-    """Replace the rows of one batch of a table, and no others, at once."""
-    storage.replace_partition(rows, table, BATCH_COLUMN, batch_id)
+    """Replace the rows of one batch of a table, and no others, at once.
+
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        If other jobs kept writing into the table.
+    """
+    try:
+        storage.replace_rows(rows, table, BATCH_COLUMN, batch_id)
+    except storage.WriteConflict as error:
+        raise ParameterError(
+            "prediction_table",
+            table,
+            f"{error}, and nothing of batch {batch_id} was written into it. Run it again, run the jobs one after the "
+            "other, or name a table of its own for each job",
+        ) from None
 
 
 def count_batch(spark: SparkSession, table: str, batch_id: str) -> int:
     """Return how many rows of a batch a table has; 0 if there is no such table."""
-    return storage.partition_rows(spark, table, BATCH_COLUMN, batch_id) if tables.exists(spark, table) else 0
+    return storage.count_rows(spark, table, BATCH_COLUMN, batch_id) if tables.exists(spark, table) else 0
 
 
 def _listed(types: list[tuple[str, str]]) -> str:

@@ -200,7 +200,7 @@ class Bench:
         )
         if not self.spark.catalog.tableExists(predictions):
             output_tables.prepare(predictions, scored, version.name)
-        storage.replace_partition(scored, predictions, output_tables.BATCH_COLUMN, "b")
+        storage.replace_rows(scored, predictions, output_tables.BATCH_COLUMN, "b")
 
 
 def measured(work: Callable[[], None]) -> float:

@@ -291,8 +291,8 @@ def test_a_table_whose_deletion_ends_at_any_step_is_known_as_the_bundles_until_i
     folder = catalog.table_folder(local_dir / "warehouse", f"{schema}.t")
     for step in itertools.count():
         empty = spark.createDataFrame([], "id BIGINT, batch_id STRING")
-        storage.replace_table(empty, f"{schema}.t", {MARK: "the tests"}, partitioned_by="batch_id")
-        storage.replace_partition(spark.range(3), f"{schema}.t", "batch_id", "one")
+        catalog.replace_table(empty, f"{schema}.t", {MARK: "the tests"}, partitioned_by="batch_id")
+        storage.replace_rows(spark.range(3), f"{schema}.t", "batch_id", "one")
         _stop_at = step
         try:
             storage.drop_table(spark, f"{schema}.t")

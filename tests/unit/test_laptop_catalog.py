@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from mlflow.models import infer_signature
 from sklearn.linear_model import LinearRegression
 
-from helpers import storage
+from helpers import scoring, storage
 from helpers.data import tables
 from helpers.laptop import catalog
 from tests.scenarios.process import ScenarioProcess
@@ -40,7 +41,7 @@ def next_session(spark, schema):
 
 def test_a_table_is_found_again_with_its_properties_partitions_and_names(spark, schema, next_session):
     rows = spark.sql("SELECT 1 AS `a b.c`, CAST(NULL AS DATE) AS day, '2026-01-31' AS batch_id")
-    storage.replace_table(rows, f"{schema}.t", {"made.by": "it's set-up"}, partitioned_by="batch_id")
+    catalog.replace_table(rows, f"{schema}.t", {"made.by": "it's set-up"}, partitioned_by="batch_id")
     spark.range(3).write.saveAsTable(f"{schema}.saved_by_hand")
     next_session()
     assert spark.table(f"{schema}.t").collect() == rows.collect()
@@ -99,6 +100,39 @@ def test_a_table_that_somebody_drops_or_overwrites_and_saves_by_hand_is_theirs(s
         assert "made.by" not in tables.properties(spark, f"{schema}.{name}")
 
 
+def tasks(spark, action):
+    """Return what an action returns, and how many tasks Spark ran for it."""
+    context, tracker = spark.sparkContext, spark.sparkContext.statusTracker()
+    group = uuid.uuid4().hex
+    context.setJobGroup(group, group)
+    result = action()
+    context.setLocalProperty("spark.jobGroup.id", None)
+    jobs = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(group)]
+    return result, sum(tracker.getStageInfo(stage).numTasks for job in jobs for stage in job.stageIds)
+
+
+def test_a_batch_takes_no_more_tasks_when_there_are_more_batches_and_reading_the_table_few(
+    spark, schema, session, register_estimator
+):
+    features = pd.DataFrame({"x": [1.0, 2.0, 3.0]})
+    signature = infer_signature(features, pd.Series([1.0], name="prediction"))
+    model = register_estimator(LinearRegression().fit(features, [1.0, 2.0, 3.0]), signature)
+    storage.replace_table(spark.range(4).selectExpr("id", "id / 7 AS x"), f"{schema}.rows")
+    scorer = scoring.Scorer(session, model, f"{schema}.rows", f"{schema}.predictions", "id")
+
+    def score(batch_id):
+        return tasks(spark, lambda: scorer.score_batch(spark.table(f"{schema}.rows"), batch_id).rows_scored)
+
+    score("template")
+    few = score("first")
+    template = spark.table(f"{schema}.predictions").where("batch_id = 'template'").drop("batch_id")
+    many = template.crossJoin(spark.range(100).selectExpr("concat('batch-', id) AS batch_id")).coalesce(1)
+    many.write.insertInto(f"{schema}.predictions")
+    assert score("second") == few and few[0] == 4
+    table, listing = tasks(spark, lambda: spark.table(f"{schema}.predictions"))
+    assert listing <= 8 and table.count() == 103 * 4
+
+
 @pytest.fixture(scope="module")
 def other(local_dir, tmp_path_factory):
     """Another Spark session, in a process of its own, that began when the warehouse had none of a test's tables."""
@@ -124,9 +158,9 @@ def test_a_session_sees_what_another_has_created_replaced_and_dropped_since_it_b
 @pytest.mark.slow
 def test_a_session_reads_a_batch_again_that_another_has_replaced(spark, schema, other):
     name = f"{schema}.t"
-    storage.replace_table(spark.sql("SELECT 1L AS id, '' AS batch_id LIMIT 0"), name, partitioned_by="batch_id")
+    storage.create_table(spark, name, spark.sql("SELECT 1L AS id, '' AS batch_id").schema, "batch_id")
     for rows in (3, 5, 4):
-        storage.replace_partition(spark.range(rows), name, "batch_id", "one")
+        storage.replace_rows(spark.range(rows), name, "batch_id", "one")
         assert len(other.run(other_session.rows_of, name)) == rows
 
 

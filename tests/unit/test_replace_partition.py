@@ -16,9 +16,9 @@ EVENTS = ("os.symlink", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
 def table(spark, schema):
     """A table with two partitions, the first of which was replaced once."""
     name = f"{schema}.predictions"
-    storage.replace_table(spark.sql("SELECT 1L AS id, '' AS batch_id LIMIT 0"), name, partitioned_by="batch_id")
+    storage.create_table(spark, name, spark.sql("SELECT 1L AS id, '' AS batch_id").schema, "batch_id")
     for batch_id, rows in (("mon:day", 2), ("tuesday", 5), ("mon:day", 3)):
-        storage.replace_partition(spark.range(rows), name, "batch_id", batch_id)
+        storage.replace_rows(spark.range(rows), name, "batch_id", batch_id)
     return name
 
 
@@ -45,7 +45,7 @@ def killed_at(event_number, spark, table):
         sys.addaudithook(kill)
         status = 1
         try:
-            storage.replace_partition(spark.range(7), table, "batch_id", "mon:day")
+            storage.replace_rows(spark.range(7), table, "batch_id", "mon:day")
             status = 0
         finally:
             os._exit(status)
@@ -64,7 +64,7 @@ def test_a_process_killed_at_any_step_leaves_the_old_rows_or_the_new_ones_and_th
         present = counts(spark, table)
         assert present in ({"mon:day": 3, "tuesday": 5}, {"mon:day": 7, "tuesday": 5})
         seen.append(present["mon:day"])
-        storage.replace_partition(spark.range(3), table, "batch_id", "mon:day")
+        storage.replace_rows(spark.range(3), table, "batch_id", "mon:day")
         assert counts(spark, table) == {"mon:day": 3, "tuesday": 5}
         number += 1
     assert number >= 3 and set(seen) == {3, 7}
@@ -73,11 +73,11 @@ def test_a_process_killed_at_any_step_leaves_the_old_rows_or_the_new_ones_and_th
 def test_a_job_that_fails_while_it_writes_leaves_the_old_rows(spark, table):
     failing = spark.range(100).selectExpr("CASE WHEN id = 99 THEN raise_error('no') ELSE id END AS id")
     with pytest.raises(Exception, match="no"):
-        storage.replace_partition(failing, table, "batch_id", "mon:day")
+        storage.replace_rows(failing, table, "batch_id", "mon:day")
     assert counts(spark, table) == {"mon:day": 3, "tuesday": 5}
 
 
 def test_a_partition_that_spark_itself_wrote_is_replaced_too(spark, table):
     spark.sql(f"INSERT OVERWRITE {table} PARTITION (batch_id = 'own') VALUES (1), (2)")
-    storage.replace_partition(spark.range(1), table, "batch_id", "own")
+    storage.replace_rows(spark.range(1), table, "batch_id", "own")
     assert counts(spark, table)["own"] == 1

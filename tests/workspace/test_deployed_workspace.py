@@ -25,7 +25,9 @@ from tests.stand_ins.databricks_workspace.layouts import (
 QUICK_TRAINING = {"epochs": "3", "validation_threshold": "0.5"}
 # No check of the rollout should fail because this machine is slow.
 ENDPOINT = {"endpoint_target": "local", "health_requests": "3", "rollout_steps": "100", "latency_limit_ms": "600000"}
-WRITE_TABLES = ROOT / "tests" / "scenarios" / "workspace" / "write_tables.py"
+WRITE_TABLES, WRITE_AT_ONCE = (
+    ROOT / "tests" / "scenarios" / "workspace" / f"{name}.py" for name in ("write_tables", "write_at_once")
+)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +123,8 @@ def test_somebody_runs_the_notebooks_of_a_git_folder_by_hand(cluster, by_hand):
     rows = predictions.to_table().to_pandas()
     assert sorted(rows["id"]) == list(range(569))
     assert set(rows["batch_id"]) == {"monday"} and set(rows["model_version"]) == {1}
+    layout = "print([(c.isPartition, c.isCluster) for c in spark.catalog.listColumns('ada.by_hand_predictions')][-1])"
+    assert printed(cluster.run(write(cluster, layout)).notebook.cells[0].outputs) == ["(False, True)"]
     assert changes(by_hand.root, by_hand.before) == []
 
 
@@ -163,6 +167,24 @@ def test_tables_are_written_as_in_delta_and_the_helpers_know_the_platform(cluste
     assert "<td>4</td>" in table.data["text/html"] and "<td>3</td>" not in table.data["text/html"]
 
 
+def test_a_new_table_is_clustered_an_older_one_stays_partitioned_and_jobs_that_write_at_once_lose_nothing(
+    cluster, deployed
+):
+    notebook = write(cluster, f"import sys\n\nsys.path.append({str(deployed[0])!r})", WRITE_AT_ONCE.read_text())
+    conflict = "default.newer: another job wrote into it during attempt {} of 2 (DELTA_CONCURRENT_APPEND)."
+    refused = (
+        "prediction_table='default.newer': other jobs wrote into it during each of 2 attempts (DELTA_CONCURRENT_APPEND), "
+        "and nothing of batch monday was written into it. Run it again, run the jobs one after the other, or name a table "
+        "of its own for each job"
+    )
+    assert printed(cluster.run(notebook).notebook.cells[1].outputs) == [
+        *(conflict.format(attempt) for attempt in (1, 1, 2)),
+        refused,
+        "{'batch_id': 'clusters'} {'monday': 3, 'of another job': 1}",
+        "{'batch_id': 'partitions'} {'monday': 4, 'of another job': 1}",
+    ]
+
+
 def test_a_job_is_known_by_its_context(cluster, deployed):
     code = f"import sys; sys.path.append({str(deployed[0])!r}); from helpers import runtime; print(runtime.in_job())"
     for task in (None, "train"):
@@ -173,13 +195,26 @@ def test_a_job_is_known_by_its_context(cluster, deployed):
 @pytest.mark.parametrize(
     ("change", "refusal"), [("", "REPLACE_WHERE_MISMATCH.* 1 rows"), (".drop('id')", "METADATA_MISMATCH")]
 )
-def test_rows_of_another_partition_or_with_other_columns_are_refused(cluster, change, refusal):
+def test_rows_of_another_batch_or_with_other_columns_are_refused(cluster, change, refusal):
     rows = """rows = spark.range(1, 3).selectExpr("id", "IF(id = 1, 'a', 'b') AS batch")"""
     create = "rows.writeTo('default.strict').createOrReplace()"
     overwrite = f"rows{change}.writeTo('default.strict').overwrite(F.col('batch') == 'a')"
     notebook = write(cluster, "from pyspark.sql import functions as F", rows, create, overwrite)
     with pytest.raises(CellExecutionError, match=refusal):
         cluster.run(notebook)
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "refusal"),
+    [
+        ("batch no.", "clusterBy('id')", "INVALID_CHARACTERS"),
+        ("batch", "partitionedBy('id').clusterBy('id')", "CLUSTER_BY"),
+    ],
+)
+def test_a_name_without_a_column_mapping_and_partitions_beside_clusters_are_refused(cluster, name, layout, refusal):
+    create = f"spark.range(1).withColumn({name!r}, F.lit('a')).writeTo('default.strict').{layout}.create()"
+    with pytest.raises(CellExecutionError, match=refusal):
+        cluster.run(write(cluster, "from pyspark.sql import functions as F", create))
 
 
 def test_a_notebook_that_asks_for_a_widget_that_it_did_not_declare_fails(cluster):

@@ -1,22 +1,39 @@
-"""Two writes of Delta tables that Spark's own tables do not support, imitated on Parquet.
+"""The writes of Delta tables that Spark's own tables do not support, imitated on Parquet.
 
 Delta Lake's jars are not on PyPI. Spark analyses ``createOrReplace`` and ``overwrite(condition)`` for any table, but
 the JVM then refuses both for tables of the session catalog. So ``writeTo`` returns another writer here. It copies
 whole tables where Delta uses its log. As with Delta, the rows to write may be read from the table that they replace,
-rows that do not meet the condition are refused, and a table keeps its properties and partitions. Not imitated:
-reading the old version during a write, the history, and names that Delta refuses.
+rows that do not meet the condition are refused, a table keeps its properties, partitions and clustering, and names that
+need a column mapping are refused without one. An overwrite of a table without partitions fails if somebody has committed
+since it began. Delta may find out that the other commit is of other rows; here it never does.
+Not imitated: reading the old version during a write, and the history. Spark itself keeps the clustering, and refuses it
+together with partitions.
 """
 
 from __future__ import annotations
 
 import itertools
+import re
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
-from pyspark.errors import AnalysisException
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import Column, DataFrame, DataFrameWriterV2, SparkSession
 from pyspark.sql import functions as F
 
 _numbers = itertools.count()
+commits: Counter[str] = Counter()
+"""How often each table was written."""
+other_jobs: list[Callable[[], None]] = []
+"""What another job does during each of the next overwrites, after the rows are computed and before they are committed."""
+
+
+class ConcurrentAppendException(PySparkException):
+    """What ``delta.exceptions`` of Databricks calls so.
+
+    https://learn.microsoft.com/azure/databricks/error-messages/delta-concurrent-append-error-class
+    """
 
 
 def install(spark: SparkSession, scratch: Path) -> None:
@@ -35,6 +52,14 @@ def install(spark: SparkSession, scratch: Path) -> None:
     type(spark.range(0)).writeTo = write_to
 
 
+def _let_another_job_write() -> None:
+    if other_jobs:
+        job, *later = other_jobs
+        other_jobs.clear()
+        job()
+        other_jobs.extend(later)
+
+
 class DeltaWriter:
     """What ``rows.writeTo(table)`` returns."""
 
@@ -42,6 +67,7 @@ class DeltaWriter:
         self._rows, self._table, self._scratch = rows, table, scratch
         self._properties: dict[str, str] = {}
         self._partitions: tuple[Column, ...] = ()
+        self._clusters: tuple[str, ...] = ()
 
     def tableProperty(self, property: str, value: str) -> DeltaWriter:  # noqa: N802
         self._properties[property] = value
@@ -51,38 +77,59 @@ class DeltaWriter:
         self._partitions = columns
         return self
 
+    def clusterBy(self, *columns: str) -> DeltaWriter:  # noqa: N802
+        self._clusters = columns
+        return self
+
     def create(self) -> None:
-        self._writer(self._rows).create()
+        self._create(self._rows)
 
     def createOrReplace(self) -> None:  # noqa: N802
         copy = self._copied()
         self._spark.sql(f"DROP TABLE IF EXISTS {self._table}")
-        self._writer(copy).create()
+        self._create(copy)
 
     def overwrite(self, condition: Column) -> None:
-        before = self._spark.table(self._table)
-        if set(self._rows.columns) != set(before.columns):
-            raise AnalysisException(f"[DELTA_METADATA_MISMATCH] {self._rows.columns} are not {before.columns}")
+        columns, version = self._spark.catalog.listColumns(self._table), commits[self._table]
+        if {column.name for column in columns} != set(self._rows.columns):
+            raise AnalysisException(f"[DELTA_METADATA_MISMATCH] {self._rows.columns} are not those of {self._table}")
         rows, outside = self._copied(), ~F.coalesce(condition, F.lit(False))
         stray = rows.where(outside).count()
         if stray:
             raise AnalysisException(f"[DELTA_REPLACE_WHERE_MISMATCH] {stray} rows do not conform to {condition}")
-        after = before.where(outside).unionByName(rows)
+        _let_another_job_write()
+        partitions = [F.col(column.name) for column in columns if column.isPartition]
+        if commits[self._table] > version and not partitions:
+            raise ConcurrentAppendException(
+                "[DELTA_CONCURRENT_APPEND.WITHOUT_HINT] Transaction conflict detected. A concurrent WRITE added data to "
+                f"table {self._table} committed at version {version + 1}. Please retry the operation. SQLSTATE: 2D521"
+            )
+        after = self._spark.table(self._table).where(outside).unionByName(rows)
         whole = DeltaWriter(after, self._table, self._scratch)
         for row in self._spark.sql(f"SHOW TBLPROPERTIES {self._table}").collect():
-            whole.tableProperty(row["key"], row["value"])
-        columns = self._spark.catalog.listColumns(self._table)
-        whole.partitionedBy(*(F.col(column.name) for column in columns if column.isPartition)).createOrReplace()
+            # Spark writes this one itself.
+            if row["key"] != "clusteringColumns":
+                whole.tableProperty(row["key"], row["value"])
+        whole.partitionedBy(*partitions).clusterBy(*(column.name for column in columns if column.isCluster))
+        whole.createOrReplace()
 
     @property
     def _spark(self) -> SparkSession:
         return self._rows.sparkSession
 
-    def _writer(self, rows: DataFrame) -> DataFrameWriterV2:
+    def _create(self, rows: DataFrame) -> None:
+        unusual = [name for name in rows.columns if re.search(r"[ ,;{}()\n\t=]", name)]
+        if unusual and "delta.columnMapping.mode" not in self._properties:
+            raise AnalysisException(f"[DELTA_INVALID_CHARACTERS_IN_COLUMN_NAMES] Found invalid ones in {unusual}")
         writer = DataFrameWriterV2(rows, self._table)
         for name, value in self._properties.items():
             writer = writer.tableProperty(name, value)
-        return writer.partitionedBy(*self._partitions) if self._partitions else writer
+        if self._partitions:
+            writer = writer.partitionedBy(*self._partitions)
+        if self._clusters:
+            writer = writer.clusterBy(*self._clusters)
+        writer.create()
+        commits[self._table] += 1
 
     def _copied(self) -> DataFrame:
         folder = str(self._scratch / f"copy_{next(_numbers)}")

@@ -1,0 +1,33 @@
+"""A notebook cell for the workspace: it writes batches while other jobs write into the same table."""
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from helpers import parameters, storage
+from helpers.scoring import output_tables
+from tests.stand_ins.databricks_workspace import delta_on_parquet
+
+spark = SparkSession.getActiveSession()
+older = spark.range(0).withColumn("batch_id", F.lit("")).writeTo("default.older")
+older.partitionedBy(F.col("batch_id")).createOrReplace()
+
+
+def write(table: str, batch_id: str, rows: int, others: int = 0) -> None:
+    """Replace a batch, during whose first attempts so many other jobs replace another one."""
+    delta_on_parquet.other_jobs.extend([lambda: write(table, "of another job", 1)] * others)
+    output_tables.replace_batch(spark.range(rows), table, batch_id)
+
+
+storage.WRITE_ATTEMPTS = 2
+for table in ("default.newer", "default.older"):
+    output_tables.prepare(table, spark.range(0), "wine")
+    write(table, "monday", 3, others=1)
+    try:
+        write(table, "monday", 4, others=2)
+    except parameters.ParameterError as error:
+        print(error)
+    delta_on_parquet.other_jobs.clear()
+    columns = spark.catalog.listColumns(table)
+    layout = {c.name: "partitions" if c.isPartition else "clusters" for c in columns if c.isPartition or c.isCluster}
+    counts = spark.table(table).groupBy("batch_id").count().orderBy("batch_id").collect()
+    print(layout, {row["batch_id"]: row["count"] for row in counts})
