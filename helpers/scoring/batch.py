@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from helpers import runtime, storage
+from helpers.data.columns import opaque
 from helpers.data.names import qualified_name, quoted
 from helpers.parameters import ParameterError
 from helpers.scoring import output_tables
@@ -272,4 +273,4 @@ class Scorer:
 def _with_whole_row(rows: DataFrame) -> DataFrame:
     from pyspark.sql import functions as F
 
-    return rows.withColumn(_ROW, F.to_json(F.struct(*(F.col(quoted(name)) for name in rows.columns))))
+    return rows.withColumn(_ROW, opaque(F.to_json(F.struct(*(F.col(quoted(name)) for name in rows.columns)))))

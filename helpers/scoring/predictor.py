@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from helpers.data.columns import opaque
 from helpers.data.names import quoted
 from helpers.scoring import engines, inputs
 from helpers.scoring.model import LoadedModel, load_model
@@ -137,7 +138,7 @@ class Predictor:
         return rows.select(
             *(F.col(quoted(name)).alias(short) for short, name in _short_names(keep).items()),
             *(column.alias(name) for name, column in columns.items()),
-            problem.alias(_TYPE_PROBLEM),
+            (problem if engine.accepts_null_integers else opaque(problem)).alias(_TYPE_PROBLEM),
         )
 
 

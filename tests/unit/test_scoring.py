@@ -16,7 +16,7 @@ from pyspark.ml import Pipeline
 from pyspark.ml.feature import VectorAssembler
 from pyspark.ml.regression import LinearRegression as SparkRegression
 from sklearn.compose import TransformedTargetRegressor
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.svm import LinearSVR
 from sklearn.tree import DecisionTreeClassifier
@@ -231,6 +231,30 @@ def test_rows_that_cannot_be_scored_go_to_quarantine_with_the_reason(
     )
     assert score(version, table=f"{schema}.mended", scoring_engine=engine).rows_quarantined == 0
     assert spark.table(f"{schema}.predictions_quarantine").count() == 0
+
+
+@pytest.mark.parametrize("engine", ["sql", "udf"])
+def test_one_bad_row_of_40_columns_does_not_keep_spark_planning_for_ever(
+    spark, schema, session, register_estimator, engine
+):
+    """Spark's optimizer derived 2^40 variants of a constraint, and the JVM ended at its memory limit."""
+    names = [f"c{number}" for number in range(40)]
+    numbers = pd.DataFrame(np.random.default_rng(0).normal(size=(50, 40)), columns=names)
+    # Half of the inputs may not be null, so that the check of each of them is part of a condition.
+    numbers[names[20:]] = numbers[names[20:]].round().astype(int)
+    fitted = LogisticRegression().fit(numbers, numbers["c0"] > 0)
+    version = register_estimator(fitted, infer_signature(numbers, pd.Series([True], name="prediction")))
+    rows = numbers.astype(dict.fromkeys(names[20:], "Int64")).assign(id=range(50))
+    rows.loc[0, "c30"], rows.loc[1, "c3"] = pd.NA, np.nan
+    types = ", ".join(f"c{number} {'double' if number < 20 else 'bigint'}" for number in range(40))
+    spark.createDataFrame(rows.astype(object).where(rows.notna(), None), f"{types}, id long").write.saveAsTable(
+        f"{schema}.wide"
+    )
+    scorer = scoring.Scorer(session, version, f"{schema}.wide", f"{schema}.wide_{engine}", "id", scoring_engine=engine)
+    batch = scorer.score_batch(scoring.rows_to_score(spark, f"{schema}.wide", "", "id"), "b1")
+    assert (batch.rows_scored, batch.rows_quarantined) == (48, 2)
+    refused = {row["id"]: row["problem"] for row in spark.table(f"{schema}.wide_{engine}_quarantine").collect()}
+    assert refused[0] == "'c30' is missing; the model requires type bigint" and "'c3'" in refused[1]
 
 
 def test_a_row_for_which_the_model_returns_nan_goes_to_quarantine(spark, schema, score, register):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from helpers.data.columns import opaque
 from helpers.data.names import quoted
 from helpers.scoring.engines.base import Engine, NotSupported
 from helpers.scoring.engines.comparison import ROW, greatest_difference
@@ -70,7 +71,7 @@ class SqlEngine(Engine):
                 lacks |= F.isnan(value) | (F.abs(value) == float("inf"))
             columns.append(F.when(lacks, F.lit(repr(name))))
         applied = self.apply(
-            rows.withColumn("_missing_columns", F.concat_ws(", ", *columns)), [*keep, "_missing_columns"]
+            rows.withColumn("_missing_columns", opaque(F.concat_ws(", ", *columns))), [*keep, "_missing_columns"]
         )
         names = F.when(F.col("_missing_columns") != "", F.col("_missing_columns"))
         problem = F.when(F.col("problem").isNotNull(), F.concat_ws(": ", "problem", names))
