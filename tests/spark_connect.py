@@ -43,7 +43,13 @@ def is_installed() -> bool:
 
 
 @contextmanager
-def server(local_dir: Path, java_options: str, hidden: tuple[Path, ...] = ()) -> Iterator[str]:
+def server(
+    local_dir: Path,
+    java_options: str,
+    hidden: tuple[Path, ...] = (),
+    more_settings: dict[str, str] | None = None,
+    each_python: str = "",
+) -> Iterator[str]:
     """Start a server whose tables are those of a laptop; yield its address, and end it and its workers afterwards.
 
     Parameters
@@ -54,15 +60,22 @@ def server(local_dir: Path, java_options: str, hidden: tuple[Path, ...] = ()) ->
         Options for the JVM.
     hidden : tuple of pathlib.Path
         Folders that the server's Python processes do not see, as if they were on another machine.
+    more_settings : dict of str to str, optional
+        Of Spark.
+    each_python : str, optional
+        Code that each Python process of the server runs first.
     """
     own = local_dir / "spark_connect"
     own.mkdir(parents=True, exist_ok=True)
-    (own / "sitecustomize.py").write_text(_SITECUSTOMIZE.format(hidden=[str(folder) for folder in hidden]))
+    (own / "sitecustomize.py").write_text(
+        _SITECUSTOMIZE.format(hidden=[str(folder) for folder in hidden]) + each_python
+    )
     settings = spark.settings(local_dir, java_options) | {
         "spark.master": "local[*]",
         "spark.connect.grpc.binding.address": "127.0.0.1",
         # Any free port; the log says which.
         "spark.connect.grpc.binding.port": "0",
+        **(more_settings or {}),
     }
     command = [str(Path(pyspark.__file__).parent / "bin" / "spark-submit")]
     command += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -19,16 +20,36 @@ def azureml_parameters(aml) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory, quick_jvm, aml, databricks) -> Iterator[Cluster]:
+def cluster(start_cluster) -> Iterator[Cluster]:
     """A cluster that is not signed in to Azure. The addresses of the stand-in are set, since no client knows them."""
+    with start_cluster() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def serverless(start_cluster) -> Iterator[Cluster]:
+    """Serverless compute of the same workspace."""
+    with start_cluster(is_serverless=True) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def start_cluster(tmp_path_factory, quick_jvm, aml, databricks):
+    """Start a cluster, or serverless compute."""
     signed_in = aml.environment()
     secrets = {
         name.lower().replace("_", "-"): signed_in.pop(name)
         for name in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")
     }
-    folder = tmp_path_factory.mktemp("cluster")
-    with Cluster.start(folder, databricks.environment() | signed_in, quick_jvm, {SCOPE: secrets}) as started:
-        yield started
-        # Local endpoints keep running after the notebooks that made them.
-        for endpoint in LocalEndpoint.all(folder / "tmp" / "azureml_mlflow" / "endpoints"):
-            endpoint.delete()
+
+    @contextmanager
+    def start(is_serverless: bool = False) -> Iterator[Cluster]:
+        folder = tmp_path_factory.mktemp("cluster")
+        variables = databricks.environment() | signed_in
+        with Cluster.start(folder, variables, quick_jvm, {SCOPE: secrets}, is_serverless) as started:
+            yield started
+            # Local endpoints keep running after the notebooks that made them.
+            for endpoint in LocalEndpoint.all(folder / "tmp" / "azureml_mlflow" / "endpoints"):
+                endpoint.delete()
+
+    return start

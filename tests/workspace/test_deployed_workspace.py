@@ -1,16 +1,13 @@
 """The bundle in an imitated Databricks workspace: deployed, in a Git folder, and imported."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import mlflow
 import nbformat
-import pyarrow.dataset as ds
 import pytest
 from nbclient.exceptions import CellExecutionError
 
 from helpers.jobs.bundle import Bundle
-from tests.scenarios.azureml import read_workspace
 from tests.stand_ins.databricks_workspace import jobs_service
 from tests.stand_ins.databricks_workspace.cluster import REDACTED, USER, WORKSPACE_URL
 from tests.stand_ins.databricks_workspace.layouts import (
@@ -18,7 +15,6 @@ from tests.stand_ins.databricks_workspace.layouts import (
     changes,
     contents,
     deployed_bundle,
-    git_folder,
     imported_folder,
 )
 
@@ -97,48 +93,6 @@ def test_a_secret_that_a_notebook_prints_is_redacted(cluster):
 def test_deployed_files_are_as_they_were(jobs, deployed):
     assert changes(*deployed) == []
     assert "notebooks/01_setup.ipynb" in deployed[1] and "databricks.yml" not in deployed[1]
-
-
-@pytest.fixture(scope="module")
-def by_hand(cluster, azureml_parameters):
-    """The notebooks of a Git folder, run without a job: the folder, its earlier content, and what the notebooks did."""
-    root = git_folder(cluster.workspace, USER)
-    before = contents(root)
-    typed = {"catalog": "spark_catalog", "schema": "ada", "model_name": "by_hand"}
-    typed |= {"experiment_name": "by_hand", "batch_id": "monday"}
-    executed = [
-        cluster.run(root / "notebooks" / f"{name}.ipynb", azureml_parameters | QUICK_TRAINING | typed)
-        for name in ("01_setup", "02_train", "03_register", "04_batch_score")
-    ]
-    return SimpleNamespace(root=root, before=before, executed=executed)
-
-
-def test_somebody_runs_the_notebooks_of_a_git_folder_by_hand(cluster, by_hand):
-    assert by_hand.before.keys() > {"databricks.yml", "README.md"}
-    for executed in by_hand.executed:
-        assert are_below(by_hand.root, executed.imported)
-        # Only a job has task values.
-        assert executed.task_values == {}
-    predictions = ds.dataset(cluster.folder / "warehouse" / "ada.db" / "by_hand_predictions", partitioning="hive")
-    rows = predictions.to_table().to_pandas()
-    assert sorted(rows["id"]) == list(range(569))
-    assert set(rows["batch_id"]) == {"monday"} and set(rows["model_version"]) == {1}
-    layout = "print([(c.isPartition, c.isCluster) for c in spark.catalog.listColumns('ada.by_hand_predictions')][-1])"
-    assert printed(cluster.run(write(cluster, layout)).notebook.cells[0].outputs) == ["(False, True)"]
-    assert changes(by_hand.root, by_hand.before) == []
-
-
-def test_with_the_registry_in_azure_ml_a_run_in_databricks_is_named_by_its_version(
-    by_hand, databricks, azureml_process
-):
-    client = mlflow.MlflowClient(tracking_uri=databricks.url)
-    experiment = client.get_experiment_by_name(f"/Users/{USER}/by_hand")
-    (run,) = client.search_runs([experiment.experiment_id])
-    workspace = azureml_process.run(read_workspace.read, "by_hand", "by_hand")
-    assert workspace["runs"] == []
-    tags = workspace["versions"]["1"]["tags"]
-    assert (tags["run_id"], tags["tracking_server"]) == (run.info.run_id, f"https://{WORKSPACE_URL}")
-    assert tags["check_threshold"].startswith("passed") and "champion" in tags
 
 
 def test_somebody_imports_the_two_folders_and_tracks_on_the_driver_for_a_try(cluster):

@@ -19,6 +19,8 @@ from nbformat import NotebookNode
 
 from helpers.jobs.execute import kernel_sockets
 from helpers.laptop.java import java_home
+from tests import spark_connect
+from tests.stand_ins.databricks_workspace import serverless
 
 USER = "ada@example.com"
 WORKSPACE_URL = "adb-1234567890123456.7.azuredatabricks.net"
@@ -80,13 +82,20 @@ class Cluster:
     ) -> None:
         self._client, self._loop, self.folder, self._secrets = client, loop, folder, secrets
         self.workspace = folder / "Workspace"
+        # What the next notebooks find in their environment in addition.
+        self.variables: dict[str, str] = {}
 
     @classmethod
     @contextlib.contextmanager
     def start(
-        cls, folder: Path, environment: dict[str, str], java_options: str, secrets: dict[str, dict[str, str]]
+        cls,
+        folder: Path,
+        environment: dict[str, str],
+        java_options: str,
+        secrets: dict[str, dict[str, str]],
+        is_serverless: bool = False,
     ) -> Iterator[Cluster]:
-        """Start a cluster, and end it after the block.
+        """Start a cluster, or serverless compute, and end it after the block.
 
         Parameters
         ----------
@@ -98,6 +107,8 @@ class Cluster:
             Options of Spark's JVM.
         secrets : dict of str to dict
             Keys and their values by scope.
+        is_serverless : bool, default False
+            See `tests.stand_ins.databricks_workspace.serverless`.
         """
         workspace, elsewhere, platform = folder / "Workspace", folder / "databricks" / "driver", folder / "platform"
         for new in (workspace, elsewhere, folder / "home", folder / "tmp", platform / "tests" / "stand_ins"):
@@ -124,6 +135,17 @@ class Cluster:
             (folder / "driver.log").open("wb") as log,
             contextlib.ExitStack() as stack,
         ):
+            server = ""
+            if is_serverless:
+                # Serverless compute starts Spark itself, and has no JVM beside the notebook.
+                del variables["PYSPARK_SUBMIT_ARGS"], variables["JAVA_HOME"]
+                hidden = (workspace, folder / "home", folder / "tmp")
+                settings = {"spark.databricks.workspaceUrl": WORKSPACE_URL}
+                server = stack.enter_context(
+                    spark_connect.server(
+                        folder, java_options, hidden, settings, serverless.each_python(platform, folder)
+                    )
+                )
             client = NotebookClient(
                 nbformat.v4.new_notebook(),
                 timeout=_SECONDS_PER_CELL,
@@ -137,7 +159,12 @@ class Cluster:
             loop.run_until_complete(kernel.__aenter__())
             stack.callback(lambda: loop.run_until_complete(kernel.__aexit__(None, None, None)))
             cluster = cls(client, loop, folder, secrets)
-            settings = {"folder": str(folder), "workspace": str(workspace), "workspace_url": WORKSPACE_URL}
+            settings = {
+                "folder": str(folder),
+                "workspace": str(workspace),
+                "workspace_url": WORKSPACE_URL,
+                "server": server,
+            }
             cluster._execute(_START.format(settings=settings))
             yield cluster
 
@@ -165,7 +192,7 @@ class Cluster:
             If a cell fails.
         """
         run = {"given": given or {}, "task": task, "task_values": task_values or {}, "secrets": self._secrets}
-        self._execute(f"{_DRIVER}.attach({str(path)!r}, **{run!r})")
+        self._execute(f"{_DRIVER}.attach({str(path)!r}, {self.variables!r}, **{run!r})")
         notebook = nbformat.read(path, as_version=4)
         self._client.nb = notebook
         self._client.reset_execution_trackers()

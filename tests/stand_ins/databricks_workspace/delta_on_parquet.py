@@ -13,6 +13,7 @@ together with partitions.
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -22,7 +23,8 @@ from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import Column, DataFrame, DataFrameWriterV2, SparkSession
 from pyspark.sql import functions as F
 
-_numbers = itertools.count()
+# Another process of the cluster writes into the same folder.
+_numbers = (f"{os.getpid()}_{number}" for number in itertools.count())
 commits: Counter[str] = Counter()
 """How often each table was written."""
 other_jobs: list[Callable[[], None]] = []
@@ -36,20 +38,22 @@ class ConcurrentAppendException(PySparkException):
     """
 
 
-def install(spark: SparkSession, scratch: Path) -> None:
+def install(kind: type[DataFrame], scratch: Path) -> None:
     """Make ``writeTo`` use `DeltaWriter` in this process.
 
     Parameters
     ----------
-    spark : pyspark.sql.SparkSession
+    kind : type
+        The class of DataFrames: the classic one, or that of Spark Connect.
     scratch : pathlib.Path
         A folder for copies.
     """
+    plain = kind.writeTo
 
     def write_to(rows: DataFrame, table: str) -> DeltaWriter:
-        return DeltaWriter(rows, table, scratch)
+        return DeltaWriter(rows, table, scratch, plain)
 
-    type(spark.range(0)).writeTo = write_to
+    kind.writeTo = write_to
 
 
 def _let_another_job_write() -> None:
@@ -63,8 +67,10 @@ def _let_another_job_write() -> None:
 class DeltaWriter:
     """What ``rows.writeTo(table)`` returns."""
 
-    def __init__(self, rows: DataFrame, table: str, scratch: Path) -> None:
-        self._rows, self._table, self._scratch = rows, table, scratch
+    def __init__(
+        self, rows: DataFrame, table: str, scratch: Path, plain: Callable[[DataFrame, str], DataFrameWriterV2]
+    ) -> None:
+        self._rows, self._table, self._scratch, self._plain = rows, table, scratch, plain
         self._properties: dict[str, str] = {}
         self._partitions: tuple[Column, ...] = ()
         self._clusters: tuple[str, ...] = ()
@@ -105,7 +111,7 @@ class DeltaWriter:
                 f"table {self._table} committed at version {version + 1}. Please retry the operation. SQLSTATE: 2D521"
             )
         after = self._spark.table(self._table).where(outside).unionByName(rows)
-        whole = DeltaWriter(after, self._table, self._scratch)
+        whole = DeltaWriter(after, self._table, self._scratch, self._plain)
         for row in self._spark.sql(f"SHOW TBLPROPERTIES {self._table}").collect():
             # Spark writes this one itself.
             if row["key"] != "clusteringColumns":
@@ -121,7 +127,7 @@ class DeltaWriter:
         unusual = [name for name in rows.columns if re.search(r"[ ,;{}()\n\t=]", name)]
         if unusual and "delta.columnMapping.mode" not in self._properties:
             raise AnalysisException(f"[DELTA_INVALID_CHARACTERS_IN_COLUMN_NAMES] Found invalid ones in {unusual}")
-        writer = DataFrameWriterV2(rows, self._table)
+        writer = self._plain(rows, self._table)
         for name, value in self._properties.items():
             writer = writer.tableProperty(name, value)
         if self._partitions:

@@ -18,7 +18,7 @@ import IPython.display
 from IPython import get_ipython
 from pyspark.sql import SparkSession
 
-from tests.stand_ins.databricks_workspace import delta_on_parquet
+from tests.stand_ins.databricks_workspace import delta_on_parquet, serverless
 from tests.stand_ins.databricks_workspace.strict_dbutils import NotebookRun, StrictDbutils
 
 MOST_ROWS_DISPLAYED = 10_000
@@ -35,20 +35,23 @@ class Driver:
         Root of the workspace's files.
     workspace_url : str
         Host name of the workspace.
+    server : str
+        Of serverless compute: the address of its Spark Connect server. Empty for a cluster.
     """
 
-    def __init__(self, folder: str, workspace: str, workspace_url: str) -> None:
+    def __init__(self, folder: str, workspace: str, workspace_url: str, server: str) -> None:
         self._workspace = workspace
-        self._spark = _session(Path(folder), workspace_url)
-        delta_on_parquet.install(self._spark, Path(folder, "copies"))
+        self._spark = serverless.session(server, Path(folder)) if server else _session(Path(folder), workspace_url)
+        delta_on_parquet.install(type(self._spark.range(0)), Path(folder, "copies"))
         self._path, self._environment = list(sys.path), dict(os.environ)
         self._run: NotebookRun | None = None
+        self._variables: dict[str, str] = {}
         get_ipython().register_magic_function(self._pip, magic_name="pip")
         self.pip_lines: list[str] = []
 
-    def attach(self, path: str, **known: Any) -> None:
-        """Prepare this process for a notebook; see `NotebookRun` for the parameters."""
-        self._run, self.pip_lines = NotebookRun(path, **known), []
+    def attach(self, path: str, variables: dict[str, str], **known: Any) -> None:
+        """Prepare this process for a notebook; see `NotebookRun` for the parameters but `variables` of the environment."""
+        self._run, self._variables, self.pip_lines = NotebookRun(path, **known), variables, []
         self._begin(StrictDbutils(self._run, self._restart))
 
     def report(self) -> str:
@@ -68,7 +71,7 @@ class Driver:
         sys.path_importer_cache.clear()
         sys.path[:] = self._path
         os.environ.clear()
-        os.environ.update(self._environment)
+        os.environ.update(self._environment | self._variables)
         os.chdir(Path(self._run.path).parent)
         shell.user_ns.update(spark=self._spark, dbutils=dbutils, display=display)
 
