@@ -16,11 +16,14 @@ PYTHONS := python3.12 python3.13 python3.11 python3.10
 PYTHONS_16.4 := python3.11 python3.10
 CANDIDATES = $(if $(filter file,$(origin PYTHON)),$(or $(PYTHONS_$*),$(PYTHONS)),$(PYTHON))
 
+# Compute that is not an ML runtime: can everything be imported after the notebooks' %pip cell?
+NOT_ML := serverless-5 17.3-standard
+
 # More processes than cores, since a test often waits for a process that it has started; a file's tests share their
 # servers, hence stay together.
 SIDE_BY_SIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run check quick test test-flavors test-runtimes $(RUNTIMES:%=test-runtime-%) ui bench docs help
+.PHONY: run check quick test test-flavors test-runtimes $(RUNTIMES:%=test-runtime-%) $(NOT_ML:%=test-imports-%) ui bench docs help
 
 help:
 	@echo "make run    run the jobs train_and_register and batch_score here"
@@ -51,11 +54,14 @@ test: $(INSTALLED) check
 	@$(BIN)/python -m helpers.laptop.java
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
-test-runtimes: $(RUNTIMES:%=test-runtime-%)
+test-runtimes: $(RUNTIMES:%=test-runtime-%) $(NOT_ML:%=test-imports-%)
 
 $(RUNTIMES:%=test-runtime-%): test-runtime-%: $(VENV)-runtimes/%/installed
 	@$(VENV)-runtimes/$*/bin/python -m helpers.laptop.java
 	$(VENV)-runtimes/$*/bin/python -m pytest -rA --show-capture=no --disable-warnings $(RUNTIME_TESTS)
+
+$(NOT_ML:%=test-imports-%): test-imports-%: $(VENV)-runtimes/%/installed
+	$(VENV)-runtimes/$*/bin/python -m tests.runtimes.imports
 
 test-flavors: $(VENV)-flavors/installed
 	@$(VENV)-flavors/bin/python -m helpers.laptop.java
@@ -105,13 +111,22 @@ $(VENV)-flavors/installed: tests/flavors/requirements.txt requirements.txt $(INS
 	$(VENV)-flavors/bin/python -m helpers.laptop.make_class_data
 	@touch $@
 
+define make-virtual-environment
+@for python in $(CANDIDATES); do $$python -c '' 2>/dev/null && exec $$python -m venv $(@D); done; \
+  echo "Not here: $(CANDIDATES). Try: make $(MAKECMDGOALS) PYTHON=<path of $(or $(firstword $(PYTHONS_$*)),python3.12)>"; \
+  exit 1
+endef
+
 # PySpark has no wheel, and the setuptools that pip would fetch to build one is too new for Spark 3.
 $(RUNTIMES:%=$(VENV)-runtimes/%/installed): $(VENV)-runtimes/%/installed: tests/runtimes/%.txt
-	@for python in $(CANDIDATES); do $$python -c '' 2>/dev/null && exec $$python -m venv $(@D); done; \
-	  echo "Not here: $(CANDIDATES). Try: make $(MAKECMDGOALS) PYTHON=<path of $(or $(firstword $(PYTHONS_$*)),python3.12)>"; \
-	  exit 1
+	$(make-virtual-environment)
 	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet $$(grep -E '^(setuptools|wheel)==' $<)
 	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --no-build-isolation --requirement $<
 	@$(@D)/bin/python -m helpers.laptop.java
 	$(@D)/bin/python -m helpers.laptop.make_class_data
+	@touch $@
+
+$(NOT_ML:%=$(VENV)-runtimes/%/installed): $(VENV)-runtimes/%/installed: tests/runtimes/%.txt
+	$(make-virtual-environment)
+	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
 	@touch $@

@@ -23,6 +23,9 @@ MINIMUM_VERSIONS = {
     "pyarrow": "15.0.2",
     "pydantic": "2.8",
 }
+# What ML runtimes have and other compute does not: the package to install for a module. Only some parameters need it, so
+# the notebooks' %pip cells do not install it.
+OPTIONAL_PACKAGES = {"optuna": "optuna==3.6.1", "xgboost": "xgboost-cpu==3.2.0"}
 
 
 class UnsupportedEnvironment(RuntimeError):
@@ -68,6 +71,12 @@ def check(spark: SparkSession) -> pd.DataFrame:
 def is_new_enough(installed: str | None, minimum: str) -> bool:
     """Return whether a version is at least another one; None, a package that is missing, is not."""
     return installed is not None and Version(installed) >= Version(minimum)
+
+
+def how_to_install(module: str) -> str:
+    """Say that a module is missing and what to do, for the error of the parameter that needs it."""
+    package = OPTIONAL_PACKAGES.get(module, module)
+    return f"needs {module}, which is not installed here. Install it with `%pip install {package}`"
 
 
 def _installed_version(name: str, spark: SparkSession) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from helpers import kinds, output
+from helpers import environment, kinds, output
 from helpers.data.metrics import CLASSIFIER, measure, measure_each_class
 from helpers.parameters import ParameterError
 from helpers.training import plots
@@ -89,7 +89,7 @@ def _require_tuning(p: Fit, flavor: Flavor) -> None:
         raise ParameterError(
             "tuning_trials",
             p.tuning_trials,
-            "needs Optuna, which ML runtimes have. Elsewhere: %pip install optuna==3.6.1, or set tuning_trials=0",
+            f"{environment.how_to_install('optuna')}, or set tuning_trials=0",
         )
 
 

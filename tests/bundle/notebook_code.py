@@ -27,10 +27,9 @@ def task_values(notebook: Path) -> set[str]:
 
 
 def installed_packages(notebook: Path) -> list[str]:
-    """Return the requirements in the notebook's ``%pip install`` cells, as written."""
-    lines = [line for cell in _code_cells(notebook) for line in cell.source.splitlines()]
-    words = [word for line in lines if line.startswith("%pip install") for word in line.split()[2:]]
-    return [word for word in words if not word.startswith("-")]
+    """Return the requirements that the notebook's ``%pip install`` cells assign to ``packages``, as written."""
+    cells = [cell.source for cell in _code_cells(notebook) if "%pip install" in cell.source]
+    return [word for cell in cells for text in re.findall(r'^packages = "(.*)"$', cell, re.M) for word in text.split()]
 
 
 def source(notebook: Path) -> str:

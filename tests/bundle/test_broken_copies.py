@@ -242,7 +242,7 @@ BROKEN = {
             f"{SETUP}: mlflow==3.14.0 is installed, but requirements.txt has mlflow==3.15.0",
         ),
         (
-            FILE, "tqdm==4.70.1", "tqdm", "serverless",
+            FILE, "- tqdm==4.70.1", "- tqdm", "serverless",
             f"{SETUP}: tqdm is installed, but requirements.txt has tqdm==4.70.1",
         ),
         (
@@ -252,7 +252,7 @@ BROKEN = {
         (
             FILE, "                - pypi: { package: azureml-mlflow==1.62.0.post6 }\n", "", "dev",
             f"{SETUP}: azureml-mlflow==1.62.0.post6 is installed by 01_setup.ipynb, but not for this task; "
-            "it gets mlflow==3.15.0",
+            "it gets mlflow==3.15.0, tqdm==4.70.1",
         ),
         (
             "requirements.txt", "mlflow==3.15.0\nazureml", "azureml", "prod",

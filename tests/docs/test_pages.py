@@ -30,9 +30,11 @@ def test_a_link_to_a_file_leads_to_one(path):
 @of_each_page
 def test_a_make_command_has_its_target(path):
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    lists = [file.stem for file in (ROOT / "tests" / "runtimes").glob("*.txt")]
+    targets |= {f"test-{kind}-{name}" for kind in ("runtime", "imports") for name in lists}
     commands = [*re.findall(r"`(make [^`]+)`", read(path)), *parse(read(path)).commands]
     named = [command.split()[1] for command in commands if command.startswith("make ")]
-    assert [name for name in named if name not in targets and not name.startswith("test-runtime-")] == []
+    assert [name for name in named if name not in targets] == []
 
 
 @of_each_page

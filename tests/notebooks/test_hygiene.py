@@ -9,8 +9,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
 from helpers import parameters
+from tests.bundle import notebook_code
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -81,9 +83,16 @@ def test_no_cell_is_longer_than_can_be_read_at_a_glance(path):
             assert len(cell.source.splitlines()) <= MOST_LINES, cell.source
 
 
-def test_a_notebook_finds_the_helpers_from_its_own_folder(path):
-    first = next(cell for cell in read(path).cells if cell.cell_type == "code" and not skipped(cell))
-    assert 'sys.path.insert(0, "..")' in first.source
+def opening(path):
+    """How a notebook gets its packages and its helpers: the text, the cell that installs, and the cell after it."""
+    cells = read(path).cells
+    at = next(i for i, cell in enumerate(cells) if skipped(cell))
+    text, install, first = cells[at - 1].source, cells[at].source, cells[at + 2].source
+    return text.split("\n\n")[-1], install, first.partition("\n\nfrom ")[0].partition("\n\nimport pandas")[0]
+
+
+def test_all_notebooks_get_their_packages_and_their_helpers_in_the_same_way(path):
+    assert opening(path) == opening(NOTEBOOKS[0])
 
 
 def test_a_notebook_finds_these_helpers_although_another_package_has_their_name(path, tmp_path):
@@ -109,13 +118,18 @@ def test_a_notebook_uses_each_parameter_of_its_group_and_no_other(path):
 
 
 def test_packages_are_installed_in_a_skipped_cell_with_the_pins_of_the_requirements(path):
-    pins = set(re.findall(r"^([\w.-]+==[\w.]+)", (ROOT / "requirements.txt").read_text(), re.M))
-    installs = [cell for cell in read(path).cells if cell.cell_type == "code" and "%pip" in cell.source]
-    assert installs
-    for cell in installs:
-        assert skipped(cell)
-        named = set(re.findall(r"[\w.-]+==[\w.]+", cell.source))
-        assert named and named <= pins
+    pins = set((ROOT / "requirements.txt").read_text().splitlines())
+    (install,) = [cell for cell in read(path).cells if cell.cell_type == "code" and "%pip" in cell.source]
+    assert skipped(install)
+    packages = notebook_code.installed_packages(path)
+    assert packages and set(packages) <= pins
+    assert re.findall(r'"([\w-]+)"', install.source) == [package.partition("==")[0] for package in packages]
+
+
+def test_where_the_requirements_are_installed_the_cell_that_installs_does_nothing(path):
+    _, install, _ = opening(path)
+    # With something to do, it would look for get_ipython and dbutils, which are not there.
+    exec(TransformerManager().transform_cell(install), {})
 
 
 def test_links_between_notebooks_lead_somewhere(path):

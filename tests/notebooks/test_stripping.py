@@ -60,7 +60,7 @@ def test_code_that_is_not_in_the_projects_format_is_mended_in_a_notebook_too(tmp
     file = tmp_path / "untidy.ipynb"
     shutil.copy(ROOT / "notebooks" / "02_train.ipynb", file)
     tidy = file.read_text(encoding="utf-8")
-    file.write_text(tidy.replace('sys.path.insert(0, \\"..\\")', "sys.path.insert( 0, '..' )"), encoding="utf-8")
+    file.write_text(tidy.replace("sys.path.insert(0, root)", "sys.path.insert( 0,root )"), encoding="utf-8")
     assert file.read_text(encoding="utf-8") != tidy
     run_hook("ruff-format", file)
     assert file.read_text(encoding="utf-8") == tidy

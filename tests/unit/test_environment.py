@@ -1,5 +1,7 @@
 """The check of the installed packages."""
 
+from pathlib import Path
+
 import pytest
 
 from helpers import environment
@@ -20,6 +22,11 @@ def test_all_packages_that_are_missing_or_too_old_are_named_at_once(spark, monke
     assert "99.1 or newer is needed" in message
     assert "no-such-package is missing, 1.0 or newer is needed" in message
     assert "requirements.txt" in message
+
+
+def test_the_packages_that_errors_name_are_those_of_the_requirements():
+    pins = (Path(__file__).parents[2] / "requirements.txt").read_text().splitlines()
+    assert set(environment.OPTIONAL_PACKAGES.values()) <= set(pins)
 
 
 @pytest.mark.parametrize(

@@ -318,8 +318,19 @@ def test_what_cannot_be_tuned_is_refused_before_anything_starts(session, split, 
         training.with_flavor_defaults(settings("fixed"))
     training.with_flavor_defaults(settings("fixed", tuning_trials=0))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ParameterError, match=r"needs Optuna.*pip install optuna=="):
+    with pytest.raises(
+        ParameterError, match=r"tuning_trials=3: needs optuna, .* `%pip install optuna==3[\d.]+`, or set"
+    ):
         training.with_flavor_defaults(settings())
+
+
+def test_a_flavor_whose_library_is_missing_says_how_to_install_it(monkeypatch):
+    monkeypatch.delitem(sys.modules, "helpers.training.flavors.xgboost", raising=False)
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    with pytest.raises(
+        ParameterError, match=r"model_flavor='xgboost': needs xgboost, .* `%pip install xgboost-cpu==[\d.]+`"
+    ):
+        load_flavor("xgboost")
 
 
 def test_a_class_that_is_too_rare_to_be_put_aside_is_named(session, spark, schema):

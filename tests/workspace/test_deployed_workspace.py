@@ -7,7 +7,6 @@ import nbformat
 import pytest
 from nbclient.exceptions import CellExecutionError
 
-from helpers.jobs.bundle import Bundle
 from tests.stand_ins.databricks_workspace import jobs_service
 from tests.stand_ins.databricks_workspace.cluster import REDACTED, USER, WORKSPACE_URL
 from tests.stand_ins.databricks_workspace.layouts import (
@@ -72,12 +71,8 @@ def test_plain_names_are_completed_with_what_the_workspace_says(jobs, databricks
     assert f"https://{WORKSPACE_URL}/ml/experiments/{run.info.experiment_id}/runs/" in jobs["train"].shown
 
 
-def test_each_notebook_installs_what_the_jobs_have(jobs):
-    libraries = Bundle(ROOT).settings["resources"]["jobs"]["batch_score"]["tasks"][0]["libraries"]
-    packages = {library["pypi"]["package"] for library in libraries}
-    for executed in jobs.values():
-        (line,) = executed.pip_lines
-        assert set(line.split()) - {"install", "--quiet"} == packages
+def test_a_job_installs_nothing_since_its_libraries_are_what_the_notebooks_need(jobs):
+    assert [(executed.pip_lines, executed.restarts) for executed in jobs.values()] == [([], 0)] * len(jobs)
 
 
 def test_a_secret_is_not_even_shown_redacted(jobs, aml):
@@ -101,7 +96,9 @@ def test_somebody_imports_the_two_folders_and_tracks_on_the_driver_for_a_try(clu
     assert {name.split("/")[0] for name in before} == {"notebooks", "helpers"}
     typed = QUICK_TRAINING | {"schema": "imported", "tracking_mode": "local"}
     for name in ("01_setup", "02_train"):
-        cluster.run(root / "notebooks" / f"{name}.ipynb", typed)
+        executed = cluster.run(root / "notebooks" / f"{name}.ipynb", typed)
+        # Nothing is missing: the cluster has the libraries.
+        assert (executed.pip_lines, executed.restarts) == ([], 0)
     client = mlflow.MlflowClient(f"sqlite:///{cluster.folder / 'tmp' / 'azureml_mlflow' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("azureml_mlflow")
     (run,) = client.search_runs([experiment.experiment_id])
@@ -109,7 +106,19 @@ def test_somebody_imports_the_two_folders_and_tracks_on_the_driver_for_a_try(clu
     for notebook in sorted((root / "notebooks").glob("0[3-6]*.ipynb")):
         executed = cluster.run(notebook, typed, until="runtime.read_parameters(")
         assert are_below(root, executed.imported)
+        assert (executed.pip_lines, executed.restarts) == ([], 0)
     assert changes(root, before) == []
+
+
+@pytest.mark.parametrize("layout", [deployed_bundle, git_folder, imported_folder])
+def test_a_notebook_finds_its_helpers_from_any_working_directory(cluster, layout):
+    root = layout(cluster.workspace, "grace@example.com")
+    for folder in (cluster.elsewhere, cluster.elsewhere.parent):
+        (folder / "helpers.py").write_text("raise ImportError('older helpers')")
+    notebook = root / "notebooks" / "04_batch_score.ipynb"
+    for task in (None, "score"):
+        executed = cluster.run(notebook, task=task, until="from helpers import", working_directory=cluster.elsewhere)
+        assert are_below(root, executed.imported)
 
 
 def test_tables_are_written_as_in_delta_and_the_helpers_know_the_platform(cluster, deployed):

@@ -8,11 +8,12 @@ import pyarrow.dataset as ds
 import pytest
 from nbclient.exceptions import CellExecutionError
 
+from helpers.jobs.bundle import Bundle
 from tests import spark_connect
 from tests.scenarios.azureml import read_workspace
 from tests.stand_ins.databricks_workspace import jobs_service
 from tests.stand_ins.databricks_workspace.cluster import USER, WORKSPACE_URL
-from tests.stand_ins.databricks_workspace.layouts import changes, contents, deployed_bundle, git_folder
+from tests.stand_ins.databricks_workspace.layouts import ROOT, changes, contents, deployed_bundle, git_folder
 from tests.workspace.test_deployed_workspace import ENDPOINT, QUICK_TRAINING, are_below, printed, write
 
 pytestmark = pytest.mark.skipif(not spark_connect.is_installed(), reason="the packages of a client are not installed")
@@ -26,11 +27,12 @@ def by_hand(serverless, azureml_parameters):
     before = contents(root)
     typed = azureml_parameters | QUICK_TRAINING | TYPED
 
-    def run(name, **more):
-        return serverless.run(root / "notebooks" / f"{name}.ipynb", typed | more)
+    def run(name, missing=(), **more):
+        return serverless.run(root / "notebooks" / f"{name}.ipynb", typed | more, missing=missing)
 
-    executed = [run(name) for name in ("01_setup", "02_train", "03_register")]
-    executed.append(run("04_batch_score", batch_id="monday"))
+    runtime = jobs_service.NOT_IN_RUNTIME
+    missing = {"01_setup": runtime, "02_train": runtime, "03_register": ["azureml-mlflow"], "04_batch_score": ["tqdm"]}
+    executed = [run(name, missing[name], batch_id="monday") for name in missing]
     stream = {"mode": "stream", "prediction_table": "streamed", "scoring_engine": "udf"}
     stream["checkpoint"] = str(serverless.folder / "Volumes" / "checkpoint")
     executed.append(run("04_batch_score", **stream))
@@ -70,6 +72,16 @@ def test_somebody_runs_the_notebooks_of_a_git_folder_by_hand(serverless, by_hand
     assert sorted(rows["id"]) == list(range(569))
     assert set(rows["batch_id"]) == {"monday"} and set(rows["model_version"]) == {1}
     assert changes(by_hand.root, by_hand.before) == []
+
+
+def test_a_notebook_that_is_run_by_hand_installs_once_what_the_jobs_have_if_any_of_it_is_missing(by_hand):
+    libraries = Bundle(ROOT).settings["resources"]["jobs"]["batch_score"]["tasks"][0]["libraries"]
+    packages = {library["pypi"]["package"] for library in libraries}
+    for executed in by_hand.executed[:4]:
+        (line,) = executed.pip_lines
+        assert set(line.split()) - {"install", "--quiet"} == packages
+        assert executed.restarts == 1
+    assert [(executed.pip_lines, executed.restarts) for executed in by_hand.executed[4:]] == [([], 0)] * 2
 
 
 def test_a_stream_scores_each_row_once_as_the_batch_was_scored(serverless, by_hand):

@@ -8,12 +8,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from helpers import kinds
+from helpers import environment, kinds
+from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
     from helpers.training.flavors.base import Flavor
 
 
 def load_flavor(name: str) -> Flavor:
-    """Import the class of a flavor, which `helpers.kinds.FLAVORS` names, and return an instance."""
-    return kinds.load(kinds.FLAVORS, name)()
+    """Import the class of a flavor, which `helpers.kinds.FLAVORS` names, and return an instance.
+
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        If the flavor's library is not installed.
+    """
+    try:
+        return kinds.load(kinds.FLAVORS, name)()
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module in ("", "helpers"):
+            raise
+        problem = f"{environment.how_to_install(module)}, or set another model_flavor"
+        raise ParameterError("model_flavor", name, problem) from None

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ class Executed:
     task_values : dict of str to object
     pip_lines : list of str
         The arguments of its ``%pip`` lines.
+    restarts : int
+        How often it restarted Python.
     imported : list of str
         The files of the workspace that it imported.
     """
@@ -54,6 +56,7 @@ class Executed:
     notebook: NotebookNode
     task_values: dict[str, Any]
     pip_lines: list[str]
+    restarts: int
     imported: list[str]
 
     @property
@@ -72,7 +75,8 @@ class Cluster:
     loop : asyncio.AbstractEventLoop
         The event loop of the kernel.
     folder : pathlib.Path
-        Its subfolder ``Workspace`` contains the workspace's files, ``warehouse`` the tables.
+        Its subfolder ``Workspace`` contains the workspace's files, ``warehouse`` the tables; ``databricks/driver`` is
+        `elsewhere`, a working directory that is not a notebook's folder.
     secrets : dict of str to dict
         Keys and their values by scope.
     """
@@ -81,7 +85,7 @@ class Cluster:
         self, client: NotebookClient, loop: asyncio.AbstractEventLoop, folder: Path, secrets: dict[str, dict[str, str]]
     ) -> None:
         self._client, self._loop, self.folder, self._secrets = client, loop, folder, secrets
-        self.workspace = folder / "Workspace"
+        self.workspace, self.elsewhere = folder / "Workspace", folder / "databricks" / "driver"
         # What the next notebooks find in their environment in addition.
         self.variables: dict[str, str] = {}
 
@@ -175,6 +179,8 @@ class Cluster:
         task: str | None = None,
         task_values: dict[str, dict[str, Any]] | None = None,
         until: str | None = None,
+        working_directory: Path | None = None,
+        missing: Iterable[str] = (),
     ) -> Executed:
         """Run a notebook of the workspace.
 
@@ -185,6 +191,10 @@ class Cluster:
             See `tests.stand_ins.databricks_workspace.strict_dbutils.NotebookRun`.
         until : str, optional
             The last cell to run is the one that contains this text.
+        working_directory : pathlib.Path, optional
+            If it is not the notebook's folder.
+        missing : iterable of str
+            Packages that the compute lacks until the notebook installs them.
 
         Raises
         ------
@@ -192,7 +202,8 @@ class Cluster:
             If a cell fails.
         """
         run = {"given": given or {}, "task": task, "task_values": task_values or {}, "secrets": self._secrets}
-        self._execute(f"{_DRIVER}.attach({str(path)!r}, {self.variables!r}, **{run!r})")
+        place = (str(path), str(working_directory or path.parent), list(missing), self.variables)
+        self._execute(f"{_DRIVER}.attach(*{place!r}, **{run!r})")
         notebook = nbformat.read(path, as_version=4)
         self._client.nb = notebook
         self._client.reset_execution_trackers()

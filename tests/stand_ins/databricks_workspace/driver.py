@@ -7,9 +7,12 @@ imports the files of the workspace again. Installed packages keep their state, s
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import sys
+from collections.abc import Iterable, Iterator
+from importlib.machinery import SOURCE_SUFFIXES, FileFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -46,20 +49,47 @@ class Driver:
         self._path, self._environment = list(sys.path), dict(os.environ)
         self._run: NotebookRun | None = None
         self._variables: dict[str, str] = {}
+        self._working_directory = ""
         get_ipython().register_magic_function(self._pip, magic_name="pip")
         self.pip_lines: list[str] = []
+        self._restarts = 0
+        self._missing: set[str] = set()
+        self._discover = importlib.metadata.Distribution.discover
+        importlib.metadata.Distribution.discover = self._installed
+        sys.path_hooks.insert(0, self._finder)
 
-    def attach(self, path: str, variables: dict[str, str], **known: Any) -> None:
-        """Prepare this process for a notebook; see `NotebookRun` for the parameters but `variables` of the environment."""
-        self._run, self._variables, self.pip_lines = NotebookRun(path, **known), variables, []
+    def attach(
+        self, path: str, working_directory: str, missing: Iterable[str], variables: dict[str, str], **known: Any
+    ) -> None:
+        """Prepare this process for a notebook.
+
+        Parameters
+        ----------
+        path : str
+            Its file in the workspace.
+        working_directory : str
+        missing : iterable of str
+            Packages that are not installed until a ``%pip`` line names them.
+        variables : dict of str to str
+            What the environment has in addition.
+        **known : object
+            See `NotebookRun`.
+        """
+        # Databricks names the notebook with or without /Workspace; notebooks that others published expect both.
+        prefix = "/Workspace" if known["task"] else ""
+        self._run = NotebookRun(prefix + path.removeprefix(self._workspace).removesuffix(".ipynb"), **known)
+        self._working_directory, self._missing, self._variables = working_directory, set(missing), variables
+        self.pip_lines, self._restarts = [], 0
         self._begin(StrictDbutils(self._run, self._restart))
 
     def report(self) -> str:
-        """Return as JSON the notebook's task values, its ``%pip`` lines, and the files that it imported."""
+        """Return as JSON the fields of `cluster.Executed` that only this process knows."""
         files = [module.__file__ for module in self._imported().values()]
-        return json.dumps([self._run.task_values.get(self._run.task, {}), self.pip_lines, files])
+        task_values = self._run.task_values.get(self._run.task, {})
+        return json.dumps([task_values, self.pip_lines, self._restarts, files])
 
     def _restart(self) -> None:
+        self._restarts += 1
         self._begin(get_ipython().user_ns["dbutils"])
 
     def _begin(self, dbutils: StrictDbutils) -> None:
@@ -72,7 +102,7 @@ class Driver:
         sys.path[:] = self._path
         os.environ.clear()
         os.environ.update(self._environment | self._variables)
-        os.chdir(Path(self._run.path).parent)
+        os.chdir(self._working_directory)
         shell.user_ns.update(spark=self._spark, dbutils=dbutils, display=display)
 
     def _imported(self) -> dict[str, ModuleType]:
@@ -82,6 +112,16 @@ class Driver:
     def _pip(self, line: str) -> None:
         # Nothing is installed: the test environment has these packages, and tests have no network.
         self.pip_lines.append(line)
+        self._missing -= {word.partition("==")[0] for word in line.split()}
+
+    def _installed(self, **wanted: Any) -> Iterator[importlib.metadata.Distribution]:
+        return (it for it in self._discover(**wanted) if not self._missing or it.metadata["Name"] not in self._missing)
+
+    def _finder(self, folder: str) -> FileFinder:
+        """Import from ``/Workspace`` what is in the workspace's folder."""
+        if not folder.startswith("/Workspace/"):
+            raise ImportError(folder)
+        return FileFinder(self._workspace + folder.removeprefix("/Workspace"), (SourceFileLoader, SOURCE_SUFFIXES))
 
 
 def display(thing: Any) -> None:

@@ -12,6 +12,8 @@ from tests.stand_ins.databricks_workspace.cluster import Cluster, Executed
 from tests.stand_ins.databricks_workspace.layouts import ROOT
 
 RUN_ID = "407"
+# Not in the ML runtime, or in another version than the notebooks need.
+NOT_IN_RUNTIME = ("mlflow", "azureml-mlflow", "tqdm")
 
 
 def run(cluster: Cluster, root: Path, key: str, **given: str) -> dict[str, Executed]:
@@ -32,7 +34,8 @@ def run(cluster: Cluster, root: Path, key: str, **given: str) -> dict[str, Execu
     dict of str to Executed
         By task, for the tasks whose condition is met.
     """
-    job = Bundle(ROOT).job(key)
+    bundle = Bundle(ROOT)
+    job, definitions = bundle.job(key), bundle.settings["resources"]["jobs"][key]["tasks"]
     unknown = given.keys() - job.parameters.keys()
     if unknown:
         raise ValueError(f"{key} has no parameters {unknown}")
@@ -51,7 +54,10 @@ def run(cluster: Cluster, root: Path, key: str, **given: str) -> dict[str, Execu
         # Job parameters win over a task's own.
         values = {name: resolve(value, known) for name, value in task.action.base_parameters.items()} | parameters
         notebook = root / task.action.path.relative_to(ROOT)
-        executed[task.key] = cluster.run(notebook, values, task.key, task_values)
+        libraries = next(it["libraries"] for it in definitions if it["task_key"] == task.key)
+        installed = [library["pypi"]["package"].partition("==")[0] for library in libraries]
+        missing = [name for name in NOT_IN_RUNTIME if name not in installed]
+        executed[task.key] = cluster.run(notebook, values, task.key, task_values, missing=missing)
         task_values[task.key] = executed[task.key].task_values
         known |= {f"tasks.{task.key}.values.{name}": value for name, value in task_values[task.key].items()}
     return executed

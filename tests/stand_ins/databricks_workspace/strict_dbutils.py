@@ -36,7 +36,7 @@ class NotebookRun:
     Attributes
     ----------
     path : str
-        Of the notebook in the workspace.
+        Of the notebook in the workspace, without the ending of its file.
     task : str or None
         Key of the job's task; None if a user runs the notebook.
     given : dict of str to str
@@ -174,7 +174,8 @@ class Notebook:
 
     def __init__(self, run: NotebookRun) -> None:
         attributes = {"notebook_path": run.path} | ({"jobId": "1", "taskKey": run.task} if run.task else {})
-        context = SimpleNamespace(safeToJson=lambda: json.dumps({"attributes": attributes}))
+        path = SimpleNamespace(get=lambda: run.path)
+        context = SimpleNamespace(safeToJson=lambda: json.dumps({"attributes": attributes}), notebookPath=lambda: path)
         in_jvm = SimpleNamespace(notebook=lambda: SimpleNamespace(getContext=lambda: context))
         self.entry_point = SimpleNamespace(getDbutils=lambda: in_jvm)
 
