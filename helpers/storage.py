@@ -15,9 +15,10 @@ from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, DataFrameWriterV2, SparkSession
-    from pyspark.sql.types import StructType
+    from pyspark.sql.types import DataType, StructType
 
 WRITE_ATTEMPTS = 5
+_COLUMNS_WITH_STATISTICS = 32
 # The conflicts of Delta between writers. They are known by name, since their Python classes depend on the runtime and on
 # whether this is Spark Connect: https://learn.microsoft.com/azure/databricks/optimizations/isolation/
 _CONFLICT = re.compile(r"\[(DELTA_CONCURRENT_\w+|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED)")
@@ -79,7 +80,7 @@ def create_table(
 ) -> None:
     """Create an empty table for `replace_rows`; a table that another job has created by then stays as it is.
 
-    On Databricks it has no partitions: a stream that looks every minute would make 525,000 of them in a year. Instead it
+    On Databricks it has no partitions: a stream that looks every minute would make 525,600 of them in a year. Instead it
     is clustered by the column: https://learn.microsoft.com/azure/databricks/tables/partitions
 
     Parameters
@@ -100,7 +101,7 @@ def create_table(
     if runtime.in_databricks():
         try:
             # Runtime 14.2 and newer: https://learn.microsoft.com/azure/databricks/delta/clustering
-            _delta_writer(empty, table, properties).clusterBy(column).create()
+            _delta_writer(empty, table, _statistics(schema) | (properties or {})).clusterBy(column).create()
         except PySparkException:
             if not spark.catalog.tableExists(table):
                 raise
@@ -298,6 +299,20 @@ def _overwrite(rows: DataFrame, table: str, condition: Column) -> None:
             name = conflict[1]
             print(f"{table}: another job wrote into it during attempt {attempt} of {WRITE_ATTEMPTS} ({name}).")
     raise WriteConflict(f"other jobs wrote into it during each of {WRITE_ATTEMPTS} attempts ({name})")
+
+
+def _statistics(schema: StructType) -> dict[str, str]:
+    """Return the property that makes Delta collect statistics of the last column, which clustering needs, too.
+
+    Without it they may end after 32 columns, with each field of a struct counted:
+    https://learn.microsoft.com/azure/databricks/delta/data-skipping
+    """
+    fields = _fields(schema)
+    return {"delta.dataSkippingNumIndexedCols": str(fields)} if fields > _COLUMNS_WITH_STATISTICS else {}
+
+
+def _fields(data_type: DataType) -> int:
+    return sum(_fields(field.dataType) for field in getattr(data_type, "fields", [])) or 1
 
 
 def _delta_writer(rows: DataFrame, table: str, properties: dict[str, str] | None) -> DataFrameWriterV2:

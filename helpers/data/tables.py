@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Table property with a hash of the rows, so that set-up does not write the same data again.
 FINGERPRINT_PROPERTY = f"{MARK}.fingerprint"
+_SHORTENED = " more fields"
 # Error classes for a schema or catalog that does not exist, or cannot exist. They depend on Spark's version and on Unity Catalog.
 _UNKNOWN_SCHEMA = (
     "REQUIRES_SINGLE_PART_NAMESPACE", "CATALOG_NOT_FOUND", "NO_SUCH_CATALOG_EXCEPTION", "SCHEMA_NOT_FOUND",
@@ -117,7 +118,9 @@ def column_types(spark: SparkSession, table: str) -> list[tuple[str, str]]:
 
     On a laptop, ``spark.table`` would list the files of all batches first, which takes longer with every batch.
     """
-    return [(column.name, column.dataType) for column in spark.catalog.listColumns(table)]
+    types = [(column.name, column.dataType) for column in spark.catalog.listColumns(table)]
+    # The catalog names only 25 fields of a struct.
+    return spark.table(table).dtypes if any(_SHORTENED in type_name for _, type_name in types) else types
 
 
 def in_schema(spark: SparkSession, catalog: str, schema: str) -> list[str]:

@@ -19,10 +19,12 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from helpers.laptop import catalog
 
 PREDICTIONS = "bench.predictions"
+T = TypeVar("T")
 
 
 def main() -> None:
@@ -50,9 +52,10 @@ def measure(points: list[int], rows: int, times: int) -> None:
     folder = catalog.rows_folder(Path(spark.conf.get("spark.sql.warehouse.dir").removeprefix("file:")), PREDICTIONS)
     for point in points:
         fill(folder, point - 1)
-        batch = statistics.median(seconds(lambda: score(f"measured-{uuid.uuid4().hex}")) for _ in range(times))
-        one = seconds(lambda: spark.table(PREDICTIONS).where("batch_id = 'first-0'").count())
-        everything = seconds(lambda: spark.table(PREDICTIONS).count())
+        batch = statistics.median(seconds(lambda: score(f"measured-{uuid.uuid4().hex}"))[0] for _ in range(times))
+        one, _ = seconds(lambda: spark.table(PREDICTIONS).where("batch_id = 'first-0'").count())
+        everything, counted = seconds(lambda: spark.table(PREDICTIONS).count())
+        assert counted == rows * len(list(folder.glob("batch_id=*")))
         print(f"batch {point:6}: {batch:.2f} s; to count its rows {one:.2f} s, those of the table {everything:.2f} s")
 
 
@@ -92,11 +95,11 @@ def fill(folder: Path, batches: int) -> None:
         link.symlink_to(os.path.relpath(attempt, folder))
 
 
-def seconds(action: Callable[[], object]) -> float:
-    """Return how many seconds an action takes."""
+def seconds(action: Callable[[], T]) -> tuple[float, T]:
+    """Return how many seconds an action takes, and what it returns."""
     began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
+    result = action()
+    return time.perf_counter() - began, result
 
 
 if __name__ == "__main__":

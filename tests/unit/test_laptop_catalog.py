@@ -111,7 +111,7 @@ def tasks(spark, action):
     return result, sum(tracker.getStageInfo(stage).numTasks for job in jobs for stage in job.stageIds)
 
 
-def test_a_batch_takes_no_more_tasks_when_there_are_more_batches_and_reading_the_table_few(
+def test_a_batch_takes_no_more_tasks_when_there_are_more_batches_and_listing_them_few(
     spark, schema, session, register_estimator
 ):
     features = pd.DataFrame({"x": [1.0, 2.0, 3.0]})
@@ -131,6 +131,8 @@ def test_a_batch_takes_no_more_tasks_when_there_are_more_batches_and_reading_the
     assert score("second") == few and few[0] == 4
     table, listing = tasks(spark, lambda: spark.table(f"{schema}.predictions"))
     assert listing <= 8 and table.count() == 103 * 4
+    table.coalesce(1).write.saveAsTable(f"{schema}.all_predictions")
+    assert tasks(spark, spark.table(f"{schema}.all_predictions").where("batch_id = 'second'").count)[0] == 4
 
 
 @pytest.fixture(scope="module")

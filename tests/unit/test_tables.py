@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
+from helpers import storage
 from helpers.data import checks, names, source, tables
 from helpers.parameters import ParameterError
 
@@ -247,3 +248,10 @@ def test_a_table_name_is_completed_and_quoted(table, catalog, expected):
 def test_the_error_for_a_missing_table_names_its_parameter(spark, name):
     with pytest.raises(ParameterError, match=f"scoring_table='{name}': no such table. Run 01_setup first"):
         tables.read_table(spark, name, "scoring_table")
+
+
+def test_the_type_of_a_struct_with_many_fields_is_told_in_full(spark, schema):
+    fields = ", ".join(f"'output_{number}', {number}D" for number in range(31))
+    rows = spark.sql(f"SELECT named_struct({fields}) AS prediction, 1L AS id")
+    storage.replace_table(rows, f"{schema}.t")
+    assert tables.column_types(spark, f"{schema}.t") == rows.dtypes

@@ -14,6 +14,7 @@ from tests.stand_ins.databricks_workspace.layouts import (
     changes,
     contents,
     deployed_bundle,
+    git_folder,
     imported_folder,
 )
 
@@ -23,6 +24,7 @@ ENDPOINT = {"endpoint_target": "local", "health_requests": "3", "rollout_steps":
 WRITE_TABLES, WRITE_AT_ONCE = (
     ROOT / "tests" / "scenarios" / "workspace" / f"{name}.py" for name in ("write_tables", "write_at_once")
 )
+MANY_FIELDS = ", ".join(f"'x{number}', {number}" for number in range(31))
 
 
 @pytest.fixture(scope="module")
@@ -168,16 +170,17 @@ def test_rows_of_another_batch_or_with_other_columns_are_refused(cluster, change
 
 
 @pytest.mark.parametrize(
-    ("name", "layout", "refusal"),
+    ("column", "layout", "refusal"),
     [
-        ("batch no.", "clusterBy('id')", "INVALID_CHARACTERS"),
-        ("batch", "partitionedBy('id').clusterBy('id')", "CLUSTER_BY"),
+        ("1 AS `no.`, 1 AS `a b`", "clusterBy('id')", "INVALID_CHARACTERS"),
+        ("1 AS batch", "partitionedBy('id').clusterBy('id')", "CLUSTER_BY"),
+        (f"named_struct({MANY_FIELDS}) AS many, 1 AS z", "clusterBy('z')", "MISSING_STATS"),
     ],
 )
-def test_a_name_without_a_column_mapping_and_partitions_beside_clusters_are_refused(cluster, name, layout, refusal):
-    create = f"spark.range(1).withColumn({name!r}, F.lit('a')).writeTo('default.strict').{layout}.create()"
+def test_a_layout_that_delta_does_not_have_is_refused(cluster, column, layout, refusal):
+    create = f"spark.sql({f'SELECT 1 AS id, {column}'!r}).writeTo('default.strict').{layout}.create()"
     with pytest.raises(CellExecutionError, match=refusal):
-        cluster.run(write(cluster, "from pyspark.sql import functions as F", create))
+        cluster.run(write(cluster, create))
 
 
 def test_a_notebook_that_asks_for_a_widget_that_it_did_not_declare_fails(cluster):

@@ -71,6 +71,12 @@ def test_somebody_runs_the_notebooks_of_a_git_folder_by_hand(serverless, by_hand
     rows = rows_of(serverless, "ada", "by_hand_predictions")
     assert sorted(rows["id"]) == list(range(569))
     assert set(rows["batch_id"]) == {"monday"} and set(rows["model_version"]) == {1}
+    layout = "print([(c.isPartition, c.isCluster) for c in spark.catalog.listColumns('ada.by_hand_predictions')][-1])"
+    commits = "from tests.stand_ins.databricks_workspace.delta_on_parquet import commits; print(commits)"
+    cells = serverless.run(write(serverless, layout, commits)).notebook.cells
+    assert printed(cells[0].outputs) == ["(False, True)"]
+    # The table was created, and then had one batch.
+    assert "'spark_catalog.ada.by_hand_predictions': 2" in printed(cells[1].outputs)[0]
     assert changes(by_hand.root, by_hand.before) == []
 
 

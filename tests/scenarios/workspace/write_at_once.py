@@ -1,6 +1,6 @@
 """A notebook cell for the workspace: it writes batches while other jobs write into the same table."""
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from helpers import parameters, storage
@@ -8,19 +8,26 @@ from helpers.scoring import output_tables
 from tests.stand_ins.databricks_workspace import delta_on_parquet
 
 spark = SparkSession.getActiveSession()
-older = spark.range(0).withColumn("batch_id", F.lit("")).writeTo("default.older")
+
+
+def predictions(rows: int) -> DataFrame:
+    """Return rows of a model with many outputs."""
+    return spark.range(rows).withColumn("prediction", F.struct(*(F.lit(n).alias(f"output_{n}") for n in range(31))))
+
+
+older = predictions(0).withColumn("batch_id", F.lit("")).writeTo("default.older")
 older.partitionedBy(F.col("batch_id")).createOrReplace()
 
 
 def write(table: str, batch_id: str, rows: int, others: int = 0) -> None:
     """Replace a batch, during whose first attempts so many other jobs replace another one."""
     delta_on_parquet.other_jobs.extend([lambda: write(table, "of another job", 1)] * others)
-    output_tables.replace_batch(spark.range(rows), table, batch_id)
+    output_tables.replace_batch(predictions(rows), table, batch_id)
 
 
 storage.WRITE_ATTEMPTS = 2
 for table in ("default.newer", "default.older"):
-    output_tables.prepare(table, spark.range(0), "wine")
+    output_tables.prepare(table, predictions(0), "wine")
     write(table, "monday", 3, others=1)
     try:
         write(table, "monday", 4, others=2)

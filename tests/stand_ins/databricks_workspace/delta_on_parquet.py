@@ -4,7 +4,7 @@ Delta Lake's jars are not on PyPI. Spark analyses ``createOrReplace`` and ``over
 the JVM then refuses both for tables of the session catalog. So ``writeTo`` returns another writer here. It copies
 whole tables where Delta uses its log. As with Delta, the rows to write may be read from the table that they replace,
 rows that do not meet the condition are refused, a table keeps its properties, partitions and clustering, and names that
-need a column mapping are refused without one. An overwrite of a table without partitions fails if somebody has committed
+need a column mapping are refused without one, as are clusters by a column that has no statistics. An overwrite of a table without partitions fails if somebody has committed
 since it began. Delta may find out that the other commit is of other rows; here it never does.
 Not imitated: reading the old version during a write, and the history. Spark itself keeps the clustering, and refuses it
 together with partitions.
@@ -127,6 +127,14 @@ class DeltaWriter:
         unusual = [name for name in rows.columns if re.search(r"[ ,;{}()\n\t=]", name)]
         if unusual and "delta.columnMapping.mode" not in self._properties:
             raise AnalysisException(f"[DELTA_INVALID_CHARACTERS_IN_COLUMN_NAMES] Found invalid ones in {unusual}")
+        columns = [
+            name for field in rows.schema for name in [field.name] * max(len(getattr(field.dataType, "fields", [])), 1)
+        ]
+        with_statistics = columns[: int(self._properties.get("delta.dataSkippingNumIndexedCols", 32))]
+        if set(self._clusters) - set(with_statistics):
+            raise AnalysisException(
+                f"[DELTA_CLUSTERING_COLUMN_MISSING_STATS] {self._clusters} not in {with_statistics}"
+            )
         writer = self._plain(rows, self._table)
         for name, value in self._properties.items():
             writer = writer.tableProperty(name, value)
