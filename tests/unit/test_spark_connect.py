@@ -39,6 +39,10 @@ def test_the_servers_python_has_neither_the_bundle_nor_the_files_of_the_client(s
     assert steps["workers"] == [False, "on the disk of the client"]
 
 
+def test_without_sparks_jvm_the_spark_flavor_is_refused_before_anything_is_read(steps):
+    assert steps["spark flavor"].startswith("model_flavor='spark': MLflow's Spark flavor needs Spark's JVM")
+
+
 @pytest.mark.parametrize(("step", "engine"), [("python", "udf"), ("sql", "sql"), ("large", "udf")])
 def test_a_batch_is_scored_as_in_memory_wherever_the_model_has_to_travel(steps, step, engine):
     name, rows, equal, difference = steps[step]

@@ -19,7 +19,7 @@ from mlflow.models import infer_signature
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
-from helpers import parameters, runtime, scoring, storage, tracking
+from helpers import parameters, runtime, scoring, storage, tracking, training
 from helpers.parameters import ParameterError
 from helpers.scoring.engines import shipping
 
@@ -61,6 +61,10 @@ def main() -> None:
         return [[batch.batch_id[-6:], batch.rows_scored, batch.rows_quarantined, str(batch)] for batch in batches]
 
     steps: dict[str, object] = {"workers": _workers(spark, hidden)}
+    try:
+        training.with_flavor_defaults(parameters.parse(parameters.Train, {"model_flavor": "spark"}))
+    except ParameterError as error:
+        steps["spark flavor"] = str(error)
     steps["python"] = score("forest", "s.python")
     steps["sql"] = score("linear", "s.sql")
     most, shipping.MOST_BYTES_IN_PLAN = shipping.MOST_BYTES_IN_PLAN, 0
