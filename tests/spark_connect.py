@@ -49,6 +49,7 @@ def server(
     hidden: tuple[Path, ...] = (),
     more_settings: dict[str, str] | None = None,
     each_python: str = "",
+    user: str = "",
 ) -> Iterator[str]:
     """Start a server whose tables are those of a laptop; yield its address, and end it and its workers afterwards.
 
@@ -64,6 +65,8 @@ def server(
         Of Spark.
     each_python : str, optional
         Code that each Python process of the server runs first.
+    user : str, optional
+        Whom ``current_user()`` names; by default who runs this process.
     """
     own = local_dir / "spark_connect"
     own.mkdir(parents=True, exist_ok=True)
@@ -86,6 +89,8 @@ def server(
         "PYSPARK_PYTHON": sys.executable,
         "PYTHONPATH": str(own),
     }
+    if user:
+        environment["SPARK_USER"] = user
     for name in ("SPARK_REMOTE", "PYSPARK_SUBMIT_ARGS"):
         environment.pop(name, None)
     log = local_dir / "spark_connect.log"
