@@ -274,7 +274,9 @@ def compute_has_what_ml_runtimes_have(bundle: Bundle) -> list[str]:
         runtime = str(cluster.get("spark_version", ""))
         if "-ml-" in runtime:
             if cluster.get("data_security_mode") == "USER_ISOLATION":
-                problems.append(f"{where}: {runtime} does not run in the access mode USER_ISOLATION; see target standard")
+                problems.append(
+                    f"{where}: {runtime} does not run in the access mode USER_ISOLATION; see target standard"
+                )
             continue
         names = [package.partition("==")[0].removesuffix("-cpu") for package in _packages(job, task)]
         problems += [
@@ -291,14 +293,14 @@ def jobs_can_sign_in_to_azure(bundle: Bundle) -> list[str]:
     for key, job in _jobs(bundle).items():
         given = {entry["name"]: entry.get("default") for entry in job.get("parameters") or []}
         mode, registry = given.get("tracking_mode"), given.get("model_registry")
-        clusters = [entry["new_cluster"] for entry in job.get("job_clusters") or []]
-        signed_in = all(set(credentials.VARIABLES) <= set(it.get("spark_env_vars") or {}) for it in clusters)
-        if ("azureml" in (mode, registry) or mode == "dual") and not given.get("azureml_secret_scope"):
-            if not clusters or not signed_in:
-                problems.append(
-                    f"job {key!r}: tracking_mode={mode} and model_registry={registry} need a sign-in to Azure; give "
-                    "azureml_secret_scope, or on a job cluster cluster_environment"
-                )
+        needs_azure = mode == "dual" or "azureml" in (mode, registry)
+        environments = [set(it["new_cluster"].get("spark_env_vars") or {}) for it in job.get("job_clusters") or []]
+        by_environment = environments and all(set(credentials.VARIABLES) <= names for names in environments)
+        if needs_azure and not given.get("azureml_secret_scope") and not by_environment:
+            problems.append(
+                f"job {key!r}: tracking_mode={mode} and model_registry={registry} need a sign-in to Azure; give "
+                "azureml_secret_scope, or on a job cluster cluster_environment"
+            )
     return problems
 
 

@@ -112,7 +112,7 @@ class Server(abc.ABC):
         """Return the arguments with which a new experiment is created."""
         return {"tags": {MARK: name}} if self.keeps_experiment_tags else {}
 
-    def check_is_on(self) -> None:
+    def check_is_on(self) -> None:  # noqa: B027 - most registries are always there
         """Ask a registry that a workspace may not have whether it is there.
 
         Raises
