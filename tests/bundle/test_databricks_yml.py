@@ -117,6 +117,22 @@ def test_tasks_run_on_job_clusters_except_in_targets_that_say_serverless(target)
     assert compute == {("environment_key" if "serverless" in target else "job_cluster_key", "ml")}
 
 
+def test_the_runtimes_in_the_guide_and_the_default_are_those_whose_packages_are_tested():
+    (line,) = re.findall(r"^RUNTIMES := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    runtimes = line.split()
+    pins = {
+        path.stem: dict(re.findall(r"^([\w-]+)==(\S+)", path.read_text(), re.MULTILINE))
+        for path in (ROOT / "tests/runtimes").glob("*.txt")
+    }
+    assert sorted(pins) == sorted(runtimes)
+    models = re.findall(r"^databricks-bundles==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    assert [of_runtime["databricks-bundles"] for of_runtime in pins.values()] == models * len(pins)
+    assert Bundle(ROOT).variables["spark_version"].partition(".x-cpu-ml-")[0] in runtimes
+    mlflow, spark = (", ".join(pins[name][package] for name in runtimes) for package in ("mlflow-skinny", "pyspark"))
+    guide = " ".join((ROOT / "docs/guide/databricks.md").read_text(encoding="utf-8").split())
+    assert f"(MLflow {mlflow}; Spark {spark})" in guide
+
+
 def test_the_target_standard_sets_only_what_its_compute_needs():
     assert yaml.safe_load((ROOT / FILE).read_text())["targets"]["standard"]["variables"].keys() == set(STANDARD)
 
