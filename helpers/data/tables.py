@@ -118,7 +118,9 @@ def column_types(spark: SparkSession, table: str) -> list[tuple[str, str]]:
 
     On a laptop, ``spark.table`` would list the files of all batches first, which takes longer with every batch.
     """
-    return [(column.name, column.dataType) for column in spark.catalog.listColumns(table)]
+    columns = spark.catalog.listColumns(table)
+    # From Spark 4.2 on, the catalog names the default collation, too.
+    return [(column.name, column.dataType.replace(" collate UTF8_BINARY", "")) for column in columns]
 
 
 def in_schema(spark: SparkSession, catalog: str, schema: str) -> list[str]:
