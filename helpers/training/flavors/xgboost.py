@@ -179,6 +179,7 @@ def _train_on_cluster(
 
     https://xgboost.readthedocs.io/en/stable/tutorials/spark_estimator.html
     """
+    from packaging.version import Version
     from pyspark.sql import functions as F
     from xgboost.spark import SparkXGBClassifier, SparkXGBRegressor
 
@@ -188,6 +189,14 @@ def _train_on_cluster(
             p.training_on,
             "xgboost.spark needs a classic cluster, and this is Spark Connect (serverless or standard compute). Use a "
             "dedicated cluster, model_flavor=spark, or training_on=driver with a sampled table",
+        )
+    if Version(xgboost.__version__) < Version("3.0"):
+        raise ParameterError(
+            "training_on",
+            p.training_on,
+            f"xgboost.spark of XGBoost {xgboost.__version__} does not take several columns on CPUs, nor tell the losses; 3.0 "
+            "does, which Databricks Runtime 17.3 LTS ML has. Use a newer runtime, model_flavor=spark, or training_on=driver "
+            "with a sampled table",
         )
     categories = [_most_frequent(split.train, name) for name in split.categorical]
     encoder = _encoder(split, categories)
