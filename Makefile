@@ -6,9 +6,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
 # The tests that mean something under the packages of a Databricks runtime, not only under the pinned ones.
-RUNTIMES := 16.4 17.3 18
+RUNTIMES := 16.4 17.3 18 19
 RUNTIME_TESTS := $(patsubst %,tests/unit/test_%.py,cleanup environment laptop_java laptop_catalog metrics registration engines replace_partition \
-	runtime scoring split sql_engine streaming tables tracking training) \
+	runtime scoring split sql_engine streaming tables tracking training tuning) \
 	$(patsubst %,tests/azureml/test_%.py,cleanup_in_azureml connect credentials link tracking_in_azureml) \
 	$(patsubst %,tests/notebooks/test_%.py,azureml_mode clean_up databricks_modes end_to_end)
 # Python 3.12, as the runtimes have, or another that their packages allow; or the one that is given as PYTHON.

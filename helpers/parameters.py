@@ -246,7 +246,10 @@ class Tracking(AzureML):
         "dual: Databricks, and every run is copied to Azure ML after it has ended",
     )
     model_registry: ModelRegistry = Field(
-        default="auto", description="Where models are registered. auto: the registry that goes with tracking_mode"
+        default="auto",
+        # https://learn.microsoft.com/azure/databricks/machine-learning/manage-model-lifecycle/workspace-model-registry
+        description="Where models are registered. auto: the registry that goes with tracking_mode. databricks-uc: Unity "
+        "Catalog. databricks: the workspace's own registry, which is off in accounts created since April 2024",
     )
     experiment_name: str = Field(
         default="azureml_mlflow",
@@ -340,8 +343,10 @@ class Endpoint:
 
     endpoint_target: EndpointTarget = Field(
         default="auto",
-        description="Where the model is served. managed: Azure ML managed online endpoint. aci, aks: Azure Container "
-        "Instances, Kubernetes Service. local: this machine. auto: managed where an Azure ML workspace is named, else local",
+        # https://learn.microsoft.com/azure/machine-learning/migrate-to-v2-deploy-endpoints
+        description="Where the model is served. managed: Azure ML managed online endpoint. local: this machine. auto: managed "
+        "where an Azure ML workspace is named, else local. aci, aks: web services of Azure ML's SDK v1 in Container Instances "
+        "or Kubernetes Service, deprecated and without support since 2026-06-30; use managed instead",
     )
     endpoint_name: EndpointName = Field(
         default="", description="Name of the endpoint; one per model. Empty: made from model_name"
@@ -354,7 +359,8 @@ class Endpoint:
         default=1, ge=1, le=100, description="Virtual machines (managed) or replicas (aks) of a deployment"
     )
     aks_compute: str = Field(
-        default="", description="For endpoint_target=aks: the Kubernetes cluster attached to the Azure ML workspace"
+        default="",
+        description="For endpoint_target=aks, which is deprecated: the Kubernetes cluster attached to the Azure ML workspace",
     )
 
 

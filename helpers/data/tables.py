@@ -120,7 +120,9 @@ def column_types(spark: SparkSession, table: str) -> list[tuple[str, str]]:
     """
     types = [(column.name, column.dataType) for column in spark.catalog.listColumns(table)]
     # The catalog names only 25 fields of a struct.
-    return spark.table(table).dtypes if any(_SHORTENED in type_name for _, type_name in types) else types
+    types = spark.table(table).dtypes if any(_SHORTENED in type_name for _, type_name in types) else types
+    # From Spark 4.2 on, it names the default collation, too.
+    return [(name, type_name.replace(" collate UTF8_BINARY", "")) for name, type_name in types]
 
 
 def in_schema(spark: SparkSession, catalog: str, schema: str) -> list[str]:

@@ -128,7 +128,9 @@ class Bundle:
         self.root = root.resolve()
         file = self.root / FILE
         try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+            # The loader of libyaml, where PyYAML has it, reads this file ten times as fast as the one in Python.
+            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+            content = yaml.load(file.read_text(encoding="utf-8"), loader)  # noqa: S506
         except FileNotFoundError:
             raise BundleError(f"there is no {FILE} in {self.root}") from None
         except yaml.YAMLError as error:

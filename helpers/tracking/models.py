@@ -128,7 +128,7 @@ def _argument_of(flavor: ModuleType) -> str:
 
 def _uses_skops(flavor: ModuleType) -> bool:
     """Return whether this MLflow saves scikit-learn models with skops; older ones use cloudpickle."""
-    return "skops_trusted_types" in inspect.signature(flavor.save_model).parameters
+    return inspect.signature(flavor.save_model).parameters["serialization_format"].default == "skops"
 
 
 def _requirements(flavor: ModuleType, types: list[str] | None) -> dict[str, list[str]]:

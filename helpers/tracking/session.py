@@ -149,8 +149,8 @@ def configure(p: parameters.Tracking, create: bool = True) -> Session:
     Raises
     ------
     ParameterError
-        If a parameter is missing, if the experiment or the model cannot have that name there, or if the experiment was
-        deleted. Or if the environment
+        If a parameter is missing, if the experiment or the model cannot have that name there, if the experiment was
+        deleted, or if the workspace has no registry of its own. Or if the environment
         variable ``MLFLOW_RUN_ID`` names a run that is not there.
     helpers.azureml.rest.AzureError
         If the Azure ML workspace cannot be used; within seconds, and before anything is written. With
@@ -184,6 +184,8 @@ def configure(p: parameters.Tracking, create: bool = True) -> Session:
     tracking.prepare()
     with tracking.naming_errors():
         _check_run_of_environment(tracking)
+        if isinstance(p, parameters.ModelName):
+            registry.check_is_on()
         experiment = _experiment(tracking, experiment_name, create)
         if experiment and create:
             mlflow.set_experiment(experiment_id=experiment.experiment_id)

@@ -7,18 +7,21 @@ is wrong, and what would be right.
 from __future__ import annotations
 
 import difflib
+import functools
 import graphlib
 import re
 import zoneinfo
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 from databricks.bundles.jobs import Job, Task
+from packaging.specifiers import SpecifierSet
 
 from helpers import parameters
+from helpers.azureml import credentials
 from helpers.jobs.bundle import FILE, Bundle, BundleError
 from helpers.jobs.references import UnknownReference, resolve, start_time_references
 from tests.bundle import notebook_code, synced_files
@@ -45,6 +48,9 @@ SECTION_FIELDS = {
     "run_as": {"service_principal_name", "user_name"},
 }  # fmt: skip
 COMPUTE = ("job_cluster_key", "environment_key", "existing_cluster_id", "new_cluster")
+# What the flavors and the tuning need, and only ML runtimes have: https://github.com/databricks/environments
+ONLY_IN_ML_RUNTIMES = ("optuna", "xgboost")
+STARTED_BY = ("schedule", "trigger", "continuous")
 # https://learn.microsoft.com/azure/databricks/dev-tools/bundles/variables#substitutions
 BUNDLE_FIELDS = ("name", "target", "environment", "mode", "git.branch", "git.commit", "git.origin_url")
 WORKSPACE_FIELDS = (
@@ -61,12 +67,13 @@ TASK_RESULTS = ("run_id", "result_state", "error_code", "execution_count")
 SECRET = re.compile(r"\{\{secrets/[\w.@-]+/[\w.-]+\}\}")
 # The permission level of jobs for each level of the bundle, as the CLI applies them.
 JOB_LEVELS = {"CAN_VIEW": "CAN_VIEW", "CAN_RUN": "CAN_MANAGE_RUN", "CAN_MANAGE": "CAN_MANAGE"}
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def findings(root: Path, target: str) -> list[str]:
-    """Return the findings of all rules for a bundle as a target deploys it, without repetitions."""
+def findings(root: Path, target: str, variables: Mapping[str, Any] | None = None) -> list[str]:
+    """Return the findings of all rules for a bundle as a target deploys it with these variables, without repetitions."""
     try:
-        bundle = deployed(root, target)
+        bundle = deployed(root, target, variables)
     except BundleError as error:
         return [str(error)]
     problems: list[str] = []
@@ -78,9 +85,10 @@ def findings(root: Path, target: str) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
-def deployed(root: Path, target: str) -> Bundle:
+def deployed(root: Path, target: str, variables: Mapping[str, Any] | None = None) -> Bundle:
     """Return the bundle as a target deploys it, with a placeholder for each id that only a workspace knows."""
-    return Bundle(root, target, {name: f"id-of-{name}" for name in Bundle(root, target).lookups})
+    ids = {name: f"id-of-{name}" for name in Bundle(root, target).lookups}
+    return Bundle(root, target, ids | dict(variables or {}))
 
 
 def yaml_is_what_the_cli_reads(bundle: Bundle) -> list[str]:
@@ -106,7 +114,7 @@ def yaml_is_what_the_cli_reads(bundle: Bundle) -> list[str]:
                 yield from visit(value)
 
     seen: set[int] = set()
-    return list(visit(yaml.compose((bundle.root / FILE).read_text(encoding="utf-8"))))
+    return list(visit(yaml.compose((bundle.root / FILE).read_text(encoding="utf-8"), _LOADER)))
 
 
 def sections_have_known_fields(bundle: Bundle) -> list[str]:
@@ -134,6 +142,28 @@ def variables_have_a_description_and_a_value(bundle: Bundle) -> list[str]:
         if name not in bundle.variables:
             problems.append(f"variable {name!r} has no value in target {bundle.target!r}: give it a default")
     return problems
+
+
+def variables_do_not_refer_to_variables(bundle: Bundle) -> list[str]:
+    """The CLI resolves such a variable in several rounds, and does not promise to.
+
+    https://github.com/databricks/cli/issues/3039 and https://github.com/databricks/cli/pull/3375
+    """
+    values = bundle.variables | Bundle(bundle.root, bundle.target).lookups
+    return [
+        f"variable {name!r}: its value refers to {reference}; write that variable's value"
+        for name, value in values.items()
+        for reference in re.findall(r"\$\{var\.[^}]*\}", str(value))
+    ]
+
+
+def the_models_are_of_a_cli_that_may_deploy(bundle: Bundle) -> list[str]:
+    """The package ``databricks-bundles`` has the version of the CLI that it was released with."""
+    required = (_content(bundle)["bundle"] or {}).get("databricks_cli_version") or ""
+    version = _pins(bundle)["databricks-bundles"]
+    if SpecifierSet(required).contains(version):
+        return []
+    return [f"{FILE} requires the Databricks CLI {required}, but its tests use databricks-bundles=={version}"]
 
 
 def references_resolve(bundle: Bundle) -> list[str]:
@@ -232,6 +262,48 @@ def tasks_run_on_one_compute_that_is_there(bundle: Bundle) -> list[str]:
     return problems
 
 
+def compute_has_what_ml_runtimes_have(bundle: Bundle) -> list[str]:
+    """Standard access mode has no ML runtimes, nor has serverless compute; packages that only those have are added there.
+
+    https://learn.microsoft.com/azure/databricks/compute/standard-limitations
+    """
+    problems = []
+    for where, job, task in _tasks(bundle):
+        clusters = {it["job_cluster_key"]: it["new_cluster"] for it in job.get("job_clusters") or []}
+        cluster = clusters.get(task.get("job_cluster_key")) or {}
+        runtime = str(cluster.get("spark_version", ""))
+        if "-ml-" in runtime:
+            if cluster.get("data_security_mode") == "USER_ISOLATION":
+                problems.append(
+                    f"{where}: {runtime} does not run in the access mode USER_ISOLATION; see target standard"
+                )
+            continue
+        names = [package.partition("==")[0].removesuffix("-cpu") for package in _packages(job, task)]
+        problems += [
+            f"{where}: {package} is not installed, and {runtime or 'serverless compute'} does not have it"
+            for package in ONLY_IN_ML_RUNTIMES
+            if "notebook_task" in task and package not in names
+        ]
+    return problems
+
+
+def jobs_can_sign_in_to_azure(bundle: Bundle) -> list[str]:
+    """A job whose runs or models go to Azure ML has a secret scope, or clusters with a service principal."""
+    problems = []
+    for key, job in _jobs(bundle).items():
+        given = {entry["name"]: entry.get("default") for entry in job.get("parameters") or []}
+        mode, registry = given.get("tracking_mode"), given.get("model_registry")
+        needs_azure = mode == "dual" or "azureml" in (mode, registry)
+        environments = [set(it["new_cluster"].get("spark_env_vars") or {}) for it in job.get("job_clusters") or []]
+        by_environment = environments and all(set(credentials.VARIABLES) <= names for names in environments)
+        if needs_azure and not given.get("azureml_secret_scope") and not by_environment:
+            problems.append(
+                f"job {key!r}: tracking_mode={mode} and model_registry={registry} need a sign-in to Azure; give "
+                "azureml_secret_scope, or on a job cluster cluster_environment"
+            )
+    return problems
+
+
 def tasks_depend_on_tasks(bundle: Bundle) -> list[str]:
     """Each ``depends_on`` names another task of the job, with an outcome only for a condition; there is no circle."""
     problems = []
@@ -308,17 +380,13 @@ def parameters_are_those_of_the_notebooks(bundle: Bundle) -> list[str]:
 
 def packages_are_pinned_as_in_the_requirements(bundle: Bundle) -> list[str]:
     """A task gets the packages of its notebook's ``%pip`` cell, with the pins of ``requirements.txt``."""
-    lines = (bundle.root / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    pins = dict(line.split(" ")[0].split("==") for line in lines if re.match(r"[\w.-]+==", line))
+    pins = _pins(bundle)
     problems = []
     for where, job, task in _tasks(bundle):
         notebook = _notebook(bundle, task)
         if not notebook:
             continue
-        packages = [library["pypi"]["package"] for library in task.get("libraries") or [] if "pypi" in library]
-        for environment in job.get("environments") or []:
-            if environment["environment_key"] == task.get("environment_key"):
-                packages += environment["spec"].get("dependencies") or []
+        packages = _packages(job, task)
         installed = notebook_code.installed_packages(notebook)
         for source, package in [(where, it) for it in packages] + [(notebook.name, it) for it in installed]:
             name, _, version = package.partition("==")
@@ -359,28 +427,74 @@ def schedules_can_be_read(bundle: Bundle) -> list[str]:
     return problems
 
 
+def jobs_start_in_one_way(bundle: Bundle) -> list[str]:
+    """A job has a schedule or a trigger, and a trigger names its tables and model in full.
+
+    https://learn.microsoft.com/azure/databricks/jobs/triggers
+    """
+    problems = []
+    for key, job in _jobs(bundle).items():
+        ways = [way for way in STARTED_BY if job.get(way)]
+        if len(ways) > 1:
+            problems.append(f"job {key!r}: has {' and '.join(ways)}; a job has one of them")
+        trigger = job.get("trigger") or {}
+        names = [*((trigger.get("table_update") or {}).get("table_names") or [])]
+        names += [trigger["model"]["securable_name"]] if trigger.get("model") else []
+        problems += [
+            f"job {key!r}, trigger: {name!r} is not catalog.schema.name"
+            for name in names
+            if not re.fullmatch(r"[^.]+\.[^.]+\.[^.]+", name)
+        ]
+    return problems
+
+
 RULES = (
     yaml_is_what_the_cli_reads,
     sections_have_known_fields,
     variables_have_a_description_and_a_value,
+    variables_do_not_refer_to_variables,
+    the_models_are_of_a_cli_that_may_deploy,
     references_resolve,
     targets_have_what_their_mode_asks_for,
     jobs_are_accepted_by_databricks_bundles,
     notebooks_exist,
     tasks_run_on_one_compute_that_is_there,
+    compute_has_what_ml_runtimes_have,
+    jobs_can_sign_in_to_azure,
     tasks_depend_on_tasks,
     values_are_known_when_a_job_runs,
     parameters_are_those_of_the_notebooks,
     packages_are_pinned_as_in_the_requirements,
     imported_files_are_synced,
     schedules_can_be_read,
+    jobs_start_in_one_way,
 )
 
 
+# The rules look at one bundle after the other, and all of them ask for these.
+_once = functools.lru_cache(maxsize=1)
+
+
+@_once
 def _content(bundle: Bundle) -> dict:
-    return yaml.safe_load((bundle.root / FILE).read_text(encoding="utf-8"))
+    return yaml.load((bundle.root / FILE).read_text(encoding="utf-8"), _LOADER)
 
 
+def _pins(bundle: Bundle) -> dict[str, str]:
+    lines = (bundle.root / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return dict(line.split(" ")[0].split("==") for line in lines if re.match(r"[\w.-]+==", line))
+
+
+def _packages(job: dict, task: dict) -> list[str]:
+    """Return the requirements that are installed for a task, as written."""
+    packages = [library["pypi"]["package"] for library in task.get("libraries") or [] if "pypi" in library]
+    for environment in job.get("environments") or []:
+        if environment["environment_key"] == task.get("environment_key"):
+            packages += environment["spec"].get("dependencies") or []
+    return packages
+
+
+@_once
 def _jobs(bundle: Bundle) -> dict[str, dict]:
     return _resolved(bundle, (bundle.settings.get("resources") or {}).get("jobs") or {})
 
@@ -442,6 +556,7 @@ def _notebook(bundle: Bundle, task: dict) -> Path | None:
     return path if path.is_file() and notebook_code.is_notebook(path) else None
 
 
+@_once
 def _synced(bundle: Bundle) -> set[Path]:
     return synced_files.synced(bundle.root, bundle.settings.get("sync") or {})
 

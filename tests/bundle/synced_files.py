@@ -71,11 +71,11 @@ def missing_imports(root: Path, notebooks: list[Path], files: set[Path]) -> list
 def _files_of(root: Path, module: str, name: str | None) -> list[Path | str]:
     """Return the files that an import executes and, as text, the imported name if none of them defines it."""
     parts = module.split(".")
-    packages = [_module_file(root, parts[: end + 1]) for end in range(len(parts))]
+    packages = [_module_file(root, *parts[: end + 1]) for end in range(len(parts))]
     if None in packages:
         return [module]
     files: list[Path | str] = [file for file in packages if file]
-    submodule = _module_file(root, [*parts, name]) if name else None
+    submodule = _module_file(root, *parts, name) if name else None
     if submodule:
         files.append(submodule)
     elif name and name not in _defined((root / files[-1]).read_text(encoding="utf-8")):
@@ -83,7 +83,8 @@ def _files_of(root: Path, module: str, name: str | None) -> list[Path | str]:
     return files
 
 
-def _module_file(root: Path, parts: list[str]) -> Path | None:
+@functools.cache
+def _module_file(root: Path, *parts: str) -> Path | None:
     path = Path(*parts)
     candidates = [path / "__init__.py", path.with_name(path.name + ".py")]
     return next((candidate for candidate in candidates if (root / candidate).is_file()), None)

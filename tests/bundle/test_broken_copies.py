@@ -14,6 +14,7 @@ CLEAN_UP = "notebooks/06_clean_up.ipynb"
 SERVICE_PRINCIPAL = "that deploys, and that jobs run as, in staging and prod.\n"
 ALL_COMPUTE = "job_cluster_key, environment_key, existing_cluster_id, new_cluster"
 SETUP = "job 'train_and_register', task 'setup'"
+NO_SIGN_IN = "need a sign-in to Azure; give azureml_secret_scope, or on a job cluster cluster_environment"
 RUN_ID = "job 'train_and_register', task 'register', run_id: {{tasks.train.values.run_id}} has no value"
 
 # By rule: the file, the old text, the new text, the target, and the first finding.
@@ -21,11 +22,11 @@ BROKEN = {
     rules.yaml_is_what_the_cli_reads: [
         (
             FILE, "- <<: *task\n          task_key: train\n", "- <<: { max_retries: 1 }\n", "dev",
-            "databricks.yml, line 135: `<<` accepts an alias such as *name, not a map that is written in its place",
+            "databricks.yml, line 147: `<<` accepts an alias such as *name, not a map that is written in its place",
         ),
         (
             FILE, "queue: { enabled: true }", "queue: { enabled: true, enabled: false }", "dev",
-            "databricks.yml, line 70: 'enabled' occurs 2 times in one map",
+            "databricks.yml, line 82: 'enabled' occurs 2 times in one map",
         ),
     ],
     rules.sections_have_known_fields: [
@@ -50,6 +51,22 @@ BROKEN = {
         (
             FILE, f'{SERVICE_PRINCIPAL}    default: ""\n', SERVICE_PRINCIPAL, "dev",
             "variable 'service_principal' has no value in target 'dev': give it a default",
+        ),
+    ],
+    rules.variables_do_not_refer_to_variables: [
+        (
+            FILE, "default: breast_cancer", "default: ${var.schema}_model", "dev",
+            "variable 'model_name': its value refers to ${var.schema}; write that variable's value",
+        ),
+        (
+            FILE, "{ service_principal: azureml_mlflow }", '{ service_principal: "${var.schema}" }', "prod_serverless",
+            "variable 'service_principal': its value refers to ${var.schema}; write that variable's value",
+        ),
+    ],
+    rules.the_models_are_of_a_cli_that_may_deploy: [
+        (
+            FILE, ">= 1.20.0", ">= 1.23.0", "dev",
+            "databricks.yml requires the Databricks CLI >= 1.23.0, but its tests use databricks-bundles==1.22.1",
         ),
     ],
     rules.references_resolve: [
@@ -148,6 +165,34 @@ BROKEN = {
             f"{SETUP}: serverless compute does not accept `libraries`; use the dependencies of its environment",
         ),
     ],
+    rules.compute_has_what_ml_runtimes_have: [
+        (
+            FILE, "spark_version: 18.x-scala2.13", "spark_version: 18.x-cpu-ml-scala2.13", "standard",
+            f"{SETUP}: 18.x-cpu-ml-scala2.13 does not run in the access mode USER_ISOLATION; see target standard",
+        ),
+        (
+            FILE, "          - pypi: { package: xgboost-cpu==3.2.0 }\n", "", "standard",
+            f"{SETUP}: xgboost is not installed, and 18.x-scala2.13 does not have it",
+        ),
+        (
+            FILE, "                  - optuna==3.6.1\n", "", "prod_serverless",
+            f"{SETUP}: optuna is not installed, and serverless compute does not have it",
+        ),
+    ],
+    rules.jobs_can_sign_in_to_azure: [
+        (
+            FILE, "      cluster_environment: *azureml_environment\n", "", "dual",
+            f"job 'train_and_register': tracking_mode=dual and model_registry=azureml {NO_SIGN_IN}",
+        ),
+        (
+            FILE, "AZURE_CLIENT_SECRET:", "AZURE_SECRET:", "azureml",
+            f"job 'train_and_register': tracking_mode=azureml and model_registry=auto {NO_SIGN_IN}",
+        ),
+        (
+            FILE, "or dual (helpers/parameters.py).\n    default: auto", "or dual.\n    default: azureml", "serverless",
+            f"job 'train_and_register': tracking_mode=azureml and model_registry=auto {NO_SIGN_IN}",
+        ),
+    ],
     rules.tasks_depend_on_tasks: [
         (
             FILE, "depends_on: [{ task_key: setup }]", "depends_on: [{ task_key: set_up }]", "dev",
@@ -233,7 +278,9 @@ BROKEN = {
         (
             FILE, "model_registry: azureml\n", "model_registry: azure\n", "dual",
             "job 'train_and_register': model_registry='azure': not accepted: one of auto, local, databricks, databricks-uc, "
-            "azureml. Where models are registered. auto: the registry that goes with tracking_mode (default: auto).",
+            "azureml. Where models are registered. auto: the registry that goes with tracking_mode. databricks-uc: Unity "
+            "Catalog. databricks: the workspace's own registry, which is off in accounts created since April 2024 "
+            "(default: auto).",
         ),
     ],
     rules.packages_are_pinned_as_in_the_requirements: [
@@ -242,15 +289,16 @@ BROKEN = {
             f"{SETUP}: mlflow==3.14.0 is installed, but requirements.txt has mlflow==3.15.0",
         ),
         (
-            FILE, "- tqdm==4.70.1", "- tqdm", "serverless",
-            f"{SETUP}: tqdm is installed, but requirements.txt has tqdm==4.70.1",
+            FILE, "- optuna==3.6.1", "- optuna", "serverless",
+            f"{SETUP}: optuna is installed, but requirements.txt has optuna==3.6.1",
         ),
         (
             REGISTER, "mlflow==3.15.0 azureml", "mlflow==3.15.1 azureml", "dev",
             "03_register.ipynb: mlflow==3.15.1 is installed, but requirements.txt has mlflow==3.15.0",
         ),
         (
-            FILE, "                - pypi: { package: azureml-mlflow==1.62.0.post6 }\n", "", "dev",
+            FILE, "      - pypi: { package: mlflow==3.15.0 }\n      - pypi: { package: azureml-mlflow==1.62.0.post6 }\n",
+            "      - pypi: { package: mlflow==3.15.0 }\n", "dev",
             f"{SETUP}: azureml-mlflow==1.62.0.post6 is installed by 01_setup.ipynb, but not for this task; "
             "it gets mlflow==3.15.0, tqdm==4.70.1",
         ),
@@ -287,6 +335,17 @@ BROKEN = {
             "job 'batch_score': schedule '0 5 * * *' does not have the form second minute hour day month weekday, with `?` for one day",
         ),
         (FILE, "timezone_id: UTC", "timezone_id: Berlin", "dev", "job 'batch_score': there is no time zone 'Berlin'"),
+    ],
+    rules.jobs_start_in_one_way: [
+        (
+            FILE, "      schedule:", "      continuous: { pause_status: UNPAUSED }\n      schedule:", "prod",
+            "job 'batch_score': has schedule and continuous; a job has one of them",
+        ),
+        (
+            FILE, "    clean_up:\n      <<: *job\n",
+            "    clean_up:\n      <<: *job\n      trigger: { table_update: { table_names: [scoring] } }\n", "dev",
+            "job 'clean_up', trigger: 'scoring' is not catalog.schema.name",
+        ),
     ],
 }  # fmt: skip
 

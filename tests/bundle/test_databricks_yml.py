@@ -1,23 +1,63 @@
 """``databricks.yml`` breaks no rule in any target, and has the settings that this project documents."""
 
+import re
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
 from helpers import parameters
-from helpers.jobs.bundle import Bundle
+from helpers.jobs.bundle import FILE, Bundle
 from helpers.jobs.task_types import ConditionTask
 from tests.bundle import rules
 
 ROOT = Path(__file__).parents[2]
-TARGETS = ["dev", "serverless", "azureml", "dual", "staging", "prod"]
+# For each stage, its targets by the compute that their jobs run on.
+STAGES = {
+    "development": {"ml": "dev", "serverless": "serverless", "standard": "standard"},
+    "staging": {"ml": "staging", "serverless": "staging_serverless", "standard": "staging"},
+    "prod": {"ml": "prod", "serverless": "prod_serverless", "standard": "prod"},
+}
+PRODUCTION = ["staging", "staging_serverless", "prod", "prod_serverless"]
+TARGETS = ["dev", "serverless", "standard", "azureml", "dual", *PRODUCTION]
 JOBS = ["train_and_register", "register", "batch_score", "deploy_endpoint", "clean_up"]
+STANDARD = ("spark_version", "data_security_mode", "cluster_libraries")
+SIGN_IN = {
+    "azureml_secret_scope": "azureml",
+    "azureml_subscription_id": "00000000-0000-0000-0000-000000000000",
+    "azureml_resource_group": "ml",
+    "azureml_workspace": "ml-workspace",
+}
+MODES = {
+    "databricks": {"tracking_mode": "databricks"},
+    "databricks, models in Azure ML": {"tracking_mode": "databricks", "model_registry": "azureml"} | SIGN_IN,
+    "azureml": {"tracking_mode": "azureml"} | SIGN_IN,
+    "dual": {"tracking_mode": "dual"} | SIGN_IN,
+    "dual, models in Azure ML": {"tracking_mode": "dual", "model_registry": "azureml"} | SIGN_IN,
+}
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_no_rule_is_broken(target):
     assert rules.findings(ROOT, target) == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("compute", ["ml", "serverless", "standard"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_mode_can_be_deployed_on_every_compute_to_every_stage(mode, compute, stage):
+    target, variables = STAGES[stage][compute], MODES[mode]
+    if compute == "standard":
+        # Staging and prod get what the target `standard` sets, in the same way.
+        own = Bundle(ROOT, "standard").variables
+        variables = variables | {name: own[name] for name in STANDARD}
+    assert rules.findings(ROOT, target, variables) == []
+    bundle = rules.deployed(ROOT, target, variables)
+    assert bundle.settings["mode"] == ("development" if stage == "development" else "production")
+    for key in JOBS:
+        assert bundle.job(key).parameters.items() >= MODES[mode].items()
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -41,7 +81,7 @@ def test_the_endpoint_is_deployed_after_registering_if_deploy_is_true():
 
 def test_the_targets_are_a_development_default_and_production():
     targets = yaml.safe_load((ROOT / "databricks.yml").read_text())["targets"]
-    assert list(targets) == TARGETS
+    assert sorted(targets) == sorted(TARGETS)
     assert targets["dev"]["default"] and targets["dev"]["mode"] == "development"
     assert targets["prod"]["mode"] == "production"
 
@@ -53,10 +93,10 @@ def test_the_schedule_is_paused_except_in_production():
         assert "pause_status" not in settings["resources"]["jobs"]["batch_score"]["schedule"]
         preset = settings.get("presets", {}).get("trigger_pause_status")
         paused.append(settings["mode"] == "development" or preset == "PAUSED")
-    assert paused == [target != "prod" for target in TARGETS]
+    assert paused == [not target.startswith("prod") for target in TARGETS]
 
 
-@pytest.mark.parametrize("target", ["staging", "prod"])
+@pytest.mark.parametrize("target", PRODUCTION)
 def test_production_runs_as_a_service_principal_that_the_other_targets_do_not_need(target):
     assert Bundle(ROOT, target).settings["run_as"] == {"service_principal_name": "${var.service_principal}"}
     assert Bundle(ROOT, target).lookups == {"service_principal": {"service_principal": "azureml_mlflow"}}
@@ -65,7 +105,7 @@ def test_production_runs_as_a_service_principal_that_the_other_targets_do_not_ne
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_tasks_run_on_job_clusters_except_in_the_target_serverless(target):
+def test_tasks_run_on_job_clusters_except_in_targets_that_say_serverless(target):
     jobs = Bundle(ROOT, target).settings["resources"]["jobs"].values()
     compute = {
         (kind, value)
@@ -74,4 +114,59 @@ def test_tasks_run_on_job_clusters_except_in_the_target_serverless(target):
         for kind, value in task.items()
         if kind in rules.COMPUTE and "notebook_task" in task
     }
-    assert compute == {("environment_key" if target == "serverless" else "job_cluster_key", "ml")}
+    assert compute == {("environment_key" if "serverless" in target else "job_cluster_key", "ml")}
+
+
+def test_the_runtimes_in_the_guide_and_the_default_are_those_whose_packages_are_tested():
+    (line,) = re.findall(r"^RUNTIMES := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    runtimes = line.split()
+    pins = {
+        path.stem: dict(re.findall(r"^([\w-]+)==(\S+)", path.read_text(), re.MULTILINE))
+        for path in (ROOT / "tests/runtimes").glob("*.txt")
+        # The others are for imports only.
+        if "-" not in path.stem
+    }
+    assert sorted(pins) == sorted(runtimes)
+    models = re.findall(r"^databricks-bundles==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    assert [of_runtime["databricks-bundles"] for of_runtime in pins.values()] == models * len(pins)
+    assert Bundle(ROOT).variables["spark_version"].partition(".x-cpu-ml-")[0] in runtimes
+    mlflow, spark = (", ".join(pins[name][package] for name in runtimes) for package in ("mlflow-skinny", "pyspark"))
+    guide = " ".join((ROOT / "docs/guide/databricks.md").read_text(encoding="utf-8").split())
+    assert f"(MLflow {mlflow}; Spark {spark})" in guide
+
+
+def test_the_target_standard_sets_only_what_its_compute_needs():
+    assert yaml.safe_load((ROOT / FILE).read_text())["targets"]["standard"]["variables"].keys() == set(STANDARD)
+
+
+TRIGGERS = re.findall(r"^ {6}# trigger:\n(?:^ {6}#   .*\n)+", (ROOT / FILE).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize(("comment", "kind"), [*zip(TRIGGERS, ["table_update", "model"], strict=True)])
+def test_a_trigger_in_a_comment_can_take_the_place_of_the_schedule(tmp_path, comment, kind):
+    for folder in ("notebooks", "helpers"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    for file in ("requirements.txt", ".gitignore"):
+        shutil.copy(ROOT / file, tmp_path)
+    text = (ROOT / FILE).read_text(encoding="utf-8")
+    both = text.replace(comment, re.sub("^( {6})# ", r"\1", comment, flags=re.MULTILINE))
+    one = re.sub(r"^ {6}schedule:.*\n(?: {8}\w.*\n)+", "", both, flags=re.MULTILINE)
+    findings = []
+    for content, variables in [(both, {"catalog": "main"}), (one, {}), (one, {"catalog": "main"})]:
+        (tmp_path / FILE).write_text(content, encoding="utf-8")
+        findings.append(rules.jobs_start_in_one_way(rules.deployed(tmp_path, "prod", variables)))
+    assert findings[0] == ["job 'batch_score': has schedule and trigger; a job has one of them"]
+    assert findings[1][0].endswith("is not catalog.schema.name")
+    assert findings[2] == rules.jobs_are_accepted_by_databricks_bundles(rules.deployed(tmp_path, "prod")) == []
+    assert set(rules.deployed(tmp_path, "prod").settings["resources"]["jobs"]["batch_score"]["trigger"]) == {kind}
+
+
+def test_the_command_of_the_guide_that_deploys_to_production_breaks_no_rule():
+    guide = (ROOT / "docs/guide/databricks.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"databricks bundle deploy --target prod(?:.*\\\n)+.*", guide)
+    words = shlex.split(command.replace("\\\n", " ").replace("…", "an-example"))
+    assert words[:5] == ["databricks", "bundle", "deploy", "--target", "prod"] and set(words[5::2]) == {"--var"}
+    variables = dict(word.split("=") for word in words[6::2])
+    assert variables.keys() == MODES["dual, models in Azure ML"].keys()
+    variables["azureml_subscription_id"] = SIGN_IN["azureml_subscription_id"]
+    assert rules.findings(ROOT, "prod", variables) == []

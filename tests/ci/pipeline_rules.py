@@ -20,8 +20,8 @@ CLI_FLAGS = {
     "deploy": ["--auto-approve", "--fail-on-active-runs", "--force-lock"],
     "run": ["--restart"],
 }
-# https://learn.microsoft.com/azure/databricks/dev-tools/cli/install
-CLI_INSTALLER = "curl -fsSL https://raw.githubusercontent.com/databricks/setup-cli/$SETUP_CLI/install.sh | sudo sh"
+CLI_INSTALLER = ".ci/install_databricks_cli"
+PROGRAMS = ("make", "databricks", CLI_INSTALLER)
 
 # https://docs.github.com/actions/reference/workflows-and-actions/events-that-trigger-workflows
 GITHUB_EVENTS = {
@@ -50,6 +50,7 @@ AZURE_STEP = {
     "BUNDLE_VAR_service_principal": "$(DATABRICKS_CLIENT_ID)",
 }
 HARMLESS = [
+    "BUNDLE_VAR_azureml_secret_scope: ",
     "id-token: write",
     "SYSTEM_ACCESSTOKEN: $(System.AccessToken)",
     "persist-credentials: false",
@@ -151,7 +152,7 @@ def commands_exist(root: Path) -> list[str]:
                     cli.parse_args(arguments)
                 except ValueError as error:
                     findings.append(f"{file}: {command}: {error}")
-            elif program != "set" and " ".join([program, *arguments]) != CLI_INSTALLER:
+            elif command not in ("set -e", CLI_INSTALLER):
                 findings.append(f"{file}: {command}: neither make nor databricks")
     return findings
 
@@ -162,7 +163,16 @@ def both_services_do_the_same(root: Path) -> list[str]:
     return findings + [
         f"{name}: the services run different commands"
         for name in sorted(github.keys() & azure.keys())
-        if calls(github[name], "make", "databricks") != calls(azure[name], "make", "databricks")
+        if calls(github[name], *PROGRAMS) != calls(azure[name], *PROGRAMS)
+    ]
+
+
+def the_cli_is_installed_before_it_is_used(root: Path) -> list[str]:
+    return [
+        f"{file}: {name} uses the CLI of the machine"
+        for file, _, document in every_file(root)
+        for name, job in jobs(document).items()
+        if calls(job, "databricks") and calls(job, *PROGRAMS)[0] != [CLI_INSTALLER]
     ]
 
 
@@ -197,11 +207,10 @@ def code_of_others_is_pinned(root: Path) -> list[str]:
     findings = []
     for file, text, document in every_file(root):
         used = [step["uses"] for step in mappings(document) if "uses" in step]
-        used += [f"databricks/setup-cli@{step['SETUP_CLI']}" for step in mappings(document) if "SETUP_CLI" in step]
         for action in used:
             name, _, commit = action.partition("@")
             pins.setdefault(name, set()).add(commit)
-            if not re.search(rf"[@ ]{re.escape(commit)} # v\d+\.\d+\.\d+$", text, re.MULTILINE):
+            if not re.search(rf"@{re.escape(commit)} # v\d+\.\d+\.\d+$", text, re.MULTILINE):
                 findings.append(f"{file}: {action} without its version")
             if not re.fullmatch("[0-9a-f]{40}", commit):
                 findings.append(f"{file}: {action} is not a commit")
@@ -242,15 +251,21 @@ def databricks_trusts_the_pipeline(root: Path) -> list[str]:
             if not calls(content, "databricks"):
                 continue
             if file.startswith(GITHUB):
-                right = content.get("env") == GITHUB_SIGN_IN and content.get("environment") == name
+                right = _sign_in(content, GITHUB_SIGN_IN) == GITHUB_SIGN_IN and content.get("environment") == name
             else:
                 signing_in = [step for step in scripts(content) if calls(step, "databricks")]
                 right = content.get("variables") == [{"group": f"databricks-{name}"}, AZURE_SIGN_IN]
-                right &= all(step.get("env") == AZURE_STEP for step in signing_in)
+                right &= all(_sign_in(step, AZURE_STEP) == AZURE_STEP for step in signing_in)
                 right &= content.get("environment", "pull-request") == name
             if not right:
                 findings.append(f"{file}: {job} signs in another way")
     return findings
+
+
+def _sign_in(step: dict[str, Any], expected: dict[str, str]) -> dict[str, str]:
+    """Return the environment without variables of the bundle, such as the mode, that are not part of the sign-in."""
+    environment = step.get("env") or {}
+    return {name: environment[name] for name in environment if name in expected or "BUNDLE_VAR_" not in name}
 
 
 def runs_are_limited(root: Path) -> list[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 RULES = [
     rules.commands_exist,
     rules.both_services_do_the_same,
+    rules.the_cli_is_installed_before_it_is_used,
     rules.each_event_has_its_target,
     rules.python_versions_are_the_readmes,
     rules.code_of_others_is_pinned,
@@ -41,8 +45,11 @@ BREAKS = [
     (rules.commands_exist, "databricks.yml", "    batch_score:", "    score:"),
     (rules.commands_exist, "databricks.yml", "  staging:", "  stage:"),
     (rules.commands_exist, PROD, "BUNDLE_VAR_service_principal", "BUNDLE_VAR_service_principle"),
-    (rules.commands_exist, AZURE_PROD, "databricks/setup-cli/$SETUP_CLI", "somebody/setup-cli/main"),
+    (rules.commands_exist, AZURE_PROD, ".ci/install_databricks_cli", "curl https://somebody/install.sh | sh"),
     (rules.both_services_do_the_same, AZURE_STAGING, "databricks bundle run batch_score --target staging", ""),
+    (rules.both_services_do_the_same, AZURE_PROD, "            - bash: .ci/install_databricks_cli\n", ""),
+    (rules.the_cli_is_installed_before_it_is_used, STAGING, "      - run: .ci/install_databricks_cli\n", ""),
+    (rules.the_cli_is_installed_before_it_is_used, AZURE_PULL_REQUEST, ".ci/install_databricks_cli", "make help"),
     (rules.each_event_has_its_target, PROD, "released", "published"),
     (rules.each_event_has_its_target, STAGING, "  push:", "  pull_request:"),
     (rules.each_event_has_its_target, AZURE_PROD, "[v*]", '["*"]'),
@@ -53,11 +60,10 @@ BREAKS = [
     (rules.python_versions_are_the_readmes, PULL_REQUEST, '"3.10", ', ""),
     (rules.python_versions_are_the_readmes, AZURE_PULL_REQUEST, 'python313: { python: "3.13" }', ""),
     (rules.python_versions_are_the_readmes, "README.md", "3.10 to 3.13", "3.10 to 3.14"),
-    (rules.code_of_others_is_pinned, PROD, "@6bb7075f85b326f8b9ce160933dfe9bcd63c8121", "@v1.13.0"),
-    (rules.code_of_others_is_pinned, PROD, "@6bb7075f85b326f8b9ce160933dfe9bcd63c8121", "@6bb7075"),
-    (rules.code_of_others_is_pinned, PROD, " # v1.13.0", ""),
-    (rules.code_of_others_is_pinned, AZURE_PROD, "6bb7075f85b326f8b9ce160933dfe9bcd63c8121", "main"),
-    (rules.code_of_others_is_pinned, AZURE_PROD, "6bb7075f", "6bb7075e"),
+    (rules.code_of_others_is_pinned, PROD, "@3d3c42e5aac5ba805825da76410c181273ba90b1", "@v7.0.1"),
+    (rules.code_of_others_is_pinned, PROD, "@3d3c42e5aac5ba805825da76410c181273ba90b1", "@3d3c42e"),
+    (rules.code_of_others_is_pinned, PROD, " # v7.0.1", ""),
+    (rules.code_of_others_is_pinned, STAGING, "3d3c42e5", "3d3c42e6"),
     (rules.no_secret_is_used, PROD, "${{ vars.DATABRICKS_CLIENT_ID }}", "${{ secrets.DATABRICKS_CLIENT_ID }}"),
     (rules.no_secret_is_used, PROD, "DATABRICKS_CLIENT_ID:", "DATABRICKS_TOKEN:"),
     (rules.no_secret_is_used, AZURE_PROD, "SYSTEM_ACCESSTOKEN:", "DATABRICKS_CLIENT_SECRET:"),
@@ -88,16 +94,48 @@ def test_the_pipelines_keep_to_the_rule(rule: Callable[[Path], list[str]]):
     assert rule(ROOT) == []
 
 
-@pytest.mark.parametrize(("rule", "file", "old", "new"), BREAKS, ids=[rule.__name__ for rule, *_ in BREAKS])
-def test_a_rule_finds_a_file_that_breaks_it(rule, file, old, new, tmp_path):
+@pytest.fixture
+def copy(tmp_path):
     for folder in (rules.GITHUB, rules.AZURE):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     for name in ("Makefile", "README.md", "databricks.yml"):
         shutil.copy(ROOT / name, tmp_path)
-    text = (tmp_path / file).read_text()
+    return tmp_path
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_a_pipeline_may_set_the_mode_by_variables_of_the_bundle(rule, copy):
+    for file, line in [(PROD, "      BUNDLE_VAR_service"), (AZURE_PROD, "                BUNDLE_VAR_service")]:
+        indent = line.partition("B")[0]
+        more = f"{indent}BUNDLE_VAR_tracking_mode: dual\n{indent}BUNDLE_VAR_azureml_secret_scope: azureml\n{line}"
+        text = (copy / file).read_text()
+        assert line in text
+        (copy / file).write_text(text.replace(line, more))
+    assert rule(copy) == []
+
+
+@pytest.mark.parametrize(("rule", "file", "old", "new"), BREAKS, ids=[rule.__name__ for rule, *_ in BREAKS])
+def test_a_rule_finds_a_file_that_breaks_it(rule, file, old, new, copy):
+    text = (copy / file).read_text()
     assert old in text
-    (tmp_path / file).write_text(text.replace(old, new))
-    assert rule(tmp_path) != []
+    (copy / file).write_text(text.replace(old, new))
+    assert rule(copy) != []
+
+
+def test_the_cli_that_is_installed_has_the_version_of_the_models(tmp_path):
+    for program in ("curl", "sudo", "databricks"):
+        (tmp_path / program).write_text(f'#!/bin/sh\necho {program} "$@"\n')
+        (tmp_path / program).chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = [ROOT / rules.CLI_INSTALLER]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+    (version,) = re.findall(r"^databricks-bundles==([\d.]+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    archive = f"databricks_cli_{version}_linux_amd64.zip"
+    assert done.stdout.splitlines() == [
+        f"curl -fsSLO https://github.com/databricks/cli/releases/download/v{version}/{archive}",
+        f"sudo unzip -q {archive} databricks -d /usr/local/bin",
+        "databricks version",
+    ]
 
 
 def test_every_rule_is_shown_to_find_something():

@@ -1,5 +1,9 @@
 """The servers that the parameters select, and what is created on the local one."""
 
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import mlflow
 import pytest
 
@@ -64,6 +68,36 @@ def test_a_model_name_that_the_registry_does_not_accept_is_refused_before_anythi
     _, server = tracking.open_servers(p)
     for name in accepted:
         server.check_model_name(name)
+
+
+class WithoutRegistry(BaseHTTPRequestHandler):
+    """A workspace that refuses what is asked of its own registry."""
+
+    def do_GET(self):
+        body = json.dumps({"error_code": "FEATURE_DISABLED", "message": "Model Registry is disabled."}).encode()
+        self.send_response(400)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_a_workspace_without_a_registry_of_its_own_is_named_before_a_model_is_trained(
+    tmp_path, monkeypatch, local_dir, session
+):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), WithoutRegistry)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("DATABRICKS_HOST", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("DATABRICKS_TOKEN", "a-token")
+    names = {"tracking_mode": "local", "model_registry": "databricks", "experiment_name": "without_registry"}
+    with pytest.raises(ParameterError, match="Model Registry is disabled.*databricks-uc") as caught:
+        tracking.configure(parameters.parse(parameters.Train, names))
+    server.shutdown()
+    server.server_close()
+    assert str(caught.value).startswith("model_registry='databricks': the workspace's own registry answers ")
+    assert mlflow.get_experiment_by_name("without_registry") is None
 
 
 def test_artifacts_of_an_experiment_with_any_name_have_a_folder(tracking_parameters):

@@ -10,7 +10,9 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import xgboost
 from mlflow.types import DataType
+from packaging.version import Version
 from sklearn.compose import make_column_transformer
 from sklearn.inspection import permutation_importance
 from sklearn.metrics import log_loss
@@ -82,8 +84,9 @@ def test_a_model_learns_and_logs_its_metrics_after_each_epoch(session, load, fla
     assert [point.step for point in history] == list(range(1, len(history) + 1))
     assert len(history) == 8 or (flavor != "xgboost" and 1 < len(history) < 8)
     assert history[-1].value < history[0].value
+    # XGBoost's own has single precision.
     assert mlflow.get_run(run.info.run_id).data.metrics["val_log_loss"] == pytest.approx(
-        trained.metrics["val_log_loss"]
+        trained.metrics["val_log_loss"], rel=1e-5
     )
 
     assert set(trained.signature.inputs.input_names()) == {"size.in cm", "Weight", "Shop Name", "city"}
@@ -149,6 +152,10 @@ def test_balanced_class_weights_find_more_of_a_rare_class(session, spark, schema
 
 def test_xgboost_on_the_cluster_learns_what_it_learns_on_the_driver(session, load):
     data, predictions = load("text"), {}
+    if Version(xgboost.__version__) < Version("3.0"):
+        with pytest.raises(ParameterError, match="^training_on='cluster': .*17.3 LTS ML"), mlflow.start_run():
+            training.fit(data, settings("xgboost", training_on="cluster"))
+        return
     for place in ("driver", "cluster"):
         with mlflow.start_run() as run:
             trained = training.fit(data, settings("xgboost", epochs=8, learning_rate=0.5, training_on=place))

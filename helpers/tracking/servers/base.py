@@ -112,6 +112,15 @@ class Server(abc.ABC):
         """Return the arguments with which a new experiment is created."""
         return {"tags": {MARK: name}} if self.keeps_experiment_tags else {}
 
+    def check_is_on(self) -> None:  # noqa: B027 - most registries are always there
+        """Ask a registry that a workspace may not have whether it is there.
+
+        Raises
+        ------
+        helpers.parameters.ParameterError
+            If it is not, with the registry to use instead.
+        """
+
     def check_model_name(self, model_name: str) -> None:
         """Check a model's name by the rules of this registry, without asking it.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from helpers import runtime
-from helpers.azureml.rest import unreachable
+from helpers.azureml.rest import first_line, unreachable
 from helpers.parameters import ParameterError
 from helpers.tracking.servers.base import Page, Server, path_in_ui
 
@@ -67,6 +67,26 @@ class DatabricksServer(Server):
         except TimeoutError as error:
             raise ConnectionError(unreachable(runtime.workspace_url(), error.__cause__ or error)) from None
 
+    def check_is_on(self) -> None:
+        """Ask the workspace's own registry, which is off in accounts created since April 2024.
+
+        Raises
+        ------
+        ParameterError
+        """
+        from mlflow import MlflowClient
+        from mlflow.exceptions import RestException
+
+        try:
+            MlflowClient(registry_uri=self.uri).search_registered_models(max_results=1)
+        except RestException as error:
+            raise ParameterError(
+                "model_registry",
+                self.uri,
+                f"the workspace's own registry answers {first_line(error)} It is off in accounts created since April 2024; use "
+                "databricks-uc, which is Unity Catalog",
+            ) from None
+
     def experiment_name(self, name: str) -> str:
         """Return the absolute workspace path of an experiment; see `experiment_path`."""
         return experiment_path(name, runtime.workspace_user)
@@ -100,6 +120,9 @@ class UnityCatalog(DatabricksServer):
     def owns(cls, uri: str) -> bool:
         """Return whether a URI is Unity Catalog's."""
         return uri == "databricks-uc" or uri.startswith("databricks-uc://")
+
+    def check_is_on(self) -> None:
+        """Do nothing: it is on where there are catalogs, without which a model has no name here."""
 
     def check_model_name(self, model_name: str) -> None:
         """Check a model's name, plain or of three levels: https://docs.databricks.com/sql/language-manual/sql-ref-names.

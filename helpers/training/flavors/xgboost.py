@@ -50,12 +50,25 @@ class _Rounds(xgboost.callback.TrainingCallback):
     def __init__(self, on_epoch: OnEpoch, model_type: str) -> None:
         super().__init__()
         self.on_epoch, self.loss = on_epoch, LOSS[model_type]
+        self.losses: list[list[float]] = []
+        self.reported = 0
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
         """Report the losses of this round; XGBoost's name of each is that of its metric."""
-        losses = [next(iter(metrics.values()))[-1] for metrics in evals_log.values()]
-        self.on_epoch(epoch + 1, {"epoch_loss": losses[0], f"val_{self.loss}": losses[1]})
+        self.losses = [next(iter(metrics.values())) for metrics in evals_log.values()]
+        self._report()
         return False
+
+    def after_training(self, model: Any) -> Any:
+        """Report the last round if early stopping came first: before 3.2, XGBoost calls no callback after it."""
+        self._report()
+        return model
+
+    def _report(self) -> None:
+        while self.losses and self.reported < len(self.losses[0]):
+            losses = [of_set[self.reported] for of_set in self.losses]
+            self.reported += 1
+            self.on_epoch(self.reported, {"epoch_loss": losses[0], f"val_{self.loss}": losses[1]})
 
 
 class XGBoostFlavor(Flavor):
@@ -166,6 +179,7 @@ def _train_on_cluster(
 
     https://xgboost.readthedocs.io/en/stable/tutorials/spark_estimator.html
     """
+    from packaging.version import Version
     from pyspark.sql import functions as F
     from xgboost.spark import SparkXGBClassifier, SparkXGBRegressor
 
@@ -175,6 +189,14 @@ def _train_on_cluster(
             p.training_on,
             "xgboost.spark needs a classic cluster, and this is Spark Connect (serverless or standard compute). Use a "
             "dedicated cluster, model_flavor=spark, or training_on=driver with a sampled table",
+        )
+    if Version(xgboost.__version__) < Version("3.0"):
+        raise ParameterError(
+            "training_on",
+            p.training_on,
+            f"xgboost.spark of XGBoost {xgboost.__version__} does not take several columns on CPUs, nor tell the losses; 3.0 "
+            "does, which Databricks Runtime 17.3 LTS ML has. Use a newer runtime, model_flavor=spark, or training_on=driver "
+            "with a sampled table",
         )
     categories = [_most_frequent(split.train, name) for name in split.categorical]
     encoder = _encoder(split, categories)

@@ -25,7 +25,8 @@ def main() -> None:
         os.kill(jvm, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    scorer = scoring.Scorer(session, ModelVersion(name, version, 0), source, table, "id")
+    # MLflow before 3.15 pickles the model, and this version has no tag that says who registered it.
+    scorer = scoring.Scorer(session, ModelVersion(name, version, 0), source, table, "id", allow_pickle=True)
     rows = scoring.new_rows(spark, source, "", "id")
     scoring.score_new_rows(scorer, rows, checkpoint, on_batch=kill)
 
