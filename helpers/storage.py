@@ -96,8 +96,11 @@ def create_table(
         Table properties.
     """
     from pyspark.errors import PySparkException
+    from pyspark.sql import functions as F
 
-    empty = spark.createDataFrame([], schema)
+    # `createDataFrame` would start Python workers for no rows.
+    columns = [F.lit(None).cast(field.dataType).alias(field.name, metadata=field.metadata) for field in schema]
+    empty = spark.range(0).select(*columns)
     if runtime.in_databricks():
         try:
             # Runtime 14.2 and newer: https://learn.microsoft.com/azure/databricks/delta/clustering

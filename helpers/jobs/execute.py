@@ -48,6 +48,8 @@ def execute_notebook(
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
 
+    from helpers.jobs.kernels import fork_kernel_of
+
     notebook = nbformat.read(path, as_version=4)
     html_file, log_file = executed.with_suffix(".html"), executed.with_suffix(".log")
     result = TaskResult(SUCCESS, executed_notebook=str(executed), html=str(html_file), log=str(log_file))
@@ -70,6 +72,7 @@ def execute_notebook(
             on_cell_start=progress.on_cell_start,
             config=kernel_sockets(Path(scratch)),
         )
+        fork_kernel_of(client)
         try:
             asyncio.run(_execute(client, seconds, env=environment, stdout=log, stderr=log))
         except CellExecutionError as error:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import base64
 import datetime
 import functools
+import gc
 import importlib
 import json
 import re
+import sys
+import zipimport
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -311,7 +314,32 @@ def _text(error: Exception) -> str:
 # A worker loads a model once, however many tasks it runs.
 @functools.lru_cache(maxsize=2)
 def _loaded(path: str, flavor: str) -> Any:
-    return importlib.import_module(f"mlflow.{flavor}").load_model(path)
+    model = importlib.import_module(f"mlflow.{flavor}").load_model(path)
+    _exempt_modules_from_collection()
+    _forget_zip_files()
+    return model
+
+
+# Once, so that the garbage of later models is still collected.
+@functools.cache
+def _exempt_modules_from_collection() -> None:
+    """Exempt what exists now from garbage collection.
+
+    Spark's worker collects garbage after each task (``pyspark/daemon.py``). With the modules of MLflow and
+    scikit-learn, that takes 0.2 s, which is longer than a small task.
+    """
+    gc.freeze()
+
+
+def _forget_zip_files() -> None:
+    """Empty the cache of what finds modules in zip files; the next import fills it again.
+
+    Spark's worker calls ``importlib.invalidate_caches`` before each task, and Python then reads the list of files in
+    ``pyspark.zip`` once per package that was imported from it, which takes 0.1 s.
+    """
+    finders = sys.path_importer_cache
+    for path in [path for path, finder in finders.items() if isinstance(finder, zipimport.zipimporter)]:
+        del finders[path]
 
 
 def _load_pyfunc(path: str, model_config: dict[str, Any]) -> Model:

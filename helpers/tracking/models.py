@@ -147,11 +147,13 @@ def _requirements(flavor: ModuleType, types: list[str] | None) -> dict[str, list
     if flavor.FLAVOR_NAME != "sklearn" or types is None:
         return {"extra_pip_requirements": _FOR_ENDPOINTS}
     serializer = "include_skops" if _uses_skops(flavor) else "include_cloudpickle"
-    distributions = importlib.metadata.packages_distributions()
     packages = ["numpy", "pandas"]
-    for module in sorted({name.partition(".")[0] for name in types}):
-        # Not scikit-learn, whose package has another name than its module.
-        packages += [name for name in distributions.get(module, [])[:1] if module != "sklearn" and name not in packages]
+    # Not scikit-learn, whose package has another name than its module.
+    modules = sorted({name.partition(".")[0] for name in types} - {"sklearn"})
+    # Reads the files of all packages that are installed.
+    distributions = importlib.metadata.packages_distributions() if modules else {}
+    for module in modules:
+        packages += [name for name in distributions.get(module, [])[:1] if name not in packages]
     inputs = [f"{package}=={importlib.metadata.version(package)}" for package in packages]
     return {"pip_requirements": flavor.get_default_pip_requirements(**{serializer: True}) + inputs + _FOR_ENDPOINTS}
 

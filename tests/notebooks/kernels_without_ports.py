@@ -1,15 +1,31 @@
 """A plugin for pytest with nbmake, whose kernels choose ports that another kernel may take first.
 
-https://github.com/treebeardtech/nbmake has no setting for it.
+https://github.com/treebeardtech/nbmake has no setting for it. The kernels may also be forks, as those of jobs are.
 """
 
 import functools
+import os
+import socket
 import tempfile
 from pathlib import Path
 
+import pytest
 from nbclient import NotebookClient
 
 from helpers.jobs.execute import kernel_sockets
+from helpers.jobs.kernels import ForkingProvisioner, PreloadedProcess, fork_kernel_of
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--preloaded-requests", type=int, help="file descriptor of a socket: helpers.jobs.kernels.PreloadedProcess"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    requests = config.getoption("--preloaded-requests")
+    if requests is not None:
+        ForkingProvisioner.preloaded = PreloadedProcess(socket.socket(fileno=requests), os.environ)
 
 
 @functools.wraps(NotebookClient.__init__)
@@ -17,6 +33,8 @@ def _with_sockets(self: NotebookClient, *arguments: object, **named: object) -> 
     # The client holds the folder, and it is removed with the client.
     self._sockets = tempfile.TemporaryDirectory()
     _init(self, *arguments, config=kernel_sockets(Path(self._sockets.name)), **named)
+    if ForkingProvisioner.preloaded:
+        fork_kernel_of(self)
 
 
 _init, NotebookClient.__init__ = NotebookClient.__init__, _with_sockets

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from helpers.jobs import kernels
 from helpers.laptop import catalog
 from helpers.serving.local_endpoint import LocalEndpoint
 from tests import spark_connect
@@ -67,14 +68,18 @@ class Machine:
         parameters = {f"BUNDLE_PARAM_{name.upper()}": str(value) for name, value in values.items()}
         return os.environ | self._variables | parameters
 
-    def process(self, *arguments: str, **values: object) -> subprocess.CompletedProcess[str]:
+    def process(
+        self, *arguments: str, pass_fds: tuple[int, ...] = (), **values: object
+    ) -> subprocess.CompletedProcess[str]:
         """Run Python on the laptop, with parameters."""
-        command = [sys.executable, *arguments]
-        return subprocess.run(command, env=self.environment(**values), cwd=ROOT, capture_output=True, text=True)
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env=self.environment(**values), cwd=ROOT, capture_output=True, text=True, pass_fds=pass_fds,
+        )  # fmt: skip
 
-    def run(self, *arguments: str, **values: object) -> str:
+    def run(self, *arguments: str, pass_fds: tuple[int, ...] = (), **values: object) -> str:
         """Run Python on the laptop, and return what it printed. It must succeed."""
-        done = self.process(*arguments, **values)
+        done = self.process(*arguments, pass_fds=pass_fds, **values)
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
         return done.stdout + done.stderr
 
@@ -83,7 +88,12 @@ class Machine:
         paths = [str(ROOT / "notebooks" / f"{name}.ipynb") for name in names]
         options = ["--nbmake", f"--nbmake-timeout={SECONDS_PER_CELL}", "-p", "no:cacheprovider"]
         options += ["-p", "tests.notebooks.kernels_without_ports"]
-        printed = self.run("-m", "pytest", *options, *paths, **values)
+        shared = ()
+        if sys.platform == "linux":
+            # This process keeps what it has for the next notebooks, as the job runner does.
+            shared = (kernels.process_for(self.environment()).requests.fileno(),)
+            options.append(f"--preloaded-requests={shared[0]}")
+        printed = self.run("-m", "pytest", *options, *paths, pass_fds=shared, **values)
         assert f"{len(names)} passed" in printed
 
     def table(self, name: str) -> pd.DataFrame:

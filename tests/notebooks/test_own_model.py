@@ -27,7 +27,8 @@ features = seen[["mean_radius", "mean_texture", "worst_area"]]
 with mlflow.start_run() as run:
     model = make_pipeline(StandardScaler(), LogisticRegression()).fit(features, seen["diagnosis"])
     signature = mlflow.models.infer_signature(features, pd.Series(model.predict(features), name="prediction"))
-    logged = mlflow.sklearn.log_model(model, name="classifier", signature=signature)
+    options = {"signature": signature, "pip_requirements": ["scikit-learn"]}
+    logged = mlflow.sklearn.log_model(model, name="classifier", **options)
 print(f"run_id={run.info.run_id}")
 print(f"model_uri={logged.model_uri}")
 print(f"unseen={spark.table('azureml_mlflow.unseen').count()}")

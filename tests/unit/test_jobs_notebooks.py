@@ -3,6 +3,8 @@
 import contextlib
 import os
 import signal
+import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -11,11 +13,15 @@ import nbformat
 import psutil
 import pytest
 
+from helpers.jobs.kernels import ForkingProvisioner, PreloadedProcess
 from tests.unit.small_bundle import SmallBundle, condition, states
 
 pytestmark = pytest.mark.slow
 
 HANG = "open('pid', 'w').write(str(os.getpid()))\nimport signal, threading\n{}\nthreading.Event().wait()"
+
+# On Linux, the process whose forks they are.
+STARTS_KERNELS = "preloaded.py" if sys.platform == "linux" else "ipykernel"
 
 
 @pytest.fixture
@@ -31,7 +37,8 @@ def kernels():
     for child in psutil.Process().children(recursive=True):
         # Child processes of other tests may end just now.
         with contextlib.suppress(psutil.NoSuchProcess):
-            if any("ipykernel" in part for part in child.cmdline()):
+            command = child.parent().cmdline() if sys.platform == "linux" else child.cmdline()
+            if any(STARTS_KERNELS in part for part in command):
                 ids.append(child.pid)
     return ids
 
@@ -58,6 +65,37 @@ def test_parameters_and_task_values_pass_through_a_job_in_order(bundle, capsys):
         assert nbformat.read(result["executed_notebook"], 4).cells[2].execution_count == 1
         assert "Step" in Path(result["html"]).read_text()
     assert "first: cell 1/1 Step first" in printed and "last: done" in printed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux kernels are forks")
+def test_notebooks_share_what_is_imported_and_neither_random_numbers_nor_their_folders_modules(bundle):
+    looks = [
+        "import random, numpy",
+        "values = ['mlflow' in sys.modules, random.random(), numpy.random.random()]",
+        "runtime.set_task_value('seen', values + [any(path.endswith('jobs') for path in sys.path)])",
+    ]
+    bundle.job("j", *(bundle.notebook(name, "\n".join(looks)) for name in ("a", "b")))
+    status, summary = bundle.run("j")
+    first, second = (task["task_values"]["seen"] for task in summary["jobs"]["j"]["tasks"].values())
+    assert status == 0 and first[0] is second[0] is True and first[3] is second[3] is False
+    assert first[1] != second[1] and first[2] != second[2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux kernels are forks")
+def test_a_kernel_starts_by_itself_when_it_cannot_be_a_fork(bundle, monkeypatch):
+    requests, other_end = socket.socketpair()
+    other_end.close()
+    monkeypatch.setattr(ForkingProvisioner, "preloaded", PreloadedProcess(requests, os.environ))
+    bundle.job("j", bundle.notebook("alone", "runtime.set_task_value('imported', 'mlflow' in sys.modules)"))
+    status, summary = bundle.run("j")
+    assert status == 0 and summary["jobs"]["j"]["tasks"]["alone"]["task_values"] == {"imported": False}
+
+
+def test_variables_that_a_module_may_read_when_it_is_imported_are_those_of_the_kernel():
+    with socket.socket() as requests:
+        process = PreloadedProcess(requests, {"MPLBACKEND": "agg", "BUNDLE_PARAM_SEED": "1"})
+    assert process.serves({"MPLBACKEND": "agg", "BUNDLE_PARAM_SEED": "2", "SPARK_REMOTE": "sc://127.0.0.1"})
+    assert not process.serves({"MPLBACKEND": "svg"}) and not process.serves({})
 
 
 def test_a_task_value_decides_a_condition(bundle):
@@ -120,8 +158,8 @@ def test_a_job_whose_time_is_up_ends_a_kernel_that_is_still_starting(bundle):
 
 
 def test_a_term_signal_ends_the_kernel_and_the_runner_says_so(bundle, capsys):
-    # The kernel's parent is the runner, which is this process here.
-    interrupt = HANG.format("os.kill(os.getppid(), signal.SIGTERM)")
+    # The runner is this process.
+    interrupt = HANG.format(f"os.kill({os.getpid()}, signal.SIGTERM)")
     bundle.job("j", bundle.notebook("a", interrupt, max_retries=1), bundle.notebook("b", "pass", run_if="ALL_DONE"))
     bundle.job("next", bundle.notebook("never", "pass"))
     status, summary = bundle.run("j", "next")

@@ -48,12 +48,14 @@ def test_of_several_models_the_one_that_is_named_is_found_and_none_is_guessed(se
 
 
 def test_models_that_mlflow_logged_itself_are_found_by_their_names(session):
+    # Without it, MLflow loads the model in another process to find its packages.
+    options = {"signature": SIGNATURE, "pip_requirements": ["scikit-learn"]}
     with mlflow.start_run() as run:
-        first = mlflow.sklearn.log_model(constant(1.0), name="first", signature=SIGNATURE)
+        first = mlflow.sklearn.log_model(constant(1.0), name="first", **options)
     run = mlflow.get_run(run.info.run_id)
     assert tracking.logged_model_uri(session, run) == first.model_uri
     with mlflow.start_run(run_id=run.info.run_id):
-        mlflow.sklearn.log_model(constant(2.0), name="second", signature=SIGNATURE)
+        mlflow.sklearn.log_model(constant(2.0), name="second", **options)
     with pytest.raises(ParameterError, match="has 2 models.*first.*second"):
         tracking.logged_model_uri(session, mlflow.get_run(run.info.run_id))
 

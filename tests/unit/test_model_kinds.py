@@ -220,18 +220,23 @@ CONVERTED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CONVERTED)
-def test_a_column_of_another_type_is_taken_where_its_value_converts(spark, log, score, schema, case):
-    kind, input_type, good, bad = CONVERTED[case]
-    version, _ = log(Described(), ModelSignature(Schema([ColSpec(input_type, "k")]), Schema([ColSpec("string")])))
-    values = [good] if bad is None else [good, bad]
-    rows = spark.sql(" UNION ALL ".join(f"SELECT {i}L AS id, CAST({v} AS {kind}) AS k" for i, v in enumerate(values)))
-    scored, batch = score(version, rows)
-    assert (batch.rows_scored, batch.rows_quarantined) == (1, len(values) - 1)
+def test_columns_of_other_types_are_taken_where_their_values_convert(spark, log, score, schema):
+    inputs = Schema([ColSpec(input_type, name) for name, (_, input_type, _, _) in CONVERTED.items()])
+    version, _ = log(Described(), ModelSignature(inputs, Schema([ColSpec("string")])))
+    # One row in which all values convert, and one per value that does not.
+    does_not = [None, *(name for name, case in CONVERTED.items() if case[3] is not None)]
+
+    def row(number, wrong):
+        values = {name: bad if name == wrong else good for name, (_, _, good, bad) in CONVERTED.items()}
+        columns = [f"CAST({value} AS {CONVERTED[name][0]}) AS `{name}`" for name, value in values.items()]
+        return f"SELECT {number}L AS id, {', '.join(columns)}"
+
+    scored, batch = score(version, spark.sql(" UNION ALL ".join(map(row, range(len(does_not)), does_not))))
+    assert (batch.rows_scored, batch.rows_quarantined) == (1, len(does_not) - 1)
     assert scored.index.tolist() == [0]
-    if bad is not None:
-        (refused,) = spark.table(f"{schema}.predictions_quarantine").collect()
-        assert refused["id"] == 1 and refused["problem"].startswith("'k' is not of type ")
+    refused = {row["id"]: row["problem"] for row in spark.table(f"{schema}.predictions_quarantine").collect()}
+    for number, name in enumerate(does_not[1:], start=1):
+        assert refused[number].startswith(f"'{name}' is not of type ")
 
 
 REFUSED = {

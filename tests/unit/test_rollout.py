@@ -57,7 +57,8 @@ def versions(session):
             uri = tracking.log_model(estimator, flavor="sklearn", signature=signature)
             registered.append(mlflow.register_model(uri, NAME))
     with mlflow.start_run():
-        broken = mlflow.pyfunc.log_model(name="model", python_model=CannotBeLoaded(), signature=signature)
+        options = {"signature": signature, "pip_requirements": ["mlflow"]}
+        broken = mlflow.pyfunc.log_model(name="model", python_model=CannotBeLoaded(), **options)
         registered.append(mlflow.register_model(broken.model_uri, NAME))
     return registered
 

@@ -85,6 +85,25 @@ def test_each_row_gets_its_prediction_probability_version_and_time(spark, schema
     assert (written["scored_at"] >= before).all()
 
 
+def test_workers_that_have_a_model_do_not_look_through_its_modules_after_each_task(spark, score, tree):
+    score(tree)
+
+    def look(batches):
+        import gc
+        import sys
+        import zipimport
+
+        import pyarrow as pa
+
+        for _ in batches:
+            in_zip_files = sum(isinstance(finder, zipimport.zipimporter) for finder in sys.path_importer_cache.values())
+            yield pa.RecordBatch.from_pydict({"exempt": [gc.get_freeze_count()], "in_zip_files": [in_zip_files]})
+
+    workers = spark.range(8).repartition(4).mapInArrow(look, "exempt long, in_zip_files long").toPandas()
+    with_a_model = workers[workers["exempt"] > 0]
+    assert with_a_model["exempt"].min() > 100_000 and with_a_model["in_zip_files"].max() < 5
+
+
 def test_a_batch_scored_again_is_replaced_and_no_other_is_touched(spark, schema, score, tree):
     score(tree, "`Size in cm` < 3")
     score(tree, batch_id="2026-01-31")
@@ -386,7 +405,8 @@ def test_a_version_that_brings_code_and_was_not_registered_by_the_bundle_is_not_
     loaded = tmp_path / "loaded"
     signature = infer_signature(FEATURES, pd.Series([1.0], name="prediction"))
     with mlflow.start_run():
-        model = mlflow.pyfunc.log_model(name="model", python_model=Planted(str(loaded)), signature=signature)
+        options = {"signature": signature, "pip_requirements": ["mlflow"]}
+        model = mlflow.pyfunc.log_model(name="model", python_model=Planted(str(loaded)), **options)
     loaded.unlink(missing_ok=True)
     version = mlflow.register_model(model.model_uri, model_name)
     refusal = (

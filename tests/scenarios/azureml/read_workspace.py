@@ -30,7 +30,7 @@ def _read_run(client: mlflow.MlflowClient, run: mlflow.entities.Run) -> dict[str
     files = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=""))
     # For runs:/ MLflow 3.0 requires an answer about logged models, which Azure ML does not have.
     root = run.info.artifact_uri if mlflow.__version__.startswith("3.0.") else f"runs:/{run_id}"
-    model = mlflow.pyfunc.load_model(f"{root}/model")
+    model = _read_model(f"{root}/model")
     return {
         "run_id": run_id,
         "status": run.info.status,
@@ -41,14 +41,22 @@ def _read_run(client: mlflow.MlflowClient, run: mlflow.entities.Run) -> dict[str
             for name in run.data.metrics
         },
         "files": {str(path.relative_to(files)): path.stat().st_size for path in files.rglob("*") if path.is_file()},
-        "flavors": sorted(model.metadata.flavors),
-        "model_run_id": model.metadata.run_id,
+        "flavors": sorted(model.flavors),
+        "model_run_id": model.run_id,
     }
 
 
+def _read_model(uri: str) -> mlflow.models.Model:
+    """Return what a model's file says. The model is loaded, too, unless MLflow would start Spark for it."""
+    model = mlflow.models.Model.load(uri)
+    if "spark" not in model.flavors:
+        mlflow.pyfunc.load_model(uri)
+    return model
+
+
 def _read_version(version: mlflow.entities.model_registry.ModelVersion) -> dict[str, Any]:
-    model = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}")
-    inputs = len(model.metadata.signature.inputs.inputs)
+    model = _read_model(f"models:/{version.name}/{version.version}")
+    inputs = len(model.signature.inputs.inputs)
     return {"run_id": version.run_id, "tags": version.tags, "inputs": inputs}
 
 
