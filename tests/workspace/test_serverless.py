@@ -47,13 +47,15 @@ def jobs(serverless, azureml_parameters):
     given = azureml_parameters | {"model_name": "deployed", "schema": "deployed"}
     serverless.variables = {"MLFLOW_DFS_TMP": str(serverless.folder / "Volumes" / "models")}
     spark_ml = {"model_flavor": "spark", "validation_threshold": "0.5"}
-    executed = jobs_service.run(serverless, root, "train_and_register", **given, **spark_ml)
     stream = {"mode": "stream", "checkpoint": str(serverless.folder / "Volumes" / "stream")}
-    executed |= jobs_service.run(serverless, root, "batch_score", **given, **stream)
-    predictions = rows_of(serverless, "deployed", "deployed_predictions")
     delete = {"dry_run": "false", "force": "true"}
-    executed |= jobs_service.run(serverless, root, "clean_up", **given, **delete)
-    serverless.variables = {}
+    try:
+        executed = jobs_service.run(serverless, root, "train_and_register", **given, **spark_ml)
+        executed |= jobs_service.run(serverless, root, "batch_score", **given, **stream)
+        predictions = rows_of(serverless, "deployed", "deployed_predictions")
+        executed |= jobs_service.run(serverless, root, "clean_up", **given, **delete)
+    finally:
+        serverless.variables = {}
     return SimpleNamespace(executed=executed, predictions=predictions)
 
 
@@ -81,8 +83,7 @@ def test_somebody_runs_the_notebooks_of_a_git_folder_by_hand(serverless, by_hand
 
 
 def test_a_notebook_that_is_run_by_hand_installs_once_what_the_jobs_have_if_any_of_it_is_missing(by_hand):
-    libraries = Bundle(ROOT).settings["resources"]["jobs"]["batch_score"]["tasks"][0]["libraries"]
-    packages = {library["pypi"]["package"] for library in libraries}
+    packages = {library["pypi"]["package"] for library in Bundle(ROOT).variables["cluster_libraries"]}
     for executed in by_hand.executed[:4]:
         (line,) = executed.pip_lines
         assert set(line.split()) - {"install", "--quiet"} == packages

@@ -147,7 +147,7 @@ class Cluster:
                 settings = {"spark.databricks.workspaceUrl": WORKSPACE_URL}
                 server = stack.enter_context(
                     spark_connect.server(
-                        folder, java_options, hidden, settings, serverless.each_python(platform, folder)
+                        folder, java_options, hidden, settings, serverless.each_python(platform, folder), USER
                     )
                 )
             client = NotebookClient(

@@ -35,7 +35,7 @@ def run(cluster: Cluster, root: Path, key: str, **given: str) -> dict[str, Execu
         By task, for the tasks whose condition is met.
     """
     bundle = Bundle(ROOT)
-    job, definitions = bundle.job(key), bundle.settings["resources"]["jobs"][key]["tasks"]
+    job, libraries = bundle.job(key), bundle.variables["cluster_libraries"]
     unknown = given.keys() - job.parameters.keys()
     if unknown:
         raise ValueError(f"{key} has no parameters {unknown}")
@@ -54,7 +54,6 @@ def run(cluster: Cluster, root: Path, key: str, **given: str) -> dict[str, Execu
         # Job parameters win over a task's own.
         values = {name: resolve(value, known) for name, value in task.action.base_parameters.items()} | parameters
         notebook = root / task.action.path.relative_to(ROOT)
-        libraries = next(it["libraries"] for it in definitions if it["task_key"] == task.key)
         installed = [library["pypi"]["package"].partition("==")[0] for library in libraries]
         missing = [name for name in NOT_IN_RUNTIME if name not in installed]
         executed[task.key] = cluster.run(notebook, values, task.key, task_values, missing=missing)
