@@ -39,7 +39,10 @@ def _local_dbutils() -> LocalDbutils:
 
 
 def in_databricks() -> bool:
-    """Return whether this runs in a Databricks notebook or job; only this module and `helpers.storage` ask."""
+    """Return whether this runs in a Databricks notebook or job.
+
+    Only this module, `helpers.storage` and `helpers.volumes` ask.
+    """
     return injected("dbutils") is not None
 
 

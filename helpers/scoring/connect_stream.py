@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from helpers import storage
+from helpers.data.names import quoted
 from helpers.parameters import ParameterError
 from helpers.scoring import output_tables
 from helpers.scoring.batch import ScoredBatch, Scorer
@@ -44,7 +45,7 @@ class ConnectStream:
         if scorer.on_bad_rows == "quarantine":
             tables[scorer.quarantine_table] = [scorer.id_column, "problem", "row", *_ORIGIN]
         for table, columns in tables.items():
-            output_tables.prepare(table, sample.select(*(sample[f"`{name}`"] for name in columns)), scorer.version.name)
+            output_tables.prepare(table, sample.select(*map(quoted, columns)), scorer.version.name)
         # The name finds the query in the process that runs the function.
         name = f"{scorer.version.name} {uuid.uuid4().hex}"
         write = _batch_function(
@@ -109,15 +110,15 @@ def _batch_function(
     may_leave_out: bool,
 ) -> Callable[[DataFrame, int], None]:
     """Return the function that writes a micro-batch. What it uses is in it, because it is pickled by value."""
-    left_out = LEFT_OUT
+    left_out, quoted_id = LEFT_OUT, quoted(id_column)
+    tables = {table: [quoted(name) for name in columns] for table, columns in tables.items()}
 
     def only(rows: DataFrame, condition: Any) -> DataFrame:
         from pyspark.sql import functions as F
 
         # See `helpers.scoring.engines.spark_ml`: a filter would send Spark's optimizer through the columns of a wide model.
-        return rows.select(
-            F.inline(F.when(condition, F.array(F.struct(*(F.col(f"`{name}`") for name in rows.columns)))))
-        )
+        columns = [F.col("`" + name.replace("`", "``") + "`") for name in rows.columns]
+        return rows.select(F.inline(F.when(condition, F.array(F.struct(*columns)))))
 
     def write(rows: DataFrame, number: int) -> None:
         from pyspark.sql import functions as F
@@ -129,16 +130,16 @@ def _batch_function(
         batch_id = f"stream-{query_id[:8]}-{number:06}"
         (predictions, columns), *quarantine = tables.items()
         accepted = only(rows, F.col("problem").isNull()) if quarantine else rows
-        replace(accepted.select(*(F.col(f"`{name}`") for name in columns)), predictions, batch_column, batch_id)
+        replace(accepted.select(*columns), predictions, batch_column, batch_id)
         for table, columns in quarantine:
             refused = only(rows, F.col("problem").isNotNull() & (F.col("problem") != left_out))
             if may_leave_out:
-                present = only(rows, F.col("problem").isNull() | (F.col("problem") != left_out)).select(
-                    f"`{id_column}`"
-                )
-                missing = only(rows, F.col("problem") == left_out).join(present, id_column, "left_anti")
+                present = only(rows, F.col("problem").isNull() | (F.col("problem") != left_out))
+                present = present.select(F.col(quoted_id).alias("_present"))
+                is_present = F.col(quoted_id).eqNullSafe(F.col("_present"))
+                missing = only(rows, F.col("problem") == left_out).join(present, is_present, "left_anti")
                 refused = refused.unionByName(missing)
-            refused = refused.select(*(F.col(f"`{name}`") for name in columns))
+            refused = refused.select(*columns)
             before = spark.table(table).where(F.col(batch_column) == batch_id)
             if not refused.isEmpty() or not before.isEmpty():
                 replace(refused, table, batch_column, batch_id)

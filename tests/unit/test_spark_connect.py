@@ -66,7 +66,7 @@ def test_a_stream_finds_no_row_twice(steps):
 
 def test_a_bad_row_stops_a_stream_if_asked_to(steps):
     assert "on_bad_rows='fail': s.scoring has rows that linear version 1 cannot score" in steps["fail"]
-    assert '"id":400' in steps["fail"]
+    assert '"row.id":400' in steps["fail"]
 
 
 def test_a_micro_batch_that_was_not_committed_is_replaced(steps):

@@ -48,8 +48,8 @@ def start_cluster(tmp_path_factory, quick_jvm, aml, databricks):
         variables = databricks.environment() | signed_in
         with Cluster.start(folder, variables, quick_jvm, {SCOPE: secrets}, is_serverless) as started:
             yield started
-            # Local endpoints keep running after the notebooks that made them.
-            for endpoint in LocalEndpoint.all(folder / "tmp" / "azureml_mlflow" / "endpoints"):
-                endpoint.delete()
+        # Local endpoints keep running after the notebooks that made them. A kernel that lives does not reap them.
+        for endpoint in LocalEndpoint.all(folder / "tmp" / "azureml_mlflow" / "endpoints"):
+            endpoint.delete()
 
     return start

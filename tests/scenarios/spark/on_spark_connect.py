@@ -24,6 +24,8 @@ from helpers.parameters import ParameterError
 from helpers.scoring.engines import shipping
 
 ROWS = 300
+# Spark takes the dot for a field of a struct, unless it is quoted.
+ID = "row.id"
 
 
 def main() -> None:
@@ -41,19 +43,19 @@ def main() -> None:
             uri = tracking.log_model(estimator.fit(numbers, labels), flavor="sklearn", signature=signature)
             versions[name] = mlflow.register_model(uri, name)
     spark.sql("CREATE SCHEMA s")
-    storage.replace_table(spark.createDataFrame(numbers.assign(id=range(ROWS))).coalesce(1), "s.scoring")
+    storage.replace_table(spark.createDataFrame(numbers.assign(**{ID: range(ROWS)})).coalesce(1), "s.scoring")
 
     def score(name: str, table: str, **options: object) -> list[object]:
-        scorer = scoring.Scorer(session, versions[name], "s.scoring", table, "id", **options)
-        batch = scorer.score_batch(scoring.rows_to_score(spark, "s.scoring", "", "id"), "one")
-        rows = spark.table(table).toPandas().sort_values("id")
+        scorer = scoring.Scorer(session, versions[name], "s.scoring", table, ID, **options)
+        batch = scorer.score_batch(scoring.rows_to_score(spark, "s.scoring", "", ID), "one")
+        rows = spark.table(table).toPandas().sort_values(ID)
         equal = (rows["prediction"].to_numpy() == estimators[name].predict(numbers)).all()
         difference = np.abs(rows["probability"] - estimators[name].predict_proba(numbers).max(axis=1)).max()
         return [batch.engine.engine.name, batch.rows_scored, bool(equal), float(difference)]
 
     def stream(name: str, table: str, **options: object) -> object:
-        scorer = scoring.Scorer(session, versions[name], "s.scoring", table, "id", **options)
-        rows = scoring.new_rows(spark, "s.scoring", "", "id")
+        scorer = scoring.Scorer(session, versions[name], "s.scoring", table, ID, **options)
+        rows = scoring.new_rows(spark, "s.scoring", "", ID)
         try:
             batches = scoring.score_new_rows(scorer, rows, str(runtime.local_dir() / "checkpoints" / table))
         except ParameterError as error:
@@ -74,14 +76,14 @@ def main() -> None:
     for name in estimators:
         steps[f"{name} first"] = stream(name, f"s.{name}_stream")
     steps["nothing new"] = stream("linear", "s.linear_stream")
-    columns = "a double, b double, c double, d double, id long"
+    columns = "a double, b double, c double, d double, `row.id` long"
     added = [(1.0, float("inf"), 1.0, 1.0, 400), (1.0, 2.0, 1.0, 1.0, 500)]
     spark.createDataFrame(added, columns).coalesce(1).write.insertInto("s.scoring")
     steps["fail"] = stream("linear", "s.linear_stream", on_bad_rows="fail")
     for name in estimators:
         table = f"s.{name}_stream"
         steps[f"{name} added"] = stream(name, table)
-        refused = spark.table(f"{table}_quarantine").select("id", "problem").collect()
+        refused = spark.table(f"{table}_quarantine").select(f"`{ID}`", "problem").collect()
         steps[f"{name} quarantine"] = [list(row) for row in refused]
     # As if the process had been killed before the commit.
     commits = runtime.local_dir() / "checkpoints" / "s.linear_stream" / "commits"
@@ -89,8 +91,8 @@ def main() -> None:
         (commits / file).unlink(missing_ok=True)
     steps["again"] = stream("linear", "s.linear_stream")
     for name in estimators:
-        rows = spark.table(f"s.{name}_stream").toPandas().sort_values("id")
-        once = rows["id"].tolist() == [*range(ROWS), 500]
+        rows = spark.table(f"s.{name}_stream").toPandas().sort_values(ID)
+        once = rows[ID].tolist() == [*range(ROWS), 500]
         predicted = estimators[name].predict(numbers)
         steps[f"{name} rows"] = once and bool((rows["prediction"].to_numpy()[:ROWS] == predicted).all())
     Path(results).write_text(json.dumps(steps))
