@@ -16,6 +16,8 @@ from helpers.laptop import catalog
 from helpers.ownership import MARK, NOT_OURS, Item
 from helpers.parameters import ParameterError
 
+pytestmark = pytest.mark.slow
+
 ALL = tuple(kinds.CLEAN_UP)
 OWN_TABLES = ("training", "scoring", "predictions", "predictions_quarantine")
 _numbers = itertools.count()

@@ -15,6 +15,8 @@ from helpers import data, output, registration, serving, tracking
 from helpers.data import split as splits
 from helpers.parameters import ParameterError
 
+pytestmark = pytest.mark.slow
+
 CHOICES = {"label_column": "label", "id_column": "id", "test_fraction": 0.25, "seed": 7}
 # What 02_train logged before it called `tracking.log_split`.
 OLD_PARAMETERS = CHOICES | {"model_name": "m", "model_flavor": "sklearn", "epochs": 20}

@@ -18,6 +18,8 @@ from helpers.laptop import catalog
 from tests.scenarios.process import ScenarioProcess
 from tests.scenarios.spark import other_session
 
+pytestmark = pytest.mark.slow
+
 
 def warehouse(spark) -> Path:
     return Path(spark.conf.get("spark.sql.warehouse.dir").removeprefix("file:"))

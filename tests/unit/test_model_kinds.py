@@ -24,6 +24,8 @@ from helpers.parameters import ParameterError
 from helpers.scoring.engines.python import PythonEngine
 from tests.model_checks import register_and_score, serve
 
+pytestmark = pytest.mark.slow
+
 # The workers of Spark cannot import a test.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 

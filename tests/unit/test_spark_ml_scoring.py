@@ -28,6 +28,8 @@ from helpers.data.split import load_split
 from helpers.scoring.engines.spark_ml import SparkMLEngine
 from helpers.training.flavors.spark import SparkFlavor
 
+pytestmark = pytest.mark.slow
+
 NAN = float("nan")
 COLUMNS = "id long, size double, weight long, rooms double, city string, shop string, price double, label double"
 GOOD = [

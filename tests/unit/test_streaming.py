@@ -18,6 +18,8 @@ from helpers import scoring, storage
 from helpers.laptop import catalog
 from helpers.parameters import ParameterError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 # Python's own file operations when a micro-batch is written.
 EVENTS = ("os.symlink", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")

@@ -21,6 +21,8 @@ from helpers.training.flavors import load_flavor
 from helpers.training.flavors.base import Flavor
 from tests.stand_ins.databricks_tracking import DatabricksStandIn
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 _numbers = itertools.count()
 
