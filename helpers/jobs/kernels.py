@@ -7,6 +7,7 @@ not once per notebook.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -148,7 +149,8 @@ class ForkingProvisioner(LocalProvisioner):
 async def _fork(preloaded: PreloadedProcess, request: dict[str, Any], output: list[Any]) -> tuple[ForkedKernel, int]:
     """Return a new kernel and its process group."""
     connection, other_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
+    with contextlib.ExitStack() as unless_it_runs:
+        unless_it_runs.callback(connection.close)
         with other_end:
             socket.send_fds(preloaded.requests, [b"."], [other_end.fileno()])
         fds = [stream if isinstance(stream, int) else stream.fileno() for stream in output]
@@ -158,9 +160,7 @@ async def _fork(preloaded: PreloadedProcess, request: dict[str, Any], output: li
         answer = await asyncio.get_running_loop().sock_recv(connection, 64)
         if not answer:
             raise ConnectionResetError
-    except BaseException:
-        connection.close()
-        raise
+        unless_it_runs.pop_all()
     pid, group = map(int, answer.split())
     return ForkedKernel(pid, connection), group
 

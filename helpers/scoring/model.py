@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers import output, tracking, volumes
 from helpers.parameters import ParameterError
-from helpers.scoring import schema
+from helpers.scoring import schema, worker
 
 # Flavors whose models are estimators with scikit-learn's interface, or may be.
 _ESTIMATOR_FLAVORS = ("sklearn", "xgboost", "lightgbm", "catboost")
@@ -109,7 +109,7 @@ class LoadedModel:
         package = re.search(r"No module named '([\w.]+)'", str(error))
         if package:
             return _missing_package(self.model_uri, self.folder, package.group(1), "on the executors")
-        if "ModelNotOnWorker" in str(error):
+        if worker.NOT_THERE in str(error):
             return ParameterError(
                 "model_name",
                 self.model_uri,

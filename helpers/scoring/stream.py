@@ -60,9 +60,8 @@ def score_new_rows(
     Raises
     ------
     helpers.parameters.ParameterError
-        If serverless compute does not take the trigger; if the tables were moved since the checkpoint was made; and for the reasons of
-        `helpers.scoring.batch.Scorer.score_batch`. What was written before
-        stays, and is not scored again.
+        If serverless compute does not take the trigger; if the tables were moved since the checkpoint was made; and for
+        the reasons of `helpers.scoring.batch.Scorer.score_batch`. What was written before stays, and is not scored again.
     """
     from pyspark.errors import StreamingQueryException
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 PROBLEM = "_problem"
 NOT_FINITE = "the model's output is NaN or infinite"
 MISSING = "the model's output is missing"
+# How the error begins of a worker that does not have the model's files.
+NOT_THERE = "ModelNotOnWorker"
 # The type of an output that passes to Spark as JSON text: {"value": …}.
 JSON = "json"
 # How many rows of a kind are tried alone before all rows of the kind count as refused.

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.models import infer_signature
+from pyspark import SparkContext
 from pyspark.ml import Pipeline
 from pyspark.ml.feature import VectorAssembler
 from pyspark.ml.regression import LinearRegression as SparkRegression
@@ -397,6 +398,14 @@ class Planted(mlflow.pyfunc.PythonModel):
 
     def predict(self, context, model_input, params=None):
         return model_input["Size in cm"]
+
+
+def test_a_model_whose_files_do_not_reach_the_workers_is_named_with_the_compute_to_use(score, tree, monkeypatch):
+    monkeypatch.setattr(SparkContext, "addArchive", lambda self, path: None)
+    with pytest.raises(
+        ParameterError, match="model_name=.*did not pass its files .* cluster with access mode Dedicated"
+    ):
+        score(tree, scoring_engine="udf")
 
 
 def test_a_version_that_brings_code_and_was_not_registered_by_the_bundle_is_not_loaded(

@@ -13,7 +13,6 @@ from helpers.scoring import worker
 # Spark Connect takes messages of 128 MB, and a plan may have the model twice:
 # https://spark.apache.org/docs/latest/configuration.html (spark.connect.grpc.maxInboundMessageSize)
 MOST_BYTES_IN_PLAN = 32 * 2**20
-NOT_THERE = "ModelNotOnWorker"
 # The name of `helpers.scoring.worker` on the workers, where `worker` could be another module.
 WORKER_MODULE = "worker_predictions"
 
@@ -48,7 +47,7 @@ def ship(model_folder: Path) -> Callable[[], str]:
         content = archive.read_bytes()
     else:
         spark.addArtifacts(f"{archive}#{name}", archive=True)
-    not_there = NOT_THERE
+    not_there = worker.NOT_THERE
 
     def unpack() -> str:
         import io
