@@ -560,7 +560,7 @@ class Deploy(Tracking, Namespace, ModelVersion, Endpoint):
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class CleanUp(Tracking, Namespace, TrainingTable, ScoringTable, ModelName, Predictions):
-    """Parameters of 06_clean_up."""
+    """Parameters of 07_clean_up."""
 
     clean_up: CleanUpKinds = Field(
         default=tuple(kinds.CLEAN_UP), description=f"What to delete, separated by commas: {', '.join(kinds.CLEAN_UP)}"

@@ -10,7 +10,7 @@ from tests.bundle import rules
 
 ROOT = Path(__file__).parents[2]
 TRAIN, REGISTER = "notebooks/02_train.ipynb", "notebooks/03_register.ipynb"
-CLEAN_UP = "notebooks/06_clean_up.ipynb"
+CLEAN_UP = "notebooks/07_clean_up.ipynb"
 SERVICE_PRINCIPAL = "that deploys, and that jobs run as, in staging and prod.\n"
 ALL_COMPUTE = "job_cluster_key, environment_key, existing_cluster_id, new_cluster"
 SETUP = "job 'train_and_register', task 'setup'"
@@ -140,7 +140,7 @@ BROKEN = {
         ),
         (
             FILE, "paths: [notebooks, helpers]", "paths: [notebooks, helpers]\n  exclude: [06_*.ipynb]", "dev",
-            "job 'clean_up', task 'clean_up': notebooks/06_clean_up.ipynb is not synced",
+            "job 'clean_up', task 'clean_up': notebooks/07_clean_up.ipynb is not synced",
         ),
     ],
     rules.tasks_run_on_one_compute_that_is_there: [
@@ -252,7 +252,7 @@ BROKEN = {
         ),
         (
             CLEAN_UP, "parameters.CleanUp", "parameters.Register", "dev",
-            "job 'clean_up', task 'clean_up': 06_clean_up.ipynb asks for 'deploy', which neither the job nor the task sets",
+            "job 'clean_up', task 'clean_up': 07_clean_up.ipynb asks for 'deploy', which neither the job nor the task sets",
         ),
         (
             FILE, '- { name: deploy, default: "false" }', '- { name: deploy_it, default: "false" }', "dev",

@@ -50,8 +50,8 @@ def results(output, machine, read_aml, azureml_process):
 
 @pytest.fixture(scope="module")
 def after_clean_up(results, machine, read_aml, azureml_process):
-    """The state after 06_clean_up."""
-    machine.nbmake("06_clean_up", **MODE, dry_run="false", force="true")
+    """The state after 07_clean_up."""
+    machine.nbmake("07_clean_up", **MODE, dry_run="false", force="true")
     endpoints = azureml_process.run(read_workspace.read_endpoints, "breast_cancer")
     return read_aml("churn", "breast_cancer") | {"endpoints": endpoints}
 

@@ -1,4 +1,4 @@
-"""06_clean_up on a laptop, after a short training: first a dry run, then with deletions, read back with other tools."""
+"""07_clean_up on a laptop, after a short training: first a dry run, then with deletions, read back with other tools."""
 
 import sqlite3
 from types import SimpleNamespace
@@ -40,14 +40,14 @@ def state(machine):
 def dry_run(machine, connected):
     """The state before and after a dry run."""
     before = state(machine)
-    connected.nbmake("06_clean_up", model_name="small")
+    connected.nbmake("07_clean_up", model_name="small")
     return SimpleNamespace(before=before, after=state(machine))
 
 
 @pytest.fixture(scope="module")
 def cleaned(dry_run, machine, connected):
     """The state after a clean-up that deletes."""
-    connected.nbmake("06_clean_up", model_name="small", dry_run="false", force="true")
+    connected.nbmake("07_clean_up", model_name="small", dry_run="false", force="true")
     return state(machine)
 
 
@@ -68,6 +68,6 @@ def test_clean_up_deletes_all_that_the_bundle_made_and_nothing_else(cleaned, mac
 
 
 def test_the_commands_that_delete_the_workspaces_are_in_the_notebook_for_somebody_to_type():
-    text = (ROOT / "notebooks" / "06_clean_up.ipynb").read_text()
+    text = (ROOT / "notebooks" / "07_clean_up.ipynb").read_text()
     for command in ("databricks bundle destroy", "az ml workspace delete", "az group delete"):
         assert f"{command} " in text

@@ -147,7 +147,7 @@ def test_a_version_takes_over_the_endpoint_and_deploying_it_again_changes_nothin
 
 
 def test_clean_up_ends_the_endpoint(taken_over, machine, connected):
-    connected.nbmake("06_clean_up", clean_up="endpoints", dry_run="false", force="true")
+    connected.nbmake("07_clean_up", clean_up="endpoints", dry_run="false", force="true")
     assert LocalEndpoint.all(machine.folder / "endpoints") == []
     with pytest.raises(requests.ConnectionError):
         requests.get(taken_over[-1].url)
