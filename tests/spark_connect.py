@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pyspark
@@ -34,6 +34,17 @@ def refuse(event, arguments):
 
 
 sys.addaudithook(refuse)
+"""
+# A process of its own runs this, because pytest's may have a session of its own Spark.
+_FORGET_TABLES = """
+from pyspark.sql import SparkSession
+
+spark = SparkSession.builder.getOrCreate()
+for table in spark.catalog.listTables("default"):
+    spark.sql(f"DROP TABLE default.`{table.name}`")
+for schema in spark.catalog.listDatabases():
+    if schema.name != "default":
+        spark.sql(f"DROP SCHEMA `{schema.name}` CASCADE")
 """
 
 
@@ -104,6 +115,76 @@ def server(
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+class SharedServer:
+    """A server that laptops use one after another, each with its own tables.
+
+    Spark fixes the folder of its tables when it starts. In `folder` this is a symbolic link, which exists while a laptop uses
+    the server, and points to the laptop's folder. So does the folder of the locks, beside it.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        An empty folder. The server starts when a laptop uses it first, and writes its output there.
+    java_options : str
+        Options for the JVM.
+    """
+
+    def __init__(self, folder: Path, java_options: str) -> None:
+        self.folder = folder
+        self._java_options = java_options
+        self._process = ExitStack()
+        self._address = ""
+        self._local_dir: Path | None = None
+
+    def stop(self) -> None:
+        """End the server and its workers, if it has started. The next laptop starts it again."""
+        self._process.close()
+        self._address = ""
+
+    @contextmanager
+    def used_by(self, local_dir: Path) -> Iterator[str]:
+        """Give a laptop the server in the block, in which it may ask for it again; yield the address.
+
+        Parameters
+        ----------
+        local_dir : pathlib.Path
+            Folder of the laptop's local state.
+
+        Raises
+        ------
+        RuntimeError
+            If another laptop is using the server.
+        """
+        if self._local_dir == local_dir:
+            yield self._address
+            return
+        if self._local_dir:
+            raise RuntimeError(
+                f"the Spark Connect server is used by the laptop in {self._local_dir}, so the one in {local_dir} cannot use it: "
+                "end the first one's block before"
+            )
+        self._forget_tables()
+        self._local_dir = local_dir
+        links = {self.folder / name: local_dir / name for name in ("warehouse", "locks")}
+        try:
+            for link, target in links.items():
+                target.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(target)
+            if not self._address:
+                self._address = self._process.enter_context(server(self.folder, self._java_options))
+            yield self._address
+        finally:
+            self._local_dir = None
+            for link in links:
+                link.unlink(missing_ok=True)
+
+    def _forget_tables(self) -> None:
+        """Drop the tables of the laptop before. Their files stay, because Spark does not find them without the link."""
+        if self._address:
+            environment = os.environ | {"SPARK_REMOTE": self._address}
+            subprocess.run([sys.executable, "-c", _FORGET_TABLES], env=environment, check=True)
 
 
 def _port(process: subprocess.Popen[bytes], log: Path) -> int:

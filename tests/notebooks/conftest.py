@@ -2,8 +2,29 @@
 
 import pytest
 
+from tests import spark_connect
 from tests.notebooks.machine import Machine
 from tests.scenarios.azureml import read_workspace
+
+_SERVER = pytest.StashKey[spark_connect.SharedServer]()
+
+
+@pytest.fixture(scope="session")
+def connect_server(tmp_path_factory, quick_jvm, pytestconfig):
+    """A Spark Connect server, which starts when the first laptop of this process uses it."""
+    server = spark_connect.SharedServer(tmp_path_factory.mktemp("connect_server"), quick_jvm)
+    pytestconfig.stash[_SERVER] = server
+    yield server
+    server.stop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item, nextitem):
+    """End the server after the last test of this folder, because it keeps about a gigabyte of memory."""
+    result = yield
+    if _SERVER in item.config.stash and (nextitem is None or nextitem.path.parent != item.path.parent):
+        item.config.stash[_SERVER].stop()
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -13,16 +34,16 @@ def own_spark(tmp_path_factory, quick_jvm, aml, databricks):
 
 
 @pytest.fixture(scope="module")
-def machine(own_spark):
-    """The same laptop with a Spark Connect server."""
-    with own_spark.on_spark_connect() as machine:
+def machine(own_spark, connect_server):
+    """The same laptop with the Spark Connect server."""
+    with own_spark.on_spark_connect(connect_server) as machine:
         yield machine
 
 
 @pytest.fixture(scope="module")
-def connected(machine):
-    """The laptop of the module, with a Spark Connect server."""
-    with machine.on_spark_connect() as connected:
+def connected(machine, connect_server):
+    """The laptop of the module, with the Spark Connect server."""
+    with machine.on_spark_connect(connect_server) as connected:
         yield connected
 
 

@@ -51,8 +51,8 @@ class Machine:
         } | (variables or {})
 
     @contextmanager
-    def on_spark_connect(self) -> Iterator[Machine]:
-        """Start a Spark Connect server; yield the same laptop, whose notebooks and other processes share the server.
+    def on_spark_connect(self, server: spark_connect.SharedServer) -> Iterator[Machine]:
+        """Yield the same laptop, whose notebooks and other processes share a Spark Connect server.
 
         A process that starts its own Spark takes about 8 s longer. The packages of Databricks' runtimes, whose Spark Connect
         is not pip's, have no server: there, each process starts its own Spark.
@@ -60,7 +60,7 @@ class Machine:
         if not spark_connect.is_installed():
             yield self
             return
-        with spark_connect.server(self.folder, self._java_options) as address:
+        with server.used_by(self.folder) as address:
             yield Machine(self.folder, self._java_options, self._variables | {"SPARK_REMOTE": address})
 
     def environment(self, **values: object) -> dict[str, str]:

@@ -99,9 +99,11 @@ def test_batches_are_scored_with_the_champion_of_azure_ml(results):
     assert right.mean() > 0.95
 
 
-def test_nothing_that_a_run_leaves_behind_holds_a_secret(results, output, aml, machine, earlier_requests):
+def test_nothing_that_a_run_leaves_behind_holds_a_secret(
+    results, output, aml, machine, connect_server, earlier_requests
+):
     secrets = re.compile(rb"|".join([re.escape(aml.client_secret.encode()), rb"eyJ[\w-]{10,}\.eyJ[\w-]{10,}"]))
-    folders = (machine.folder, output, aml.folder)
+    folders = (machine.folder, connect_server.folder, output, aml.folder)
     left = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     assert {"summary.json", "train.html", "train.log", "printed.txt", "spark.log"} <= {path.name for path in left}
     assert [path for path in left if path.name != "requests.jsonl" and secrets.search(path.read_bytes())] == []

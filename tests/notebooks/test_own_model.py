@@ -36,9 +36,9 @@ print(f"unseen={spark.table('azureml_mlflow.unseen').count()}")
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory, quick_jvm):
+def machine(tmp_path_factory, quick_jvm, connect_server):
     """A laptop with the tables of 01_setup."""
-    with Machine(tmp_path_factory.mktemp("machine"), quick_jvm).on_spark_connect() as machine:
+    with Machine(tmp_path_factory.mktemp("machine"), quick_jvm).on_spark_connect(connect_server) as machine:
         machine.nbmake("01_setup")
         yield machine
         machine.end_endpoints()

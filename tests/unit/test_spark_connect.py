@@ -72,3 +72,8 @@ def test_a_bad_row_stops_a_stream_if_asked_to(steps):
 def test_a_micro_batch_that_was_not_committed_is_replaced(steps):
     assert [batch[:3] for batch in steps["again"]] == [["000001", 1, 1]]
     assert steps["linear rows"] is True
+
+
+def test_a_stream_with_an_interval_scores_rows_that_are_added_while_it_runs_and_ends_when_it_is_interrupted(steps):
+    ids, micro_batches, still_running = steps["interval"]
+    assert (ids, micro_batches, still_running) == ([600, 700], 2, 0)

@@ -46,10 +46,10 @@ def source(spark, schema):
 def stream(spark, session, schema, source, version, tmp_path):
     """Score the new rows."""
 
-    def score_new(scoring_filter="", on_batch=lambda batch: None, **changed):
+    def score_new(scoring_filter="", trigger="available_now", on_batch=lambda batch: None, **changed):
         scorer = scoring.Scorer(session, version, source, f"{schema}.predictions", "id", **changed)
         rows = scoring.new_rows(spark, source, scoring_filter, "id")
-        return scoring.score_new_rows(scorer, rows, str(tmp_path / "checkpoint"), on_batch=on_batch)
+        return scoring.score_new_rows(scorer, rows, str(tmp_path / "checkpoint"), trigger, on_batch)
 
     return score_new
 
@@ -164,6 +164,33 @@ def test_a_stream_that_ends_at_any_step_neither_loses_nor_doubles_a_row(spark, s
     assert (again.rows_scored, again.rows_replaced) == (3, 3)
     assert predicted(spark, schema) == expected(last + 3)
     assert stream() == []
+
+
+def test_a_stream_with_an_interval_scores_rows_that_are_added_while_it_runs_and_ends_when_it_is_interrupted(
+    spark, schema, source, stream
+):
+    add(spark, source, 0, 4)
+    numbers = []
+
+    def add_then_interrupt(batch):
+        numbers.append(batch.batch_id[-6:])
+        if len(numbers) == 1:
+            add(spark, source, 4, 10)
+        else:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    # As a kernel does while a cell runs.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            stream(trigger="1 second", on_batch=add_then_interrupt)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert numbers == ["000000", "000001"] and spark.streams.active == []
+    assert predicted(spark, schema) == expected(10)
+    # The second one may not have been committed.
+    stream()
+    assert predicted(spark, schema) == expected(10)
 
 
 def test_each_batch_is_printed_by_the_thread_that_waits_so_that_the_second_stream_of_a_notebook_shows_its_rows(

@@ -9,6 +9,7 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 
 from helpers.jobs.bundle import Bundle
+from helpers.serving.local_endpoint import LocalEndpoint
 from tests import spark_connect
 from tests.scenarios.azureml import read_workspace
 from tests.stand_ins.databricks_workspace import jobs_service
@@ -41,8 +42,11 @@ def by_hand(serverless, azureml_parameters):
 
 
 @pytest.fixture(scope="module")
-def jobs(serverless, azureml_parameters):
-    """What the tasks of the deployed bundle's jobs did with a Spark ML model, which is scored as a stream; then clean-up."""
+def jobs(serverless, azureml_parameters, by_hand):
+    """What the tasks of the deployed bundle's jobs did with a Spark ML model, which is scored as a stream; then clean-up.
+
+    The model that is deployed is the one that was trained by hand, because a server of a Spark ML model starts Spark.
+    """
     root = deployed_bundle(serverless.workspace, USER)
     given = azureml_parameters | {"model_name": "deployed", "schema": "deployed"}
     serverless.variables = {"MLFLOW_DFS_TMP": str(serverless.folder / "Volumes" / "models")}
@@ -56,6 +60,8 @@ def jobs(serverless, azureml_parameters):
         executed |= jobs_service.run(serverless, root, "clean_up", **given, **delete)
     finally:
         serverless.variables = {}
+    other = {"schema": "ada", "model_name": "by_hand", "endpoint_name": "by-a-job"}
+    executed |= jobs_service.run(serverless, root, "deploy_endpoint", **azureml_parameters, **ENDPOINT, **other)
     return SimpleNamespace(executed=executed, predictions=predictions)
 
 
@@ -130,12 +136,19 @@ def test_with_the_registry_in_azure_ml_a_run_in_databricks_is_named_by_its_versi
 
 
 def test_a_deployed_bundle_trains_a_spark_ml_model_and_scores_a_stream_with_it(jobs):
-    assert list(jobs.executed) == ["setup", "train", "register", "score", "clean_up"]
+    assert list(jobs.executed) == ["setup", "train", "register", "score", "clean_up", "deploy_endpoint"]
     assert jobs.executed["register"].task_values["promoted"] is True
     assert jobs.executed["score"].task_values["rows_scored"] == 569
     assert "engine: spark ml" in jobs.executed["score"].shown
     assert sorted(jobs.predictions["id"]) == list(range(569))
     assert jobs.executed["clean_up"].task_values["deleted"] > 4
+
+
+def test_the_job_deploys_a_model_to_an_endpoint_of_its_own(serverless, jobs):
+    found = jobs.executed["deploy_endpoint"].task_values
+    assert (found["endpoint_name"], found["deployment"], found["changed"]) == ("by-a-job", "by-hand-1", True)
+    endpoints = serverless.folder / "tmp" / "azureml_mlflow" / "endpoints"
+    assert LocalEndpoint("by-a-job", endpoints).state().traffic == {"by-hand-1": 100}
 
 
 def test_set_up_makes_the_volume_where_there_is_unity_catalog_and_later_notebooks_use_it(serverless):

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import queue
+import signal
 import sys
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import mlflow
@@ -53,14 +57,36 @@ def main() -> None:
         difference = np.abs(rows["probability"] - estimators[name].predict_proba(numbers).max(axis=1)).max()
         return [batch.engine.engine.name, batch.rows_scored, bool(equal), float(difference)]
 
-    def stream(name: str, table: str, **options: object) -> object:
+    def stream(
+        name: str,
+        table: str,
+        trigger: str = "available_now",
+        on_batch: Callable[[object], None] | None = None,
+        **options: object,
+    ) -> object:
         scorer = scoring.Scorer(session, versions[name], "s.scoring", table, ID, **options)
         rows = scoring.new_rows(spark, "s.scoring", "", ID)
+        checkpoint = str(runtime.local_dir() / "checkpoints" / table)
         try:
-            batches = scoring.score_new_rows(scorer, rows, str(runtime.local_dir() / "checkpoints" / table))
+            batches = scoring.score_new_rows(scorer, rows, checkpoint, trigger, on_batch)
         except ParameterError as error:
             return str(error)
         return [[batch.batch_id[-6:], batch.rows_scored, batch.rows_quarantined, str(batch)] for batch in batches]
+
+    def add(*rows: tuple[float, float, float, float, int]) -> None:
+        columns = "a double, b double, c double, d double, `row.id` long"
+        spark.createDataFrame(list(rows), columns).coalesce(1).write.insertInto("s.scoring")
+
+    reported: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+    def add_another_then_interrupt() -> None:
+        try:
+            reported.get()
+            add((1.0, 2.0, 1.0, 1.0, 700))
+            reported.get()
+        finally:
+            # As somebody interrupts a cell.
+            os.kill(os.getpid(), signal.SIGINT)
 
     steps: dict[str, object] = {"workers": _workers(spark, hidden)}
     try:
@@ -76,9 +102,7 @@ def main() -> None:
     for name in estimators:
         steps[f"{name} first"] = stream(name, f"s.{name}_stream")
     steps["nothing new"] = stream("linear", "s.linear_stream")
-    columns = "a double, b double, c double, d double, `row.id` long"
-    added = [(1.0, float("inf"), 1.0, 1.0, 400), (1.0, 2.0, 1.0, 1.0, 500)]
-    spark.createDataFrame(added, columns).coalesce(1).write.insertInto("s.scoring")
+    add((1.0, float("inf"), 1.0, 1.0, 400), (1.0, 2.0, 1.0, 1.0, 500))
     steps["fail"] = stream("linear", "s.linear_stream", on_bad_rows="fail")
     for name in estimators:
         table = f"s.{name}_stream"
@@ -95,6 +119,14 @@ def main() -> None:
         once = rows[ID].tolist() == [*range(ROWS), 500]
         predicted = estimators[name].predict(numbers)
         steps[f"{name} rows"] = once and bool((rows["prediction"].to_numpy()[:ROWS] == predicted).all())
+
+    add((1.0, 2.0, 1.0, 1.0, 600))
+    threading.Thread(target=add_another_then_interrupt, daemon=True).start()
+    try:
+        steps["interval"] = stream("linear", "s.linear_stream", "1 second", reported.put)
+    except KeyboardInterrupt:
+        later = spark.table("s.linear_stream").where(f"`{ID}` > 500").sort(f"`{ID}`").toPandas()
+        steps["interval"] = [later[ID].tolist(), later["batch_id"].nunique(), len(spark.streams.active)]
     Path(results).write_text(json.dumps(steps))
 
 
