@@ -1,4 +1,4 @@
-"""The tables of flavors, splits, engines, endpoints, servers, tracking modes and kinds of clean-up.
+"""The tables of flavors, splits, engines, endpoints, servers, tracking modes, kinds of clean-up and measures of drift.
 
 To add one, write a class or function in its own file, and add a line here. The values that the parameters accept come
 from these tables, and so do the classes that the other modules use. The tables name the classes as text, so that
@@ -65,6 +65,24 @@ CLEAN_UP = {
     "checkpoints": "helpers.cleanup:checkpoints",
 }
 """``clean_up``: what can be deleted, in the order in which that is safe, and the function that lists it."""
+
+DRIFT_THRESHOLDS = {
+    "psi": 0.2,
+    "js_distance": 0.1,
+    "null_share": 0.05,
+    "outside_range": 0.05,
+    "unseen_share": 0.05,
+    "prediction_psi": 0.2,
+    "prediction_js_distance": 0.1,
+    "mean_probability": 0.1,
+    "quarantine_share": 0.05,
+    "quality": 0.05,
+}
+"""``drift_thresholds``: the smallest difference that matters, by measure.
+
+PSI: 0.2 is the usual limit of a significant shift. Jensen-Shannon distance: 0.1, as in Evidently. Shares and the mean
+probability: by how much they rise or differ. quality: by which share of its value at the gate the metric gets worse.
+"""
 
 
 def load(table: Mapping[str, str], name: str) -> Any:

@@ -102,6 +102,22 @@ def _clean_up_kinds(value: object) -> tuple[str, ...]:
     return tuple(items)
 
 
+def _thresholds(value: object) -> tuple[tuple[str, float], ...]:
+    thresholds = []
+    for item in value if isinstance(value, tuple) else filter(None, _items(value)):
+        name, _, number = (str(part).strip() for part in str(item).partition("="))
+        if name not in kinds.DRIFT_THRESHOLDS:
+            raise ValueError(f"{name!r} is not one of {', '.join(kinds.DRIFT_THRESHOLDS)}")
+        try:
+            threshold = float(number)
+        except ValueError:
+            threshold = math.nan
+        if not threshold >= 0:
+            raise ValueError(f"{name}={number}: a number from 0 on is needed, as in psi=0.3")
+        thresholds.append((name, threshold))
+    return tuple(thresholds)
+
+
 def _number_or_nothing(value: object) -> float | None:
     if value is None or str(value).strip() == "":
         return None
@@ -196,6 +212,7 @@ InstanceType = Annotated[
     str, _matching(r"Standard_\w+", "a size of virtual machine such as Standard_DS3_v2, https://aka.ms/azureml/vmsize")
 ]
 RolloutSteps = Annotated[tuple[int, ...], BeforeValidator(_percentages)]
+Thresholds = Annotated[tuple[tuple[str, float], ...], BeforeValidator(_thresholds)]
 CleanUpKinds = Annotated[tuple[str, ...], BeforeValidator(_clean_up_kinds)]
 Flag = Annotated[bool, BeforeValidator(_true_or_false)]
 RunId = Annotated[str, _matching(r"[\w-]*", "empty (the newest finished run), or a run id")]
@@ -559,6 +576,46 @@ class Deploy(Tracking, Namespace, ModelVersion, Endpoint):
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Monitor(Tracking, Namespace, TrainingTable, ScoringTable, LabelColumn, IdColumn, ModelName, Predictions):
+    """Parameters of 06_monitor."""
+
+    window: Literal["day", "week", "batch"] = Field(
+        default="day",
+        description="What is measured at once: the predictions of a day or week (UTC), or those of a batch",
+    )
+    labels_table: OptionalTableName = Field(
+        default="",
+        description="Table with the labels that have arrived: id_column and label_column. Empty: quality is not measured",
+    )
+    fewest_rows: int = Field(default=50, ge=1, description="A measure of fewer rows is shown and not judged")
+    drift_thresholds: Thresholds = Field(
+        default=(),
+        description="Thresholds in place of the defaults, such as psi=0.3, null_share=0.1. Measures: "
+        + ", ".join(f"{name} {value:g}" for name, value in kinds.DRIFT_THRESHOLDS.items()),
+    )
+    drift_significance: float = Field(
+        default=0.001,
+        gt=0,
+        lt=1,
+        description="A difference that chance makes more often than this, in windows without drift, is not a breach",
+    )
+    alert_breaches: int = Field(
+        default=2,
+        ge=1,
+        description="An alert needs this many breaches among the last alert_windows, the newest among them",
+    )
+    alert_windows: int = Field(default=3, ge=1, description="How many of the last windows are looked at for an alert")
+    on_drift: Literal["report", "notify", "retrain"] = Field(
+        default="report",
+        description="What an alert does. report: it is shown. notify: the job fails, so that the addresses in notified are "
+        "told. retrain: the job train_and_register runs on the newest labelled rows",
+    )
+    cool_down_days: int = Field(
+        default=7, ge=0, description="After a retraining, no other one is started for this many days"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class CleanUp(Tracking, Namespace, TrainingTable, ScoringTable, ModelName, Predictions):
     """Parameters of 07_clean_up."""
 
@@ -571,7 +628,7 @@ class CleanUp(Tracking, Namespace, TrainingTable, ScoringTable, ModelName, Predi
     )
 
 
-STAGES = (SetUp, Train, Register, Score, Deploy, CleanUp)
+STAGES = (SetUp, Train, Register, Score, Deploy, Monitor, CleanUp)
 """The groups that the notebooks ask for."""
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Table property with a hash of the rows, so that set-up does not write the same data again.
 FINGERPRINT_PROPERTY = f"{MARK}.fingerprint"
+RETRAINING_PROPERTY = f"{MARK}.retraining"
+"""Table property of the rows that monitoring has collected for a retraining; set-up leaves them and their scoring table."""
 _SHORTENED = " more fields"
 # Error classes for a schema or catalog that does not exist, or cannot exist. They depend on Spark's version and on Unity Catalog.
 _UNKNOWN_SCHEMA = (
@@ -156,7 +158,8 @@ def make_tables(
     """Make the training table and the scoring table from the user's data or the sample data.
 
     The scoring table has the same rows without the label. A table that already holds this data stays as it is. A table
-    that an earlier set-up made from other data is replaced. A table that set-up did not make is never written to. All
+    that an earlier set-up made from other data is replaced. A table that set-up did not make is never written to, and
+    neither is the scoring table if the training table is one that monitoring collected for a retraining. All
     checks run before anything is written.
 
     Parameters
@@ -196,6 +199,8 @@ def make_tables(
     foreign = [
         parameter for parameter, name in names.items() if exists(spark, name) and not is_marked(properties(spark, name))
     ]
+    if exists(spark, names["training_table"]) and RETRAINING_PROPERTY in properties(spark, names["training_table"]):
+        foreign = [parameter for parameter, name in names.items() if exists(spark, name)]
     if source_path:
         for parameter in foreign:
             raise ParameterError(

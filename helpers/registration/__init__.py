@@ -3,23 +3,27 @@
 from helpers.registration.register import register, version_tags
 from helpers.registration.validation import (
     Evaluation,
+    Judged,
     ValidationCheck,
     evaluate,
     evaluate_baseline,
     evaluate_champion,
     failures,
     gate_metric,
+    judge,
     validate,
 )
 
 __all__ = [
     "Evaluation",
+    "Judged",
     "ValidationCheck",
     "evaluate",
     "evaluate_baseline",
     "evaluate_champion",
     "failures",
     "gate_metric",
+    "judge",
     "register",
     "validate",
     "version_tags",

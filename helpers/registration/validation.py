@@ -105,8 +105,32 @@ def gate_metric(metric: str, model_type: str) -> str:
     return metric
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A model's predictions for the rows that judge it.
+
+    Attributes
+    ----------
+    metrics : dict of str to float
+        See `helpers.data.metrics.measure`.
+    predictions : pandas.DataFrame
+        The id, the label, ``prediction``, ``probability`` (of the predicted class) and ``probabilities`` of each row.
+    inputs : list of str
+        Columns that the model takes.
+    """
+
+    metrics: dict[str, float]
+    predictions: pd.DataFrame
+    inputs: list[str]
+
+
 def evaluate(session: tracking.Session, model_uri: str, rows: EvaluationRows) -> dict[str, float]:
-    """Measure a model on the rows that judge it. It is applied as in batch scoring.
+    """Measure a model on the rows that judge it: the metrics of `judge`."""
+    return judge(session, model_uri, rows).metrics
+
+
+def judge(session: tracking.Session, model_uri: str, rows: EvaluationRows) -> Judged:
+    """Apply a model to the rows that judge it, as in batch scoring, and measure it.
 
     Parameters
     ----------
@@ -116,8 +140,7 @@ def evaluate(session: tracking.Session, model_uri: str, rows: EvaluationRows) ->
 
     Returns
     -------
-    dict of str to float
-        See `helpers.data.metrics.measure`.
+    Judged
 
     Raises
     ------
@@ -134,13 +157,14 @@ def evaluate(session: tracking.Session, model_uri: str, rows: EvaluationRows) ->
     if predictor.classes and scored["probabilities"].notna().all():
         probabilities = np.stack(scored["probabilities"].to_numpy())
     try:
-        return measure(
+        metrics = measure(
             rows.model_type,
             scored[rows.label_column],
             scored["prediction"],
             probabilities,
             predictor.classes or rows.classes,
         )
+        return Judged(metrics, scored, list(predictor.model.inputs))
     except (TypeError, ValueError) as error:
         # scikit-learn's, for instance for predictions that are numbers where the labels are text.
         raise ParameterError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from helpers.ownership import MARK, NOT_OURS, Item, is_marked
 from helpers.tracking.mirror import names
 from helpers.tracking.mirror.experiment import search_runs
-from helpers.tracking.runs import TRIAL_TAG
+from helpers.tracking.runs import MONITORING_TAG, TRIAL_TAG
 from helpers.tracking.versions import RUN_ID_TAG, champion, registered_model, versions, versions_in
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _run_item(client: MlflowClient, run: Run, where: str, model_name: str, neede
     # A copy gets the mark of its source only when it is complete.
     if not _is_ours(run):
         keep_reason = NOT_OURS
-    elif (trained := tags.get(MARK, tags.get(TRIAL_TAG, model_name))) != model_name:
+    elif (trained := tags.get(MARK, tags.get(TRIAL_TAG, tags.get(MONITORING_TAG, model_name)))) != model_name:
         keep_reason = f"trained {trained}, not {model_name}"
     else:
         related = (run.info.run_id, tags.get(names.SOURCE_RUN), tags.get(names.COPY_RUN))
@@ -159,7 +159,7 @@ def _run_item(client: MlflowClient, run: Run, where: str, model_name: str, neede
 
 def _is_ours(run: Run) -> bool:
     tags = run.data.tags
-    return is_marked(tags) or TRIAL_TAG in tags or names.SOURCE_RUN in tags
+    return is_marked(tags) or TRIAL_TAG in tags or MONITORING_TAG in tags or names.SOURCE_RUN in tags
 
 
 def _delete_run(client: MlflowClient, run_id: str) -> bool:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MODEL_NAME_TAG = MARK
 # Of a trial's run: for which model it was tried. It has no mark, or it could be taken for the newest run of the model.
 TRIAL_TAG = f"{MARK}_trial_of"
+# Of a run with the measures of a window: whose predictions they are about.
+MONITORING_TAG = f"{MARK}_monitoring_of"
 
 
 def autolog(**options: Any) -> None:

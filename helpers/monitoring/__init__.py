@@ -1,0 +1,37 @@
+"""Watch a model in production: drift of inputs and predictions, quality with labels that arrive later, alerts."""
+
+from helpers.monitoring.alerts import Alert, DriftFound, find_alerts, judge
+from helpers.monitoring.baseline import Baseline, baseline_table, load_baseline, make_baseline, save_baseline
+from helpers.monitoring.monitor import Monitored, find_windows, monitor, versions_without_baseline
+from helpers.monitoring.plots import heat_map, histograms, quality_over_time
+from helpers.monitoring.retraining import Retraining, decide, make_retraining_table, retraining_table
+from helpers.monitoring.table import monitoring_table, read
+from helpers.monitoring.window_runs import log_windows
+from helpers.monitoring.windows import Window
+
+__all__ = [
+    "Alert",
+    "Baseline",
+    "DriftFound",
+    "Monitored",
+    "Retraining",
+    "Window",
+    "baseline_table",
+    "decide",
+    "find_alerts",
+    "find_windows",
+    "heat_map",
+    "histograms",
+    "judge",
+    "load_baseline",
+    "log_windows",
+    "make_baseline",
+    "make_retraining_table",
+    "monitor",
+    "monitoring_table",
+    "quality_over_time",
+    "read",
+    "retraining_table",
+    "save_baseline",
+    "versions_without_baseline",
+]
