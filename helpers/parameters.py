@@ -148,7 +148,7 @@ BatchId = Annotated[
 Trigger = Annotated[
     str, _matching(r"available_now|[1-9]\d* (second|minute|hour)s?", "available_now, or an interval such as 1 minute")
 ]
-Version = Annotated[str, _matching(r"([1-9]\d*)?", "empty (the champion), or a version number: 1, 2, …")]
+Version = Annotated[str, _matching(r"([1-9]\d*)?", "empty, or a version number: 1, 2, …")]
 # https://learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules
 _SUBSCRIPTION = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _GROUP = r"[\w.()-]{0,89}[\w()-]"
@@ -311,10 +311,18 @@ class ModelName:
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
-class ModelVersion(ModelName):
+class ChosenVersion(ModelName):
     """A version of the model."""
 
-    model_version: Version = Field(default="", description="Version to use. Empty: the champion")
+    model_version: Version = Field(
+        default="", description="Version to use. Empty: the champion; for 08_approve, the challenger"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class ModelVersion(ChosenVersion):
+    """A version of the model that is loaded."""
+
     allow_pickle: Flag = Field(
         default=False,
         description="Load a version that runs code when it is loaded, such as a pickle, although this bundle did not register it",
@@ -498,6 +506,11 @@ class Register(Tracking, Namespace, LabelColumn, IdColumn, ModelName):
         description="Lowest share of the way from a constant prediction (0) to a perfect model (1) that passes, in balanced "
         "accuracy or R². 0: a model may be as good as a constant prediction",
     )
+    promote: Literal["auto", "challenger"] = Field(
+        default="auto",
+        description="What a version becomes that passed the gate. auto: the champion. challenger: the challenger, which waits "
+        "until somebody approves it with 08_approve",
+    )
     deploy: Flag = Field(default=False, description="After registering: deploy the champion to its endpoint")
 
 
@@ -559,6 +572,24 @@ class Deploy(Tracking, Namespace, ModelVersion, Endpoint):
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Approve(Tracking, Namespace, ChosenVersion):
+    """Parameters of 08_approve."""
+
+    decision: Literal["wait", "approve", "refuse"] = Field(
+        default="wait",
+        description="approve: the version becomes the champion. refuse: it never will. wait: what the version's tag "
+        "`approval` says, and an error while it says nothing",
+    )
+    approved_by: str = Field(
+        default="", max_length=1_000, description="Who decides, for the version's tags. Empty: who runs the job"
+    )
+    # Azure ML's limit of a tag's value: https://learn.microsoft.com/azure/machine-learning/resource-limits-capacity
+    reason: str = Field(
+        default="", max_length=1_000, description="Why, for the version's tags, in up to 1,000 characters"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class CleanUp(Tracking, Namespace, TrainingTable, ScoringTable, ModelName, Predictions):
     """Parameters of 07_clean_up."""
 
@@ -571,7 +602,7 @@ class CleanUp(Tracking, Namespace, TrainingTable, ScoringTable, ModelName, Predi
     )
 
 
-STAGES = (SetUp, Train, Register, Score, Deploy, CleanUp)
+STAGES = (SetUp, Train, Register, Score, Deploy, CleanUp, Approve)
 """The groups that the notebooks ask for."""
 
 

@@ -1,5 +1,6 @@
-"""Register models: the checks that a model has to pass, and the versions that are registered."""
+"""Register models: the checks that a model has to pass, the versions that are registered, and who approves them."""
 
+from helpers.registration.approval import Standing, comparison, decide, take_place, waiting_version
 from helpers.registration.register import register, version_tags
 from helpers.registration.validation import (
     Evaluation,
@@ -14,13 +15,18 @@ from helpers.registration.validation import (
 
 __all__ = [
     "Evaluation",
+    "Standing",
     "ValidationCheck",
+    "comparison",
+    "decide",
     "evaluate",
     "evaluate_baseline",
     "evaluate_champion",
     "failures",
     "gate_metric",
     "register",
+    "take_place",
     "validate",
     "version_tags",
+    "waiting_version",
 ]

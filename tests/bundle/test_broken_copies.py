@@ -20,16 +20,16 @@ SCORING = "notebook_task: { notebook_path: notebooks/04_batch_score.ipynb }"
 RUNS_JOB = "run_job_task: {{ job_id: '${{resources.jobs.{}.id}}', job_parameters: {{ {} }} }}"
 RUN_ID = "job 'train_and_register', task 'register', run_id: {{tasks.train.values.run_id}} has no value"
 
-# By rule: the file, the old text, the new text, the target, and the first finding.
+# By rule: the file, the old text, the new text, the target, and the first finding; LINE is the line of the old text.
 BROKEN = {
     rules.yaml_is_what_the_cli_reads: [
         (
             FILE, "- <<: *task\n          task_key: train\n", "- <<: { max_retries: 1 }\n", "dev",
-            "databricks.yml, line 147: `<<` accepts an alias such as *name, not a map that is written in its place",
+            "databricks.yml, line LINE: `<<` accepts an alias such as *name, not a map that is written in its place",
         ),
         (
             FILE, "queue: { enabled: true }", "queue: { enabled: true, enabled: false }", "dev",
-            "databricks.yml, line 82: 'enabled' occurs 2 times in one map",
+            "databricks.yml, line LINE: 'enabled' occurs 2 times in one map",
         ),
     ],
     rules.sections_have_known_fields: [
@@ -395,6 +395,7 @@ def test_a_broken_copy_is_found_by(copy, rule, file, old, new, target, message):
     else:
         text = (copy / file).read_text(encoding="utf-8")
         assert old in text
+        message = message.replace("LINE", str(text[: text.index(old)].count("\n") + 1))
         (copy / file).write_text(text.replace(old, new), encoding="utf-8")
     assert rule(rules.deployed(copy, target))[0] == message
 

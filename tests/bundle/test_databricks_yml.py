@@ -22,7 +22,7 @@ STAGES = {
 }
 PRODUCTION = ["staging", "staging_serverless", "prod", "prod_serverless"]
 TARGETS = ["dev", "serverless", "standard", "azureml", "dual", *PRODUCTION]
-JOBS = ["train_and_register", "register", "batch_score", "deploy_endpoint", "clean_up"]
+JOBS = ["train_and_register", "register", "batch_score", "deploy_endpoint", "approve", "clean_up"]
 STANDARD = ("spark_version", "data_security_mode", "cluster_libraries")
 SIGN_IN = {
     "azureml_secret_scope": "azureml",
