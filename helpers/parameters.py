@@ -549,6 +549,11 @@ class Score(Tracking, Namespace, ScoringTable, IdColumn, ModelVersion, Predictio
         default="available_now",
         description="For mode=stream. available_now: end when all rows are scored. An interval: keep running and look for new rows at that interval",
     )
+    shadow: Literal["none", "challenger"] = Field(
+        default="none",
+        description="challenger: the version that waits for approval scores the same rows, too, into "
+        "<prediction_table>_shadow",
+    )
     batch_id: BatchId = Field(
         default="", description="Names the batch; scoring it again replaces its rows. Empty: today (UTC)"
     )

@@ -132,6 +132,9 @@ def print_summary(summary: Summary, output: Path, rows: int = 5) -> None:
         print(f"Endpoint:           {values['endpoint_name']} serves {values['deployment']} at {values['scoring_uri']}")
     if "prediction_table" in values:
         _print_predictions(values, Path(summary.spark_warehouse), rows)
+    if values.get("shadow_model_version"):
+        outcome = values["shadow_table"] or f"could not score: {values['shadow_problem']}"
+        print(f"Challenger:         version {values['shadow_model_version']} in the shadow: {outcome}")
     print(f"Summary:            {output / 'summary.json'}")
     for result in registrations:
         if result["not_promoted_because"]:

@@ -19,7 +19,7 @@ from helpers.parameters import ParameterError
 pytestmark = pytest.mark.slow
 
 ALL = tuple(kinds.CLEAN_UP)
-OWN_TABLES = ("training", "scoring", "predictions", "predictions_quarantine")
+OWN_TABLES = ("training", "scoring", "predictions", "predictions_quarantine", "predictions_shadow")
 _numbers = itertools.count()
 
 
@@ -196,7 +196,7 @@ def test_what_is_gone_in_between_is_said_and_no_error(world):
         storage.drop_table(world.spark, f"{world.schema}.{table}")
     shutil.rmtree(world.checkpoint)
     outcomes = list(cleanup.delete(planned))
-    assert {outcome.result for outcome in outcomes} == {"already gone"} and len(outcomes) == 11
+    assert {outcome.result for outcome in outcomes} == {"already gone"} and len(outcomes) == 12
     cleanup.check(outcomes)
 
 
