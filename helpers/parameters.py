@@ -603,7 +603,7 @@ class CleanUp(Tracking, Namespace, TrainingTable, ScoringTable, ModelName, Predi
     )
     dry_run: Flag = Field(default=True, description="Only list what would be deleted")
     force: Flag = Field(
-        default=False, description="Also delete what is in use: the champion, and endpoints with traffic"
+        default=False, description="Also delete what is in use: champion, challenger, and endpoints with traffic"
     )
 
 

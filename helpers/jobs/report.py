@@ -136,9 +136,14 @@ def print_summary(summary: Summary, output: Path, rows: int = 5) -> None:
         outcome = values["shadow_table"] or f"could not score: {values['shadow_problem']}"
         print(f"Challenger:         version {values['shadow_model_version']} in the shadow: {outcome}")
     print(f"Summary:            {output / 'summary.json'}")
+    approved = [_version(task.task_values) for task in tasks if task.task_values.get("approved")]
     for result in registrations:
-        if result["not_promoted_because"]:
+        if result["not_promoted_because"] and _version(result) not in approved:
             print(f"Not promoted:       version {result['model_version']}, because {result['not_promoted_because']}")
+
+
+def _version(values: dict[str, Any]) -> tuple[str, str]:
+    return values["model_name"], values["model_version"]
 
 
 def _all_tasks(job: JobResult) -> Iterator[TaskResult]:

@@ -79,7 +79,7 @@ def test_the_code_of_the_guide_is_registered_judged_on_its_held_out_rows_approve
     printed, tasks = jobs(*keys, run_id=own["run_id"], model_name="my_tree", **approved)
     registered = tasks["register"]["task_values"]
     assert (registered["promoted"], registered["challenger"]) == (False, True)
-    assert "waits for approval" in printed
+    assert "waits for approval" in registered["not_promoted_because"] and "Not promoted" not in printed
     assert tasks["approval"]["task_values"] == {
         "model_name": "my_tree", "model_version": "1", "approved": True, "champion_version": "1"
     }  # fmt: skip

@@ -27,6 +27,7 @@ from helpers.ownership import MARK
 from helpers.parameters import ParameterError
 
 GONE_PACKAGE = Path(__file__).parents[1] / "scenarios" / "spark" / "gone_package.py"
+GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "approval.md"
 FEATURES = pd.DataFrame({"Size in cm": [1.0, 2.0, 3.0, 4.0], "weight.kg": [4, 3, 2, 1]})
 
 
@@ -113,6 +114,11 @@ def test_a_challenger_scores_the_same_rows_into_a_table_of_its_own_and_none_of_i
     assert spark.table(shadow.table).dtypes == spark.table(f"{schema}.predictions").dtypes
     assert shadow_rows()["prediction"].to_dict() == {"a": "small", "b": "large", "c": "large"}
     assert set(shadow_rows()["model_version"]) == {2} and set(shadow_rows()["batch_id"]) == {"b1"}
+
+    (compared,) = re.findall(r"^SELECT .*?GROUP BY ALL$", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    compared = compared.replace("breast_cancer_predictions", f"{schema}.predictions").replace("(id,", "(`Row Key`,")
+    counts = {tuple(row) for row in spark.sql(compared).collect()}
+    assert counts == {("small", "small", 1), ("small", "large", 1), ("large", "large", 1)}
 
     signature = infer_signature(pd.DataFrame({"gone": [1.0]}), pd.Series(["a"], name="prediction"))
     misfit = register_estimator(DecisionTreeClassifier().fit([[0.0], [1.0]], ["a", "b"]), signature)
