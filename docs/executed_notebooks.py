@@ -22,6 +22,14 @@ LOCAL = ROOT / ".local" / "docs"
 PAGES = ROOT / "docs" / "notebooks"
 # In the order of the notebooks' numbers; clean_up lists what the others made and, without dry_run=false, keeps it.
 JOBS = ("train_and_register", "batch_score", "deploy_endpoint", "clean_up")
+# After that: a second model, so that there is something to approve.
+APPROVAL = (
+    "train_and_register",
+    "approve",
+    "--param=promote=challenger",
+    "--param=decision=approve",
+    "--param=reason=as good",
+)
 
 
 def main() -> int:
@@ -36,13 +44,20 @@ def main() -> int:
     _end_endpoints()
     shutil.rmtree(LOCAL, ignore_errors=True)
     os.environ["BUNDLE_LOCAL_DIR"] = str(LOCAL)
-    output = LOCAL / "jobs" / "docs"
+    outputs = {LOCAL / "jobs" / "docs": JOBS, LOCAL / "jobs" / "approval": APPROVAL}
     try:
-        status = run_jobs([*JOBS, "--output", str(output)])
+        for output, jobs in outputs.items():
+            status = run_jobs([*jobs, "--output", str(output)])
+            if status:
+                break
     finally:
         _end_endpoints()
     if status == 0:
-        _write_pages(json.loads((output / "summary.json").read_text(encoding="utf-8")))
+        shutil.rmtree(PAGES, ignore_errors=True)
+        PAGES.mkdir()
+        for output in reversed(outputs):
+            # The first run's pages replace those of the same notebooks.
+            _write_pages(json.loads((output / "summary.json").read_text(encoding="utf-8")))
     return status
 
 
@@ -53,8 +68,6 @@ def _end_endpoints() -> None:
 
 
 def _write_pages(summary: dict[str, Any]) -> None:
-    shutil.rmtree(PAGES, ignore_errors=True)
-    PAGES.mkdir()
     bundle = Bundle(ROOT)
     for key, result in summary["jobs"].items():
         actions = {task.key: task.action for task in bundle.job(key).tasks}

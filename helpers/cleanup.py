@@ -87,7 +87,8 @@ def tables_of_schema(spark: SparkSession, session: Session, p: parameters.CleanU
 
     predictions = _prediction_table(p)
     named = [names.qualified_name(table, p.catalog, p.schema) for table in (p.training_table, p.scoring_table)]
-    named += [predictions, scoring.quarantine_table(predictions)]
+    written = [predictions, scoring.shadow_table(predictions)]
+    named += written + [scoring.quarantine_table(table) for table in written]
     ours = {_key(table): table for table in named if tables.exists(spark, table)}
     others = {_key(table): table for table in tables.in_schema(spark, p.catalog, p.schema)}
     for key, table in (others | ours).items():
@@ -122,15 +123,21 @@ def _drop(spark: SparkSession, table: str) -> bool:
 
 
 def checkpoints(spark: SparkSession, session: Session, p: parameters.CleanUp) -> Iterator[Item]:
-    """Return the checkpoint in the folder that the bundle chose, and the one that ``checkpoint`` names.
+    """Return the checkpoints in the folders that the bundle chose, and the one that ``checkpoint`` names.
 
-    The second one is kept: it is not known what else is in a folder that the user chose.
+    The last one is kept: it is not known what else is in a folder that the user chose.
     """
     del session
-    folder = storage.checkpoint_folder(spark, _prediction_table(p), create=False)
-    if Path(folder).is_dir():
-        yield Item("checkpoints", folder, "files", partial(_delete_folder, folder))
-    if p.checkpoint and p.checkpoint != folder:
+    # It imports pandas.
+    from helpers import scoring
+
+    predictions = _prediction_table(p)
+    tables_of_streams = (predictions, scoring.shadow_table(predictions))
+    chosen = [storage.checkpoint_folder(spark, table, create=False) for table in tables_of_streams]
+    for folder in chosen:
+        if Path(folder).is_dir():
+            yield Item("checkpoints", folder, "files", partial(_delete_folder, folder))
+    if p.checkpoint and p.checkpoint not in chosen:
         reason = "named by checkpoint, so it may contain more than this bundle's files; delete the folder by hand"
         yield Item("checkpoints", p.checkpoint, "files", partial(_delete_folder, p.checkpoint), reason)
 

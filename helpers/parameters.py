@@ -164,7 +164,7 @@ BatchId = Annotated[
 Trigger = Annotated[
     str, _matching(r"available_now|[1-9]\d* (second|minute|hour)s?", "available_now, or an interval such as 1 minute")
 ]
-Version = Annotated[str, _matching(r"([1-9]\d*)?", "empty (the champion), or a version number: 1, 2, …")]
+Version = Annotated[str, _matching(r"([1-9]\d*)?", "empty, or a version number: 1, 2, …")]
 # https://learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules
 _SUBSCRIPTION = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _GROUP = r"[\w.()-]{0,89}[\w()-]"
@@ -328,10 +328,18 @@ class ModelName:
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
-class ModelVersion(ModelName):
+class ChosenVersion(ModelName):
     """A version of the model."""
 
-    model_version: Version = Field(default="", description="Version to use. Empty: the champion")
+    model_version: Version = Field(
+        default="", description="Version to use. Empty: the champion; for 08_approve, the challenger"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class ModelVersion(ChosenVersion):
+    """A version of the model that is loaded."""
+
     allow_pickle: Flag = Field(
         default=False,
         description="Load a version that runs code when it is loaded, such as a pickle, although this bundle did not register it",
@@ -515,6 +523,11 @@ class Register(Tracking, Namespace, LabelColumn, IdColumn, ModelName):
         description="Lowest share of the way from a constant prediction (0) to a perfect model (1) that passes, in balanced "
         "accuracy or R². 0: a model may be as good as a constant prediction",
     )
+    promote: Literal["auto", "challenger"] = Field(
+        default="auto",
+        description="What a version becomes that passed the gate. auto: the champion. challenger: the challenger, which waits "
+        "until somebody approves it with 08_approve",
+    )
     deploy: Flag = Field(default=False, description="After registering: deploy the champion to its endpoint")
 
 
@@ -552,6 +565,11 @@ class Score(Tracking, Namespace, ScoringTable, IdColumn, ModelVersion, Predictio
     trigger: Trigger = Field(
         default="available_now",
         description="For mode=stream. available_now: end when all rows are scored. An interval: keep running and look for new rows at that interval",
+    )
+    shadow: Literal["none", "challenger"] = Field(
+        default="none",
+        description="challenger: the version that waits for approval scores the same rows, too, into "
+        "<prediction_table>_shadow",
     )
     batch_id: BatchId = Field(
         default="", description="Names the batch; scoring it again replaces its rows. Empty: today (UTC)"
@@ -616,6 +634,24 @@ class Monitor(Tracking, Namespace, TrainingTable, ScoringTable, LabelColumn, IdC
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Approve(Tracking, Namespace, ChosenVersion):
+    """Parameters of 08_approve."""
+
+    decision: Literal["wait", "approve", "refuse"] = Field(
+        default="wait",
+        description="approve: the version becomes the champion. refuse: it never will. wait: what the version's tag "
+        "`approval` says, and an error while it says nothing",
+    )
+    approved_by: str = Field(
+        default="", max_length=1_000, description="Who decides, for the version's tags. Empty: who runs the job"
+    )
+    # Azure ML's limit of a tag's value: https://learn.microsoft.com/azure/machine-learning/resource-limits-capacity
+    reason: str = Field(
+        default="", max_length=1_000, description="Why, for the version's tags, in up to 1,000 characters"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class CleanUp(Tracking, Namespace, TrainingTable, ScoringTable, ModelName, Predictions):
     """Parameters of 07_clean_up."""
 
@@ -624,11 +660,11 @@ class CleanUp(Tracking, Namespace, TrainingTable, ScoringTable, ModelName, Predi
     )
     dry_run: Flag = Field(default=True, description="Only list what would be deleted")
     force: Flag = Field(
-        default=False, description="Also delete what is in use: the champion, and endpoints with traffic"
+        default=False, description="Also delete what is in use: champion, challenger, and endpoints with traffic"
     )
 
 
-STAGES = (SetUp, Train, Register, Score, Deploy, Monitor, CleanUp)
+STAGES = (SetUp, Train, Register, Score, Deploy, Monitor, CleanUp, Approve)
 """The groups that the notebooks ask for."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import getpass
 import json
 import os
 import tempfile
@@ -250,6 +251,11 @@ def workspace_user() -> str:
         return _databricks_client().current_user.me().user_name
     except (DatabricksError, TimeoutError) as error:
         raise LookupError(f"{workspace_url()} does not say who you are ({error})") from None
+
+
+def user() -> str:
+    """Return who runs this: the user or service principal of Databricks, or on a laptop the user who is logged in."""
+    return workspace_user() if in_databricks() else getpass.getuser()
 
 
 def setting(spark: SparkSession, name: str) -> str | None:

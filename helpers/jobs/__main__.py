@@ -12,15 +12,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
 from helpers import parameters, runtime, tracking
 from helpers.command_line import assignment
 from helpers.jobs import report
-from helpers.jobs.bundle import FILE, Bundle, BundleError, Job
+from helpers.jobs.bundle import FILE, Bundle, BundleError
+from helpers.jobs.definitions import Job
 from helpers.jobs.results import RUNNING, SUCCEEDED, JobResult, Summary
 from helpers.jobs.run import run_jobs
+from helpers.jobs.task_types import RunJobTask
 from helpers.laptop.dbutils import PARAMETER_PREFIX
 
 
@@ -87,14 +90,21 @@ def check_parameters(jobs: list[Job], overrides: dict[str, str]) -> None:
             "--param",
         )
     for job in jobs:
-        values = {
-            name: overrides.get(name, default)
-            for name, default in job.parameters.items()
-            # The job checks a value that is known only when it runs.
-            if name in parameters.FIELDS and "{{" not in overrides.get(name, default)
-        }
-        sources = {name: "--param" if name in overrides else f"{FILE}, job {job.key}" for name in values}
-        parameters.check(values, sources)
+        _check_values(job, overrides, "--param")
+
+
+def _check_values(job: Job, given: Mapping[str, str], source: str) -> None:
+    """Refuse values that the notebooks of a job, or of the jobs that it runs, would refuse."""
+    values = {
+        name: given.get(name, default)
+        for name, default in job.parameters.items()
+        # The job checks a value that is known only when it runs.
+        if name in parameters.FIELDS and "{{" not in given.get(name, default)
+    }
+    parameters.check(values, {name: source if name in given else f"{FILE}, job {job.key}" for name in values})
+    for task in job.tasks:
+        if isinstance(task.action, RunJobTask):
+            _check_values(task.action.job, task.action.job_parameters, f"{FILE}, job {job.key}, task {task.key}")
 
 
 def new_folder(parent: Path, name: str) -> Path:

@@ -13,12 +13,12 @@ import graphlib
 import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helpers.jobs.definitions import InvalidTask, Job, Task
 from helpers.jobs.scheduling import RUN_IF, RetryPolicy
-from helpers.jobs.task_types import TASK_TYPES, InvalidTask, TaskType
+from helpers.jobs.task_types import TASK_TYPES
 from helpers.parameters import as_text
 
 FILE = "databricks.yml"
@@ -29,67 +29,13 @@ _TASK_FIELDS = (
 )  # fmt: skip
 # Fields that change what runs, unlike those for clusters, schedules, permissions or notifications.
 _NOT_SUPPORTED = ("disabled", "environment_variables", "environment_variables_key", "git_source")
+# https://learn.microsoft.com/azure/databricks/jobs/run-job
+MAX_NESTED_JOBS = 3
 _REFERENCE = re.compile(r"\$\{([A-Za-z][\w.-]*)\}")
 
 
 class BundleError(ValueError):
     """``databricks.yml`` cannot be read, or asks for something that cannot be run on this machine."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """One task of a job.
-
-    Attributes
-    ----------
-    key : str
-    action : helpers.jobs.task_types.TaskType
-        What the task does.
-    depends_on : dict of str to (str or None)
-        Keys of other tasks; for a condition task, with the outcome that it must have.
-    run_if : str
-        A key of `helpers.jobs.scheduling.RUN_IF`.
-    retries : helpers.jobs.scheduling.RetryPolicy
-    timeout : float or None
-        Seconds that one attempt may take.
-    """
-
-    key: str
-    action: TaskType
-    depends_on: dict[str, str | None]
-    run_if: str
-    retries: RetryPolicy
-    timeout: float | None
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job.
-
-    Attributes
-    ----------
-    key, name : str
-    parameters : dict of str to str
-        Default of each job parameter.
-    tasks : list of Task
-        In an order in which they can run.
-    timeout : float or None
-        Seconds that the job may take.
-    not_used : list of str
-        Fields in the file that have no meaning on this machine.
-    """
-
-    key: str
-    name: str
-    parameters: dict[str, str]
-    tasks: list[Task]
-    timeout: float | None
-    not_used: list[str]
-
-    @property
-    def leaves(self) -> set[str]:
-        """The keys of the tasks that no other task depends on."""
-        return {task.key for task in self.tasks} - {before for task in self.tasks for before in task.depends_on}
 
 
 class Bundle:
@@ -163,6 +109,10 @@ class Bundle:
         BundleError
             If there is no such job, or if it cannot be run on this machine.
         """
+        return self._job(key, ())
+
+    def _job(self, key: str, callers: tuple[str, ...]) -> Job:
+        """Return a job that is run by a chain of other jobs, or by none."""
         from databricks.bundles.jobs import Job as JobModel
 
         if key not in self._jobs:
@@ -176,7 +126,7 @@ class Bundle:
         for task in settings.get("tasks") or []:
             task_where = f"{where}, task {task.get('task_key', '?')!r}"
             not_used |= self._task_fields_not_used(task, task_where)
-            tasks.append(self._task(task, task_where))
+            tasks.append(self._task(task, task_where, (*callers, key)))
         return Job(
             key=key,
             name=str(name),
@@ -209,14 +159,16 @@ class Bundle:
                 raise BundleError(f"{where}: {name} cannot be run on this machine")
         return settings.keys() - set(used)
 
-    def _task(self, settings: dict, where: str) -> Task:
+    def _task(self, settings: dict, where: str, callers: tuple[str, ...]) -> Task:
         (type_name,) = settings.keys() & TASK_TYPES.keys()
         task = self.resolve({name: settings[name] for name in settings if name in (*_TASK_FIELDS, type_name)}, where)
         run_if = task.get("run_if", "ALL_SUCCESS")
         if run_if not in RUN_IF:
             raise BundleError(f"{where}: run_if {run_if!r} is unknown; there are: {', '.join(RUN_IF)}")
         try:
-            action = TASK_TYPES[type_name].from_settings(task[type_name] or {}, self.root)
+            action = TASK_TYPES[type_name].from_settings(
+                task[type_name] or {}, self.root, lambda key: self._called_job(key, callers)
+            )
         except InvalidTask as error:
             raise BundleError(f"{where}: {error}") from None
         outcomes = {before["task_key"]: before.get("outcome") for before in task.get("depends_on") or []}
@@ -233,6 +185,22 @@ class Bundle:
             ),
             timeout=self._number(task, "timeout_seconds", where) or None,
         )
+
+    def _called_job(self, key: str, callers: tuple[str, ...]) -> Job:
+        """Return the job that a task of the last caller runs."""
+        if key not in self._jobs:
+            raise InvalidTask(
+                f"run_job_task.job_id {key!r} is not a job of {FILE}; write ${{resources.jobs.<key>.id}} with one of: "
+                + ", ".join(self._jobs)
+            )
+        chain = " → ".join([*callers, key])
+        if key in callers:
+            raise InvalidTask(f"run_job_task: jobs run each other in a circle: {chain}")
+        if len(callers) > MAX_NESTED_JOBS:
+            raise InvalidTask(
+                f"run_job_task: {chain} nests {len(callers)} such tasks; Databricks supports {MAX_NESTED_JOBS}"
+            )
+        return self._job(key, callers)
 
     def _number(self, settings: dict, name: str, where: str) -> float:
         """Return the value of a field, or 0 if it is missing."""
@@ -293,7 +261,9 @@ class Bundle:
             "bundle.environment": self.target,
             "workspace.current_user.userName": user,
             "workspace.current_user.short_name": re.sub(r"\W", "_", user),
-        } | {f"var.{key}": value for key, value in self.variables.items()}
+        }
+        known |= {f"var.{key}": value for key, value in self.variables.items()}
+        known |= {f"resources.jobs.{key}.id": key for key in self._jobs}
         if name not in known:
             hint = f"; give it with --var {name[4:]}=…" if name.startswith("var.") else ""
             raise BundleError(f"{where}: ${{{name}}} has no value here{hint}")

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from helpers.jobs import results
 
 if TYPE_CHECKING:
-    from helpers.jobs.results import Summary, TaskResult
+    from collections.abc import Iterator
+
+    from helpers.jobs.results import JobResult, Summary, TaskResult
 
 _WORDS = {
     results.SUCCESS: "done",
@@ -115,7 +117,7 @@ def print_summary(summary: Summary, output: Path, rows: int = 5) -> None:
     for key, job in summary.jobs.items():
         print(f"{key}: {_WORDS[job.state]}" + (f" after {job.seconds:.0f} s" if job.run_id else ""))
     print(f"\nExecuted notebooks: {output}")
-    tasks = [task for job in summary.jobs.values() for task in job.tasks.values()]
+    tasks = [task for job in summary.jobs.values() for task in _all_tasks(job)]
     for task in tasks:
         if task.html:
             print(f"  {task.html}")
@@ -130,10 +132,26 @@ def print_summary(summary: Summary, output: Path, rows: int = 5) -> None:
         print(f"Endpoint:           {values['endpoint_name']} serves {values['deployment']} at {values['scoring_uri']}")
     if "prediction_table" in values:
         _print_predictions(values, Path(summary.spark_warehouse), rows)
+    if values.get("shadow_model_version"):
+        outcome = values["shadow_table"] or f"could not score: {values['shadow_problem']}"
+        print(f"Challenger:         version {values['shadow_model_version']} in the shadow: {outcome}")
     print(f"Summary:            {output / 'summary.json'}")
+    approved = [_version(task.task_values) for task in tasks if task.task_values.get("approved")]
     for result in registrations:
-        if result["not_promoted_because"]:
+        if result["not_promoted_because"] and _version(result) not in approved:
             print(f"Not promoted:       version {result['model_version']}, because {result['not_promoted_because']}")
+
+
+def _version(values: dict[str, Any]) -> tuple[str, str]:
+    return values["model_name"], values["model_version"]
+
+
+def _all_tasks(job: JobResult) -> Iterator[TaskResult]:
+    """Yield the results of a job's tasks, each after those of the tasks of a job that it ran."""
+    for task in job.tasks.values():
+        if task.job:
+            yield from _all_tasks(task.job)
+        yield task
 
 
 def _print_predictions(values: dict[str, Any], warehouse: Path, rows: int) -> None:

@@ -57,6 +57,8 @@ class TaskResult:
         ``true`` or ``false``, for a condition task.
     is_retryable : bool
         Whether another attempt may end otherwise. An error in a parameter stays one.
+    job : JobResult or None
+        What happened to the job that the task ran, for a run-job task.
     """
 
     state: str
@@ -69,6 +71,7 @@ class TaskResult:
     task_values: dict[str, Any] = field(default_factory=dict)
     outcome: str | None = None
     is_retryable: bool = True
+    job: JobResult | None = None
 
 
 @dataclass

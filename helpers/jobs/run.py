@@ -6,6 +6,7 @@ import itertools
 import signal
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -13,10 +14,9 @@ from typing import Any
 
 from helpers import parameters
 from helpers.jobs import report, scheduling
-from helpers.jobs.bundle import Job, Task
+from helpers.jobs.definitions import Attempt, InvalidTask, Job, Task
 from helpers.jobs.references import UnknownReference, resolve, start_time_references
 from helpers.jobs.results import CANCELED, FAILED, NOT_RUN, RUNNING, SUCCEEDED, TIMEDOUT, JobResult, Summary, TaskResult
-from helpers.jobs.task_types import Attempt, InvalidTask
 
 
 def run_jobs(jobs: Sequence[Job], overrides: dict[str, str], output: Path, summary: Summary) -> None:
@@ -24,7 +24,7 @@ def run_jobs(jobs: Sequence[Job], overrides: dict[str, str], output: Path, summa
 
     Parameters
     ----------
-    jobs : sequence of helpers.jobs.bundle.Job
+    jobs : sequence of helpers.jobs.definitions.Job
     overrides : dict of str to str
         Job parameters whose values differ from their defaults.
     output : pathlib.Path
@@ -49,25 +49,37 @@ def run_jobs(jobs: Sequence[Job], overrides: dict[str, str], output: Path, summa
     summary.write(output)
 
 
-def run_job(job: Job, overrides: dict[str, str], output: Path, on_change: Callable[[JobResult], None]) -> JobResult:
+def run_job(
+    job: Job,
+    overrides: dict[str, str],
+    output: Path,
+    on_change: Callable[[JobResult], None],
+    seconds: float | None = None,
+    prefix: str = "",
+) -> JobResult:
     """Run a job's tasks in order.
 
     Parameters
     ----------
-    job : helpers.jobs.bundle.Job
+    job : helpers.jobs.definitions.Job
     overrides : dict of str to str
         Job parameters whose values differ from their defaults.
     output : pathlib.Path
         Folder for the executed notebooks.
     on_change : callable
         Called with the result whenever a task has ended.
+    seconds : float, optional
+        Time limit, for a job that a task runs. The job may have a shorter one.
+    prefix : str, default ""
+        What to print before the names of its tasks.
 
     Returns
     -------
     helpers.jobs.results.JobResult
     """
     started = time.monotonic()
-    deadline = started + job.timeout if job.timeout else None
+    limit = scheduling.attempt_limit(job.timeout, seconds)
+    deadline = None if limit is None else started + limit
     result = JobResult(RUNNING, run_id=time.time_ns() // 1000)
     print(f"\n{job.name} (run {result.run_id})")
     if job.not_used:
@@ -81,20 +93,34 @@ def run_job(job: Job, overrides: dict[str, str], output: Path, on_change: Callab
         on_change(result)
         return result
     references |= {f"job.parameters.{name}": value for name, value in result.parameters.items()}
+
+    def record(key: str, task_result: TaskResult) -> None:
+        result.tasks[key] = task_result
+        result.seconds = time.monotonic() - started
+        on_change(result)
+
     for task in job.tasks:
+        first = Attempt(
+            task=task.key,
+            label=f"{prefix}{task.key}",
+            number=1,
+            references=references,
+            job_parameters=result.parameters,
+            output=output,
+            seconds=None,
+            on_change=partial(record, task.key),
+        )
         state = _state_before(task, result, deadline)
-        task_result = TaskResult(state) if state else _run_task(task, result, references, output, deadline)
-        result.tasks[task.key] = task_result
+        task_result = TaskResult(state) if state else _run_task(task, first, deadline)
         references |= {f"tasks.{task.key}.values.{key}": value for key, value in task_result.task_values.items()}
         references[f"tasks.{task.key}.result_state"] = task_result.state.lower()
-        result.seconds = time.monotonic() - started
-        report.print_task(task.key, task_result)
-        on_change(result)
+        report.print_task(first.label, task_result)
+        record(task.key, task_result)
     states = {key: task_result.state for key, task_result in result.tasks.items()}
     result.state = scheduling.job_state(states, job.leaves, time_is_up=_seconds_left(deadline) == 0)
     errors = [f"{key}: {task_result.error}" for key, task_result in result.tasks.items() if task_result.error]
     if result.state == TIMEDOUT:
-        errors.append(f"the job was not done after {job.timeout:.0f} s (timeout_seconds)")
+        errors.append(f"the job was not done after {limit:.0f} s (timeout_seconds)")
     result.error = "; ".join(errors) or None
     on_change(result)
     return result
@@ -129,25 +155,22 @@ def _state_before(task: Task, job: JobResult, deadline: float | None) -> str | N
     return scheduling.state_before(task.run_if, dependencies)
 
 
-def _run_task(
-    task: Task, job: JobResult, references: dict[str, Any], output: Path, deadline: float | None
-) -> TaskResult:
+def _run_task(task: Task, first: Attempt, deadline: float | None) -> TaskResult:
     """Run a task, as often as its retry policy says."""
     started = time.monotonic()
     result = TaskResult(NOT_RUN)
+    run_id = first.references["job.run_id"]
     try:
         for number in itertools.count(1):
-            attempt = Attempt(
-                task=task.key,
+            of_attempt = {
+                "task.name": task.key,
+                "task.run_id": f"{run_id}{number}",
+                "task.execution_count": str(number),
+            }
+            attempt = replace(
+                first,
                 number=number,
-                references=references
-                | {
-                    "task.name": task.key,
-                    "task.run_id": f"{job.run_id}{number}",
-                    "task.execution_count": str(number),
-                },
-                job_parameters=job.parameters,
-                output=output,
+                references={**first.references, **of_attempt},
                 seconds=scheduling.attempt_limit(task.timeout, _seconds_left(deadline)),
             )
             result = task.action.run(attempt)
@@ -155,12 +178,12 @@ def _run_task(
             another = task.retries.allows_another(result.state, number, _seconds_left(deadline))
             if not (another and result.is_retryable):
                 break
-            report.print_retry(task.key, result.error, number, task.retries.max_retries)
+            report.print_retry(first.label, result.error, number, task.retries.max_retries)
             _pause(task.retries.wait)
     except KeyboardInterrupt:
         result.state, result.error = CANCELED, "interrupted"
     except (InvalidTask, UnknownReference) as error:
-        result.state, result.error = FAILED, str(error)
+        result.state, result.error, result.is_retryable = FAILED, str(error), False
     result.seconds = time.monotonic() - started
     return result
 

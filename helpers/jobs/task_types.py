@@ -6,86 +6,17 @@ To add one, write a subclass of `TaskType` and add it to `TASK_TYPES`.
 from __future__ import annotations
 
 import operator
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helpers.jobs.definitions import Attempt, InvalidTask, Job, TaskType
 from helpers.jobs.execute import execute_notebook
 from helpers.jobs.references import resolve
-from helpers.jobs.results import SUCCESS, TaskResult
+from helpers.jobs.results import SUCCEEDED, SUCCESS, JobResult, TaskResult
+from helpers.jobs.run import run_job
 from helpers.parameters import as_text
-
-
-class InvalidTask(ValueError):
-    """A task cannot be run with the settings that it has; another attempt would not help."""
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One attempt to run a task.
-
-    Attributes
-    ----------
-    task : str
-        Key of the task.
-    number : int
-        1 for the first attempt.
-    references : dict of str to object
-        Values of the references in double braces.
-    job_parameters : dict of str to str
-    output : pathlib.Path
-        Folder for the files that show what happened.
-    seconds : float or None
-        Time limit.
-    """
-
-    task: str
-    number: int
-    references: Mapping[str, Any]
-    job_parameters: Mapping[str, str]
-    output: Path
-    seconds: float | None
-
-
-class TaskType(ABC):
-    """What a task does: the settings of one of its type, and how to run them."""
-
-    @classmethod
-    @abstractmethod
-    def from_settings(cls, settings: dict[str, Any], root: Path) -> TaskType:
-        """Read the settings of a task.
-
-        Parameters
-        ----------
-        settings : dict
-            Value of the field ``<type>_task`` in ``databricks.yml``, with its variables resolved.
-        root : pathlib.Path
-            Folder of ``databricks.yml``.
-
-        Raises
-        ------
-        InvalidTask
-            If a task with these settings cannot be run here.
-        """
-
-    @abstractmethod
-    def run(self, attempt: Attempt) -> TaskResult:
-        """Run the task.
-
-        Returns
-        -------
-        TaskResult
-            SUCCESS, FAILED, TIMEDOUT or CANCELED, of this attempt.
-
-        Raises
-        ------
-        InvalidTask
-            If the references have values with which it cannot be run.
-        helpers.jobs.references.UnknownReference
-            If a reference has no value.
-        """
 
 
 @dataclass(frozen=True)
@@ -103,7 +34,7 @@ class NotebookTask(TaskType):
     base_parameters: dict[str, str]
 
     @classmethod
-    def from_settings(cls, settings: dict[str, Any], root: Path) -> NotebookTask:
+    def from_settings(cls, settings: dict[str, Any], root: Path, job: Callable[[str], Job]) -> NotebookTask:  # noqa: ARG003
         """Read the settings of a notebook task; see `TaskType.from_settings`."""
         if settings.get("source", "WORKSPACE") != "WORKSPACE":
             raise InvalidTask(f"notebook_task.source {settings['source']!r} cannot be run on this machine")
@@ -119,9 +50,8 @@ class NotebookTask(TaskType):
         """Run the notebook; see `TaskType.run`."""
         # https://learn.microsoft.com/azure/databricks/jobs/job-parameters
         own = {name: resolve(value, attempt.references) for name, value in self.base_parameters.items()}
-        stem = attempt.task if attempt.number == 1 else f"{attempt.task}-attempt-{attempt.number}"
-        executed = attempt.output / f"{stem}.ipynb"
-        return execute_notebook(self.path, {**own, **attempt.job_parameters}, executed, attempt.task, attempt.seconds)
+        executed = attempt.output / f"{_name(attempt)}.ipynb"
+        return execute_notebook(self.path, {**own, **attempt.job_parameters}, executed, attempt.label, attempt.seconds)
 
 
 _EQUALITIES = {"EQUAL_TO": operator.eq, "NOT_EQUAL": operator.ne}
@@ -150,7 +80,7 @@ class ConditionTask(TaskType):
     right: str
 
     @classmethod
-    def from_settings(cls, settings: dict[str, Any], root: Path) -> ConditionTask:  # noqa: ARG003
+    def from_settings(cls, settings: dict[str, Any], root: Path, job: Callable[[str], Job]) -> ConditionTask:  # noqa: ARG003
         """Read the settings of a condition task; see `TaskType.from_settings`."""
         missing = [name for name in ("op", "left", "right") if name not in settings]
         if missing:
@@ -174,5 +104,65 @@ class ConditionTask(TaskType):
         return TaskResult(SUCCESS, outcome=as_text(self.holds(attempt.references)))
 
 
-TASK_TYPES: dict[str, type[TaskType]] = {"notebook_task": NotebookTask, "condition_task": ConditionTask}
+@dataclass(frozen=True)
+class RunJobTask(TaskType):
+    """Runs another job of the bundle.
+
+    https://learn.microsoft.com/azure/databricks/jobs/run-job
+
+    Attributes
+    ----------
+    job : helpers.jobs.definitions.Job
+    job_parameters : dict of str to str
+        Values in place of the defaults of that job; they may have references.
+    """
+
+    job: Job
+    job_parameters: dict[str, str]
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any], root: Path, job: Callable[[str], Job]) -> RunJobTask:  # noqa: ARG003
+        """Read the settings of a run-job task; see `TaskType.from_settings`."""
+        for field in settings.keys() - {"job_id", "job_parameters"}:
+            raise InvalidTask(f"run_job_task.{field} cannot be run on this machine")
+        target = job(as_text(settings.get("job_id", "")))
+        given = settings.get("job_parameters") or {}
+        for name in given.keys() - target.parameters.keys():
+            declared = ", ".join(target.parameters) or "none"
+            raise InvalidTask(
+                f"run_job_task.job_parameters: job {target.key!r} does not declare {name!r}; it has: {declared}"
+            )
+        return cls(target, {name: as_text(value) for name, value in given.items()})
+
+    def run(self, attempt: Attempt) -> TaskResult:
+        """Run the job, and return its state as that of the task; see `TaskType.run`."""
+        given = {name: resolve(value, attempt.references) for name, value in self.job_parameters.items()}
+        output = attempt.output / _name(attempt)
+        output.mkdir(exist_ok=True)
+
+        def report(job: JobResult) -> None:
+            attempt.on_change(TaskResult(job.state, attempts=attempt.number, job=job))
+
+        job = run_job(self.job, given, output, report, attempt.seconds, f"{attempt.label}/")
+        if job.state in SUCCEEDED:
+            return TaskResult(SUCCESS, job=job)
+        errors = [task for task in job.tasks.values() if task.error]
+        return TaskResult(
+            job.state,
+            error=f"job {self.job.key!r}: {job.error or job.state}",
+            job=job,
+            is_retryable=not errors or any(task.is_retryable for task in errors),
+        )
+
+
+def _name(attempt: Attempt) -> str:
+    """Return the name, without a suffix, of what an attempt leaves in its output folder."""
+    return attempt.task if attempt.number == 1 else f"{attempt.task}-attempt-{attempt.number}"
+
+
+TASK_TYPES: dict[str, type[TaskType]] = {
+    "notebook_task": NotebookTask,
+    "condition_task": ConditionTask,
+    "run_job_task": RunJobTask,
+}
 """The task types that can be run here, by their field in ``databricks.yml``."""

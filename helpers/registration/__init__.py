@@ -1,5 +1,6 @@
-"""Register models: the checks that a model has to pass, and the versions that are registered."""
+"""Register models: the checks that a model has to pass, the versions that are registered, and who approves them."""
 
+from helpers.registration.approval import Standing, comparison, decide, take_place, waiting_version
 from helpers.registration.register import register, version_tags
 from helpers.registration.validation import (
     Evaluation,
@@ -17,7 +18,10 @@ from helpers.registration.validation import (
 __all__ = [
     "Evaluation",
     "Judged",
+    "Standing",
     "ValidationCheck",
+    "comparison",
+    "decide",
     "evaluate",
     "evaluate_baseline",
     "evaluate_champion",
@@ -25,6 +29,8 @@ __all__ = [
     "gate_metric",
     "judge",
     "register",
+    "take_place",
     "validate",
     "version_tags",
+    "waiting_version",
 ]

@@ -30,6 +30,11 @@ def quarantine_table(prediction_table: str) -> str:
     return names.qualified_name(prediction_table.replace("`", "") + "_quarantine", "", "")
 
 
+def shadow_table(prediction_table: str) -> str:
+    """Return the qualified name of the table of the challenger's predictions, in the schema of the predictions."""
+    return names.qualified_name(prediction_table.replace("`", "") + "_shadow", "", "")
+
+
 def prepare(table: str, rows: DataFrame, model_name: str) -> None:
     """Create a table for rows if it is missing, or check that it has their columns.
 

@@ -11,7 +11,16 @@ from helpers.ownership import MARK, NOT_OURS, Item, is_marked
 from helpers.tracking.mirror import names
 from helpers.tracking.mirror.experiment import search_runs
 from helpers.tracking.runs import MONITORING_TAG, TRIAL_TAG
-from helpers.tracking.versions import RUN_ID_TAG, champion, registered_model, versions, versions_in
+from helpers.tracking.versions import (
+    CHALLENGER,
+    CHAMPION,
+    RUN_ID_TAG,
+    challenger,
+    champion,
+    registered_model,
+    versions,
+    versions_in,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,7 +47,7 @@ def items(spark: SparkSession, session: Session, p: parameters.CleanUp) -> list[
     session : helpers.tracking.Session
         With ``tracking_mode=dual`` the copies in Azure ML are listed, too.
     p : helpers.parameters.CleanUp
-        Runs of other models in the experiment are kept. Without ``force`` the champion is kept.
+        Runs of other models in the experiment are kept. Without ``force`` champion and challenger are kept.
 
     Returns
     -------
@@ -76,11 +85,11 @@ def _experiment_names(session: Session) -> list[tuple[Server, str]]:
 
 def _model(session: Session, model_name: str, force: bool) -> tuple[list[Item], dict[str, str]]:
     """Return versions and model, and the reasons to keep the runs of the versions that are kept."""
-    where, client, best = session.registry.place, session.client(), champion(session, model_name)
+    where, client, used = session.registry.place, session.client(), _in_use(session, model_name)
     listed: list[Item] = []
     needed: dict[str, str] = {}
     for version in versions(session, model_name):
-        item = _version_item(session, client, version, where, force, best)
+        item = _version_item(session, client, version, where, force, used)
         listed.append(item)
         if item.keep_reason:
             reason = f"its model is {item.name}, which stays ({item.keep_reason})"
@@ -97,24 +106,30 @@ def _model(session: Session, model_name: str, force: bool) -> tuple[list[Item], 
     return listed, needed
 
 
+def _in_use(session: Session, model_name: str) -> dict[str, str]:
+    """Return what the versions are that something or somebody waits for, by their number."""
+    holders = {CHALLENGER: challenger(session, model_name), CHAMPION: champion(session, model_name)}
+    return {str(version.version): mark for mark, version in holders.items() if version is not None}
+
+
 def _copies(session: Session, model_name: str, needed: dict[str, str]) -> list[Item]:
     """Return the copies of versions in the registry that the endpoints use."""
     if not session.uses_azureml or session.registry.in_azureml:
         return []
     client, listed = session.azureml_server.client(), []
     for version in versions_in(session.azureml_server, model_name):
-        item = _version_item(session, client, version, session.azureml_server.place, True, None)
+        item = _version_item(session, client, version, session.azureml_server.place, True, {})
         listed.append(replace(item, keep_reason=item.keep_reason or needed.get(version.tags.get(RUN_ID_TAG, ""), "")))
     return listed
 
 
 def _version_item(
-    session: Session, client: MlflowClient, version: ModelVersion, where: str, force: bool, best: ModelVersion | None
+    session: Session, client: MlflowClient, version: ModelVersion, where: str, force: bool, used: dict[str, str]
 ) -> Item:
     keep_reason = "" if is_marked(version.tags) else NOT_OURS
-    if not keep_reason and not force and best is not None and str(best.version) == str(version.version):
-        keep_reason = "the champion, unless force=true"
     name, number = version.name, str(version.version)
+    if not keep_reason and not force and number in used:
+        keep_reason = f"the {used[number]}, unless force=true"
     return Item(
         "model_versions",
         f"{name} version {number}",
@@ -125,9 +140,9 @@ def _version_item(
 
 
 def _delete_version(session: Session, client: MlflowClient, name: str, number: str, force: bool) -> bool:
-    best = None if force else champion(session, name)
-    if best is not None and str(best.version) == number:
-        raise RuntimeError("it has become the champion meanwhile")
+    used = {} if force else _in_use(session, name)
+    if number in used:
+        raise RuntimeError(f"it has become the {used[number]} meanwhile")
     return _existing(client.get_model_version, name, number) is not None and _deleted(
         client.delete_model_version, name, number
     )

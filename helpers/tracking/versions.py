@@ -21,12 +21,21 @@ if TYPE_CHECKING:
     from helpers.tracking.session import Session
 
 CHAMPION = "champion"
+CHALLENGER = "challenger"
 RUN_ID_TAG = "run_id"
 MODEL_URI_TAG = "model_uri"
 CHECK_TAG = "check_"
 """Start of the name of a tag with the outcome of a check of the gate."""
 PASSED = "passed"
 """Start of such a tag's value if the version passed the check."""
+# The names have no dots, which Unity Catalog does not accept:
+# https://learn.microsoft.com/azure/databricks/database-objects/tags#constraints
+APPROVAL_TAG = "approval"
+"""Name of the tag that says what somebody decided about a version: `APPROVED` or `REFUSED`."""
+APPROVED, REFUSED = "approved", "refused"
+APPROVED_BY_TAG = "approved_by"
+APPROVAL_REASON_TAG = "approval_reason"
+APPROVAL_TIME_TAG = "approval_time"
 _MOST_DESCRIBED = 5
 
 
@@ -143,13 +152,50 @@ def champion(session: Session, model_name: str) -> ModelVersion | None:
 
     It has the alias ``champion``; where there are no aliases, the tag ``champion`` with the latest time.
     """
+    return _holder(session, model_name, CHAMPION)
+
+
+def challenger(session: Session, model_name: str) -> ModelVersion | None:
+    """Return the version that waits for approval, or None.
+
+    It has the alias ``challenger``; where there are no aliases, the tag ``challenger`` with the latest time.
+    """
+    return _holder(session, model_name, CHALLENGER)
+
+
+def promote(session: Session, model_name: str, version: str) -> None:
+    """Make a version the champion."""
+    _give(session, model_name, version, CHAMPION)
+
+
+def make_challenger(session: Session, model_name: str, version: str) -> None:
+    """Make a version the challenger, in place of another one that waits."""
+    _give(session, model_name, version, CHALLENGER)
+
+
+def end_challenge(session: Session, model_name: str, version: str) -> None:
+    """Take the name challenger from a version, if it is the challenger."""
+    holder = challenger(session, model_name)
+    if holder is None or str(holder.version) != str(version):
+        return
+    client = session.client()
+    if session.registry.has_aliases:
+        client.delete_registered_model_alias(model_name, CHALLENGER)
+        return
+    # The latest one last: a version that it has replaced, and that has kept its tag, must not take its place.
+    for old in sorted(_tagged(session, model_name, CHALLENGER), key=lambda old: int(old.tags[CHALLENGER])):
+        client.delete_model_version_tag(model_name, old.version, CHALLENGER)
+
+
+def _holder(session: Session, model_name: str, mark: str) -> ModelVersion | None:
+    """Return the version that has an alias; where there are no aliases, the tag with the latest time."""
     from mlflow.exceptions import MlflowException
 
     if not session.registry.has_aliases:
-        promoted = [version for version in versions(session, model_name) if CHAMPION in version.tags]
-        return max(promoted, key=lambda version: int(version.tags[CHAMPION]), default=None)
+        tagged = _tagged(session, model_name, mark)
+        return max(tagged, key=lambda version: int(version.tags[mark]), default=None)
     try:
-        return session.client().get_model_version_by_alias(model_name, CHAMPION)
+        return session.client().get_model_version_by_alias(model_name, mark)
     except MlflowException as error:
         # The model or the alias may not exist yet; registries then answer with one of these codes.
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
@@ -157,17 +203,38 @@ def champion(session: Session, model_name: str) -> ModelVersion | None:
         return None
 
 
-def promote(session: Session, model_name: str, version: str) -> None:
-    """Make a version the champion."""
+def _give(session: Session, model_name: str, version: str, mark: str) -> None:
     client = session.client()
     if session.registry.has_aliases:
-        client.set_registered_model_alias(model_name, CHAMPION, version)
+        client.set_registered_model_alias(model_name, mark, version)
         return
-    before = [old for old in versions(session, model_name) if CHAMPION in old.tags and str(old.version) != str(version)]
-    # The new tag first: with both, the later one counts, and at no time is there no champion.
-    client.set_model_version_tag(model_name, version, CHAMPION, str(time.time_ns()))
+    before = [old for old in _tagged(session, model_name, mark) if str(old.version) != str(version)]
+    # The new tag first: with both, the later one counts, and at no time is there none.
+    client.set_model_version_tag(model_name, version, mark, str(time.time_ns()))
     for old in before:
-        client.delete_model_version_tag(model_name, old.version, CHAMPION)
+        client.delete_model_version_tag(model_name, old.version, mark)
+
+
+def _tagged(session: Session, model_name: str, mark: str) -> list[ModelVersion]:
+    return [version for version in versions(session, model_name) if mark in version.tags]
+
+
+def failed_checks(version: ModelVersion) -> str | None:
+    """Return in words which checks of the gate a version failed; empty if it passed all, None if it was never judged."""
+    checks = {key.removeprefix(CHECK_TAG): value for key, value in version.tags.items() if key.startswith(CHECK_TAG)}
+    if not checks:
+        return None
+    failed = {name: value for name, value in checks.items() if not value.startswith(PASSED)}
+    return "; ".join(f"check {name!r} {value}" for name, value in sorted(failed.items()))
+
+
+def refusal(version: ModelVersion) -> str:
+    """Return by whom, when and why a version was refused; empty if it was not."""
+    if version.tags.get(APPROVAL_TAG, "").lower() != REFUSED:
+        return ""
+    reason = version.tags.get(APPROVAL_REASON_TAG, "")
+    by, when = version.tags.get(APPROVED_BY_TAG, "somebody"), version.tags.get(APPROVAL_TIME_TAG, "an unknown time")
+    return f"refused by {by} at {when}" + (f": {reason}" if reason else "")
 
 
 def resolve_version(session: Session, model_name: str, model_version: str) -> ModelVersion:
@@ -231,10 +298,11 @@ def _outcomes(by_number: dict[str, ModelVersion]) -> str:
 
 def _outcome(version: ModelVersion) -> str:
     """Return the gate's result for a version, starting with a verb."""
-    checks = {key.removeprefix(CHECK_TAG): value for key, value in version.tags.items() if key.startswith(CHECK_TAG)}
-    if not checks:
+    failed = failed_checks(version)
+    if failed is None:
         return "never went through the gate of 03_register"
-    failed = {name: value for name, value in checks.items() if not value.startswith(PASSED)}
-    if not failed:
-        return "passed the gate, but its promotion was undone or did not happen"
-    return "did not pass the gate: " + "; ".join(f"check {name!r} {value}" for name, value in sorted(failed.items()))
+    if failed:
+        return f"did not pass the gate: {failed}"
+    if refusal(version):
+        return f"passed the gate and was {refusal(version)}"
+    return "passed the gate, and waits for approval (08_approve), or its promotion was undone or did not happen"

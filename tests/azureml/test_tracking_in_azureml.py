@@ -25,7 +25,9 @@ def process(signed_in, aml):
 
 
 @pytest.mark.parametrize("tracking_mode", ["azureml", "databricks"])
-def test_in_azure_mls_registry_a_run_is_registered_once_and_the_champion_moves(aml, databricks, process, tracking_mode):
+def test_in_azure_mls_registry_a_run_is_registered_once_and_champion_and_challenger_move(
+    aml, databricks, process, tracking_mode
+):
     model = process.run(tracked_models.register_and_promote, f"moves_{tracking_mode}", tracking_mode)
     first, second = model["runs"]
     assert model["registered"] == [["1", first, True], ["2", second, True], ["1", first, False]]
@@ -39,6 +41,17 @@ def test_in_azure_mls_registry_a_run_is_registered_once_and_the_champion_moves(a
     assert "model_version='3'" in model["missing_version"] and "it has: 1, 2" in model["missing_version"]
     assert "model_name='nobody'" in model["missing_model"] and "Run 03_register first" in model["missing_model"]
     assert model["newest_run"] == second
+    assert model["approval"]["steps"] == {
+        "waiting": ["1", "2"], "approved": ["2", None], "waiting again": ["2", "1"], "refused": ["2", None],
+        "registered again": ["2", None],
+    }  # fmt: skip
+    refused, approved = (model["approval"]["tags"][number] for number in "12")
+    assert refused.keys() == {"approval", "approved_by", "approval_time"} and refused["approval"] == "refused"
+    assert (approved["approval"], approved["approved_by"], len(approved["approval_reason"])) == (
+        "approved",
+        "Ada",
+        1_000,
+    )
     links = {row["what"]: row["open"] for row in model["table"]}
     assert links["model registry"].startswith("https://ml.azure.com/model/list?wsid=/subscriptions/")
     studio = "https://ml.azure.com"

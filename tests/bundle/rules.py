@@ -22,7 +22,7 @@ from packaging.specifiers import SpecifierSet
 
 from helpers import parameters
 from helpers.azureml import credentials
-from helpers.jobs.bundle import FILE, Bundle, BundleError
+from helpers.jobs.bundle import FILE, MAX_NESTED_JOBS, Bundle, BundleError
 from helpers.jobs.references import UnknownReference, resolve, start_time_references
 from tests.bundle import notebook_code, synced_files
 
@@ -218,6 +218,9 @@ def jobs_are_accepted_by_databricks_bundles(bundle: Bundle) -> list[str]:
         parts = [(f"job {key!r}", Job, {**as_deployed, "tasks": []})]
         parts += [(_where(key, task), Task, task) for task in job.get("tasks") or []]
         for where, model, part in parts:
+            if "run_job_task" in part and part["run_job_task"].get("job_id") in _jobs(bundle):
+                # A number, which only the workspace knows.
+                part = {**part, "run_job_task": {**part["run_job_task"], "job_id": 1}}
             try:
                 model.from_dict(part)
             except (TypeError, ValueError) as error:
@@ -325,6 +328,35 @@ def tasks_depend_on_tasks(bundle: Bundle) -> list[str]:
     return problems
 
 
+def tasks_run_jobs_of_the_bundle(bundle: Bundle) -> list[str]:
+    """A run-job task names a job of the bundle and sets parameters that the job has; jobs do not run each other in a circle.
+
+    https://learn.microsoft.com/azure/databricks/jobs/run-job
+    """
+    problems = []
+    for where, _, task in _tasks(bundle):
+        settings = task.get("run_job_task")
+        if not settings:
+            continue
+        target = _jobs(bundle).get(settings["job_id"])
+        if target is None:
+            problems.append(f"{where}: job_id {settings['job_id']!r} is not ${{resources.jobs.<key>.id}} of a job here")
+            continue
+        given, declared = (
+            settings.get("job_parameters") or {},
+            [entry["name"] for entry in target.get("parameters") or []],
+        )
+        problems += [
+            f"{where}: job {settings['job_id']!r} has no parameter {name!r}{_nearest(name, declared)}"
+            for name in given
+            if name not in declared
+        ]
+        problems += _refused(where, given)
+    for key in _jobs(bundle):
+        problems += [f"job {key!r}: {problem}" for problem in _chains(bundle, [key])]
+    return problems
+
+
 def values_are_known_when_a_job_runs(bundle: Bundle) -> list[str]:
     """Each ``{{…}}`` is a job parameter, a reference of Databricks, or a value that an earlier task has set."""
     problems = []
@@ -338,7 +370,12 @@ def values_are_known_when_a_job_runs(bundle: Bundle) -> list[str]:
         of_job = [*JOB_REFERENCES, *(f"job.parameters.{entry['name']}" for entry in job.get("parameters") or [])]
         for task in job.get("tasks") or []:
             known = [*of_job, *TASK_REFERENCES, *_results_before(bundle, job, task)]
-            texts = (task.get("notebook_task") or {}).get("base_parameters") or task.get("condition_task") or {}
+            texts = (
+                (task.get("notebook_task") or {}).get("base_parameters")
+                or (task.get("run_job_task") or {}).get("job_parameters")
+                or task.get("condition_task")
+                or {}
+            )
             for name, text in texts.items():
                 problems += _unknown(f"{_where(key, task)}, {name}", text, known)
     return problems
@@ -462,6 +499,7 @@ RULES = (
     compute_has_what_ml_runtimes_have,
     jobs_can_sign_in_to_azure,
     tasks_depend_on_tasks,
+    tasks_run_jobs_of_the_bundle,
     values_are_known_when_a_job_runs,
     parameters_are_those_of_the_notebooks,
     packages_are_pinned_as_in_the_requirements,
@@ -502,6 +540,23 @@ def _jobs(bundle: Bundle) -> dict[str, dict]:
 def _tasks(bundle: Bundle) -> list[tuple[str, dict, dict]]:
     jobs = _jobs(bundle).items()
     return [(_where(key, task), job, task) for key, job in jobs for task in job.get("tasks") or []]
+
+
+def _chains(bundle: Bundle, chain: list[str]) -> list[str]:
+    """Return what is wrong with the chains of jobs that run each other and begin so."""
+    problems = []
+    for task in _jobs(bundle)[chain[-1]].get("tasks") or []:
+        other = (task.get("run_job_task") or {}).get("job_id")
+        longer = [*chain, other]
+        if other in chain:
+            problems.append(f"jobs run each other in a circle: {' → '.join(longer)}")
+        elif other in _jobs(bundle) and len(chain) > MAX_NESTED_JOBS:
+            problems.append(
+                f"{' → '.join(longer)} nests {len(chain)} run-job tasks; Databricks supports {MAX_NESTED_JOBS}"
+            )
+        elif other in _jobs(bundle):
+            problems += _chains(bundle, longer)
+    return problems
 
 
 def _where(job: str, task: dict) -> str:

@@ -15,18 +15,21 @@ SERVICE_PRINCIPAL = "that deploys, and that jobs run as, in staging and prod.\n"
 ALL_COMPUTE = "job_cluster_key, environment_key, existing_cluster_id, new_cluster"
 SETUP = "job 'train_and_register', task 'setup'"
 NO_SIGN_IN = "need a sign-in to Azure; give azureml_secret_scope, or on a job cluster cluster_environment"
+SCORE = "job 'batch_score', task 'score'"
+SCORING = "notebook_task: { notebook_path: notebooks/04_batch_score.ipynb }"
+RUNS_JOB = "run_job_task: {{ job_id: '${{resources.jobs.{}.id}}', job_parameters: {{ {} }} }}"
 RUN_ID = "job 'train_and_register', task 'register', run_id: {{tasks.train.values.run_id}} has no value"
 
-# By rule: the file, the old text, the new text, the target, and the first finding.
+# By rule: the file, the old text, the new text, the target, and the first finding; LINE is the line of the old text.
 BROKEN = {
     rules.yaml_is_what_the_cli_reads: [
         (
             FILE, "- <<: *task\n          task_key: train\n", "- <<: { max_retries: 1 }\n", "dev",
-            "databricks.yml, line 147: `<<` accepts an alias such as *name, not a map that is written in its place",
+            "databricks.yml, line LINE: `<<` accepts an alias such as *name, not a map that is written in its place",
         ),
         (
             FILE, "queue: { enabled: true }", "queue: { enabled: true, enabled: false }", "dev",
-            "databricks.yml, line 82: 'enabled' occurs 2 times in one map",
+            "databricks.yml, line LINE: 'enabled' occurs 2 times in one map",
         ),
     ],
     rules.sections_have_known_fields: [
@@ -139,7 +142,7 @@ BROKEN = {
             "job 'train_and_register', task 'train': notebooks/02_train.ipynb is not a notebook",
         ),
         (
-            FILE, "paths: [notebooks, helpers]", "paths: [notebooks, helpers]\n  exclude: [06_*.ipynb]", "dev",
+            FILE, "paths: [notebooks, helpers]", "paths: [notebooks, helpers]\n  exclude: [07_*.ipynb]", "dev",
             "job 'clean_up', task 'clean_up': notebooks/07_clean_up.ipynb is not synced",
         ),
     ],
@@ -208,7 +211,22 @@ BROKEN = {
             "which is not a condition",
         ),
     ],
+    rules.tasks_run_jobs_of_the_bundle: [
+        (FILE, SCORING, RUNS_JOB.format("batch_scor", "model_name: m"), "dev", f"{SCORE}: job_id "
+            "'${resources.jobs.batch_scor.id}' is not ${resources.jobs.<key>.id} of a job here"),
+        (FILE, SCORING, RUNS_JOB.format("clean_up", "dryrun: 'true'"), "dev",
+            f"{SCORE}: job 'clean_up' has no parameter 'dryrun'; did you mean dry_run?"),
+        (FILE, SCORING, RUNS_JOB.format("clean_up", "dry_run: maybe"), "dev",
+            f"{SCORE}: dry_run='maybe': not accepted: true or false. Only list what would be deleted (default: true)."),
+        (FILE, SCORING, RUNS_JOB.format("batch_score", "model_name: m"), "dev",
+            "job 'batch_score': jobs run each other in a circle: batch_score → batch_score"),
+    ],
     rules.values_are_known_when_a_job_runs: [
+        (
+            FILE, SCORING, RUNS_JOB.format("clean_up", "model_name: '{{tasks.train.values.name}}'"), "dev",
+            "job 'batch_score', task 'score', model_name: {{tasks.train.values.name}} has no value; "
+            "no task that ran before has set it",
+        ),
         (
             FILE, "tasks.train.values.run_id", "tasks.train.values.run", "dev",
             "job 'train_and_register', task 'register', run_id: {{tasks.train.values.run}} has no value; "
@@ -377,6 +395,7 @@ def test_a_broken_copy_is_found_by(copy, rule, file, old, new, target, message):
     else:
         text = (copy / file).read_text(encoding="utf-8")
         assert old in text
+        message = message.replace("LINE", str(text[: text.index(old)].count("\n") + 1))
         (copy / file).write_text(text.replace(old, new), encoding="utf-8")
     assert rule(rules.deployed(copy, target))[0] == message
 

@@ -22,7 +22,7 @@ STAGES = {
 }
 PRODUCTION = ["staging", "staging_serverless", "prod", "prod_serverless"]
 TARGETS = ["dev", "serverless", "standard", "azureml", "dual", *PRODUCTION]
-JOBS = ["train_and_register", "register", "batch_score", "deploy_endpoint", "clean_up"]
+JOBS = ["train_and_register", "register", "batch_score", "deploy_endpoint", "approve", "clean_up"]
 STANDARD = ("spark_version", "data_security_mode", "cluster_libraries")
 SIGN_IN = {
     "azureml_secret_scope": "azureml",
@@ -77,6 +77,12 @@ def test_the_endpoint_is_deployed_after_registering_if_deploy_is_true():
     assert tasks["deploy_endpoint"].depends_on == {"asked_to_deploy": "true"}
     assert tasks["asked_to_deploy"].depends_on == {"register": None}
     assert tasks["asked_to_deploy"].action == ConditionTask("EQUAL_TO", "{{tasks.register.values.deploy}}", "true")
+
+
+def test_the_job_approve_has_what_a_deployment_job_of_unity_catalog_passes_and_decides_nothing_by_itself():
+    job = Bundle(ROOT).job("approve")
+    assert job.parameters.keys() >= {"model_name", "model_version"} and job.parameters["decision"] == "wait"
+    assert [(task.key, task.retries.max_retries) for task in job.tasks] == [("approval", 0)]
 
 
 def test_the_targets_are_a_development_default_and_production():

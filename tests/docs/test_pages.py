@@ -48,6 +48,15 @@ def test_a_job_and_each_of_its_parameters_exist(path):
             assert set(re.findall(r"--param (\w+)=", arguments)) <= declared, command
 
 
+def test_the_readme_counts_and_lists_the_notebooks():
+    names = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    number = {6: "Six", 7: "Seven", 8: "Eight", 9: "Nine"}[len(names)]
+    for path, counted in ((PAGES[0], f"{number} notebooks"), (JAPANESE, f"{len(names)} つのノートブック")):
+        assert read(path).count(counted) == 2 and f"notebooks/           {'  '.join(names)}\n" in read(path)
+    picture = read(ROOT / "docs" / "images" / "overview.svg")
+    assert f"{number} notebooks" in picture and f"same {number.lower()} notebooks" in picture
+
+
 def test_a_parameter_that_a_sentence_sets_exists():
     for path in PAGES:
         named = re.findall(r"`(\w+)=[^`]*`", read(path))

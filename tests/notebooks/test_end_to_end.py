@@ -153,15 +153,22 @@ def test_clean_up_ends_the_endpoint(taken_over, machine, connected):
         requests.get(taken_over[-1].url)
 
 
-def test_a_stream_scores_each_row_once_and_a_second_one_finds_none_new(first_round, machine):
+def test_a_stream_scores_each_row_once_and_a_second_one_finds_none_new_and_so_in_the_shadow(
+    first_round, second_round, machine
+):
+    machine.client.set_registered_model_alias("breast_cancer", "challenger", "2")
     tables = []
     for _ in range(2):
-        machine.nbmake("04_batch_score", mode="stream", prediction_table="streamed", model_version=1)
+        in_the_shadow = {"model_version": 1, "shadow": "challenger"}
+        machine.nbmake("04_batch_score", mode="stream", prediction_table="streamed", **in_the_shadow)
         tables.append(machine.table("streamed").sort_values("id", ignore_index=True))
     first, second = tables
     assert first["id"].tolist() == sorted(first_round.training["id"])
     assert first["batch_id"].str.startswith("stream-").all() and first["batch_id"].nunique() == 1
     pd.testing.assert_frame_equal(second, first)
+    shadow = machine.table("streamed_shadow")
+    assert sorted(shadow["id"]) == first["id"].tolist() and set(shadow["model_version"]) == {2}
+    assert list(shadow) == list(machine.table("streamed"))
 
 
 def ask_endpoint(machine):
@@ -206,6 +213,7 @@ def test_the_jobs_run_on_data_of_another_shape_with_the_spark_flavor(tmp_path, q
         "model_name": "wine",
         "model_version": "1",
         "promoted": True,
+        "challenger": False,
         "not_promoted_because": "",
         "deploy": "false",
     }

@@ -132,6 +132,12 @@ def test_where_the_requirements_are_installed_the_cell_that_installs_does_nothin
     exec(TransformerManager().transform_cell(install), {})
 
 
+def test_the_first_cell_leads_to_each_other_notebook(path):
+    chain = read(path).cells[0].source.splitlines()[-1]
+    others = [other.name for other in NOTEBOOKS if other != path]
+    assert sorted(re.findall(r"\]\((.+?)\)", chain)) == others and chain.count("**") == 2
+
+
 def test_links_between_notebooks_lead_somewhere(path):
     targets = re.findall(r"\]\(([^):]+\.ipynb)\)", "\n".join(cell.source for cell in read(path).cells))
     assert targets

@@ -73,13 +73,21 @@ def jobs(machine, tmp_path_factory):
     return run
 
 
-def test_the_code_of_the_guide_is_registered_judged_on_its_held_out_rows_and_scored(machine, own, jobs):
-    printed, tasks = jobs("register", "batch_score", run_id=own["run_id"], model_name="my_tree")
-    assert tasks["register"]["task_values"]["promoted"] is True and "Not promoted" not in printed
+def test_the_code_of_the_guide_is_registered_judged_on_its_held_out_rows_approved_and_scored(machine, own, jobs):
+    approved = {"promote": "challenger", "decision": "approve", "approved_by": "Ada", "reason": "is simple"}
+    keys = ("register", "approve", "batch_score")
+    printed, tasks = jobs(*keys, run_id=own["run_id"], model_name="my_tree", **approved)
+    registered = tasks["register"]["task_values"]
+    assert (registered["promoted"], registered["challenger"]) == (False, True)
+    assert "waits for approval" in registered["not_promoted_because"] and "Not promoted" not in printed
+    assert tasks["approval"]["task_values"] == {
+        "model_name": "my_tree", "model_version": "1", "approved": True, "champion_version": "1"
+    }  # fmt: skip
     version = machine.client.get_model_version_by_alias("my_tree", "champion")
     assert version.run_id == own["run_id"] and version.tags["model_uri"] == own["model_uri"]
     assert version.tags["judged_on"] == "held-out rows of azureml_mlflow.training (log_split)"
     held_out = json.loads(machine.client.get_run(own["run_id"]).data.tags["azureml_mlflow_split"])["held_out_rows"]
+    assert (version.tags["approval"], version.tags["approved_by"]) == ("approved", "Ada")
     assert version.tags["held_out_rows"] == str(held_out) and 80 < held_out < 150
     assert {name for name in version.tags if name.startswith("check_")} == {"check_threshold", "check_baseline"}
     assert tasks["score"]["task_values"]["rows_scored"] == 569

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import nbformat
 import yaml
 
 from helpers.jobs.__main__ import main
+from helpers.jobs.definitions import Attempt, Job, TaskType
 from helpers.jobs.results import SUCCESS, TIMEDOUT, TaskResult
-from helpers.jobs.task_types import Attempt, TaskType
 
 ROOT = Path(__file__).parents[2]
 PRELUDE = f"import os, sys\nsys.path.append({str(ROOT)!r})\nfrom helpers import runtime\n"
@@ -66,6 +67,12 @@ def condition(key: str, left: str, right: str, *before: str) -> dict:
     return task(key, *before, condition_task={"op": "EQUAL_TO", "left": left, "right": right})
 
 
+def runs(key: str, job: str, *before: str, parameters: dict | None = None, **settings: Any) -> dict:
+    """Return a task that runs another job of the bundle."""
+    run_job_task = {"job_id": f"${{resources.jobs.{job}.id}}", "job_parameters": parameters or {}}
+    return task(key, *before, run_job_task=run_job_task, **settings)
+
+
 @dataclass(frozen=True)
 class ScriptedTask(TaskType):
     """A task type of the tests: each attempt takes some time and ends in the state that the job sets.
@@ -82,18 +89,20 @@ class ScriptedTask(TaskType):
     seconds: float
 
     @classmethod
-    def from_settings(cls, settings: dict[str, Any], root: Path) -> ScriptedTask:
+    def from_settings(cls, settings: dict[str, Any], root: Path, job: Callable[[str], Job]) -> ScriptedTask:
         """Read ``states`` and ``seconds``."""
         return cls(settings.get("states", [SUCCESS]), settings.get("seconds", 0))
 
     def run(self, attempt: Attempt) -> TaskResult:
-        """Wait, at most until the time limit."""
+        """Leave a file, and wait, at most until the time limit."""
+        page = attempt.output / f"{attempt.task}.html"
+        page.write_text(attempt.label)
         if attempt.seconds is not None and self.seconds > attempt.seconds:
             time.sleep(attempt.seconds)
             return TaskResult(TIMEDOUT, error="too slow")
         time.sleep(self.seconds)
         state = self.states[attempt.number - 1]
-        return TaskResult(state, error=None if state == SUCCESS else f"attempt {attempt.number}")
+        return TaskResult(state, html=str(page), error=None if state == SUCCESS else f"attempt {attempt.number}")
 
 
 def states(summary: dict, job: str = "j") -> dict[str, str]:

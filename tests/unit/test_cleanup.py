@@ -19,7 +19,7 @@ from helpers.parameters import ParameterError
 pytestmark = pytest.mark.slow
 
 ALL = tuple(kinds.CLEAN_UP)
-OWN_TABLES = ("training", "scoring", "predictions", "predictions_quarantine")
+OWN_TABLES = ("training", "scoring", "predictions", "predictions_quarantine", "predictions_shadow")
 _numbers = itertools.count()
 
 
@@ -160,6 +160,17 @@ def test_the_champion_its_run_and_their_experiment_stay_until_force_is_said_and_
     assert world.find(force=True) == [] and world.clean(force=True) == []
 
 
+def test_a_challenger_that_waits_stays_until_force_is_said(world):
+    tracking.make_challenger(world.session, world.model_name, "1")
+    world.clean("model_versions")
+    assert world.left()["model_versions"] == ["1", "2"]
+    assert shown(cleanup.overview(world.plan()), "model_versions")[f"{world.model_name} version 1"] == (
+        "keep: the challenger, unless force=true"
+    )
+    world.clean("model_versions", force=True)
+    assert world.left()["model_versions"] == []
+
+
 def test_what_others_made_survives_force_and_what_they_need_of_the_bundles_with_it(world):
     foreign_run = world.run({})
     world.version(world.runs[0], {})
@@ -196,7 +207,7 @@ def test_what_is_gone_in_between_is_said_and_no_error(world):
         storage.drop_table(world.spark, f"{world.schema}.{table}")
     shutil.rmtree(world.checkpoint)
     outcomes = list(cleanup.delete(planned))
-    assert {outcome.result for outcome in outcomes} == {"already gone"} and len(outcomes) == 11
+    assert {outcome.result for outcome in outcomes} == {"already gone"} and len(outcomes) == 12
     cleanup.check(outcomes)
 
 

@@ -1,5 +1,7 @@
 """Reading ``databricks.yml``: targets, variables, tasks, and jobs that cannot be run on this machine."""
 
+import itertools
+
 import nbformat
 import pytest
 import yaml
@@ -132,7 +134,10 @@ def test_an_outcome_may_be_written_as_a_boolean(write):
     [
         ([task("t", spark_jar_task={})], "task 't': spark_jar_task cannot be run on this machine; these can: "),
         ([task("t", for_each_task={})], "task 't': for_each_task cannot be run on this machine"),
-        ([task("t", run_if="ALL_DONE")], "a task needs one of notebook_task, condition_task; it has 0 types"),
+        (
+            [task("t", run_if="ALL_DONE")],
+            "a task needs one of notebook_task, condition_task, run_job_task; it has 0 types",
+        ),
         ([task("t", notebook_task={}, condition_task={})], "a task needs one of .*; it has 2 types"),
         ([task("t", disabled=True)], "task 't': disabled cannot be run on this machine"),
         ([task("t", notbook_task={})], "'notbook_task' is not a field of a task; did you mean 'notebook_task'"),
@@ -153,6 +158,38 @@ def test_the_error_for_a_task_that_cannot_be_run_names_its_job(write, tasks, mes
     with pytest.raises(BundleError, match=message) as caught:
         Bundle(write(tasks)).job("j")
     assert "job 'j'" in str(caught.value)
+
+
+def chain(*keys, **settings):
+    """Return jobs, each of which runs the next."""
+    jobs = {}
+    for key, other in itertools.pairwise(keys):
+        jobs[key] = {"tasks": [task("t", run_job_task={"job_id": f"${{resources.jobs.{other}.id}}", **settings})]}
+    return {keys[-1]: {"tasks": [task("t")], "parameters": [{"name": "p", "default": "1"}]}} | jobs
+
+
+@pytest.mark.parametrize(
+    ("jobs", "message"),
+    [
+        (chain("j", "j"), "jobs run each other in a circle: j → j"),
+        (chain("j", "b", "c", "j"), "jobs run each other in a circle: j → b → c → j"),
+        (chain("j", "b", "c", "d", "e"), "j → b → c → d → e nests 4 such tasks; Databricks supports 3"),
+        (chain("j", "b", job_id="b-job"), r"job_id 'b-job' is not a job of databricks.yml; write \$\{resources.jobs"),
+        (chain("j", "b", job_parameters={"q": 1}), "job 'b' does not declare 'q'; it has: p"),
+        (chain("j", "b", pipeline_params={}), "run_job_task.pipeline_params cannot be run on this machine"),
+        (chain("j", "b") | {"b": {"tasks": [task("t", sql_task={})]}}, "job 'b', task 't': sql_task cannot be run"),
+    ],
+)
+def test_a_job_that_cannot_run_another_is_refused(write, jobs, message):
+    with pytest.raises(BundleError, match=message):
+        Bundle(write(resources={"jobs": jobs})).job("j")
+
+
+def test_a_job_may_run_a_chain_of_as_many_jobs_as_databricks_supports(write):
+    job = Bundle(write(resources={"jobs": chain("j", "b", "c", "d")})).job("j")
+    for key in ("b", "c", "d"):
+        job = job.tasks[0].action.job
+        assert job.key == key
 
 
 @pytest.mark.parametrize(

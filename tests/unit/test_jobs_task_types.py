@@ -2,8 +2,9 @@
 
 import pytest
 
+from helpers.jobs.definitions import InvalidTask
 from helpers.jobs.references import UnknownReference
-from helpers.jobs.task_types import ConditionTask, InvalidTask
+from helpers.jobs.task_types import ConditionTask
 
 
 @pytest.mark.parametrize(

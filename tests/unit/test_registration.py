@@ -132,10 +132,167 @@ def test_without_a_champion_each_version_is_described_as_what_it_is(session, mod
     register_tagged(check_threshold="passed: accuracy_score 0.99", check_baseline="passed: balanced_accuracy_score 0.9")
     with pytest.raises(ParameterError) as refused:
         tracking.resolve_version(session, model_name, "")
-    assert "Version 3 passed the gate, but its promotion was undone or did not happen." in str(refused.value)
+    assert (
+        "Version 3 passed the gate, and waits for approval (08_approve), or its promotion was undone or did not happen."
+        in str(refused.value)
+    )
     assert "Version 2 never went through the gate of 03_register." in str(refused.value)
     assert "Version 1 did not pass the gate: check 'threshold' failed: accuracy_score 0.1." in str(refused.value)
     assert "validation_threshold" not in str(refused.value)
+
+
+PASSED = {"check_threshold": "passed: accuracy_score 0.99", "metric_accuracy_score": "0.99"}
+
+
+def roles(session, model_name):
+    """Return the numbers of the champion and the challenger."""
+    holders = (tracking.champion(session, model_name), tracking.challenger(session, model_name))
+    return tuple(str(holder.version) if holder else None for holder in holders)
+
+
+@pytest.fixture
+def challenger(session, model_name, register_tagged):
+    """A champion, version 1, and a challenger, version 2."""
+    registration.take_place(session, register_tagged(**PASSED), "", "auto")
+    second = register_tagged(**PASSED, judged_on="some rows")
+    standing = registration.take_place(session, second, "", "challenger")
+    assert not standing.is_champion and standing.is_challenger and "waits for approval" in standing.not_promoted_because
+    assert roles(session, model_name) == ("1", "2")
+    return second
+
+
+def decide(session, model_name, decision, version="", **who):
+    return registration.decide(session, registration.waiting_version(session, model_name, version), decision, **who)
+
+
+def test_a_challenger_becomes_champion_when_it_is_approved_and_its_tags_say_by_whom_and_why(
+    session, model_name, challenger
+):
+    table = registration.comparison(session, challenger)
+    assert list(table) == ["version 2", "champion, version 1"]
+    assert table.loc["judged_on"].tolist() == ["some rows", ""] and set(table.loc["metric_accuracy_score"]) == {"0.99"}
+    said = decide(session, model_name, "approve", approved_by="Ada", reason="better where it matters")
+    assert said.startswith(f"{model_name} version 2 was approved by Ada at 20") and "it is the champion" in said
+    assert roles(session, model_name) == ("2", None)
+    tags = tracking.champion(session, model_name).tags
+    assert (tags["approval"], tags["approved_by"], tags["approval_reason"]) == (
+        "approved",
+        "Ada",
+        "better where it matters",
+    )
+    assert tags["approval_time"].startswith("20") and not [key for key in tags if "." in key]
+    # Again, by number: nothing changes. Registered again, it stays the champion.
+    assert decide(session, model_name, "approve", "2", approved_by="Bob") == said
+    champion = tracking.champion(session, model_name)
+    assert registration.take_place(session, champion, "", "challenger") == registration.Standing(True, False, "")
+    with pytest.raises(
+        ParameterError, match="no challenger .* waits .*The last decision: version 2 was approved by Ada"
+    ):
+        decide(session, model_name, "approve")
+    # Back to the earlier one.
+    assert "it is the champion" in decide(session, model_name, "approve", "1")
+    assert roles(session, model_name) == ("1", None)
+    assert tracking.champion(session, model_name).tags["approved_by"]
+
+
+@pytest.mark.parametrize("promote", ["auto", "challenger"])
+def test_a_refused_version_is_never_promoted_again_but_the_next_one_is(
+    session, model_name, challenger, register_tagged, promote
+):
+    decide(session, model_name, "refuse", approved_by="Ada", reason="uses postcodes")
+    assert roles(session, model_name) == ("1", None)
+    refused = session.client().get_model_version(model_name, "2")
+    standing = registration.take_place(session, refused, "", promote)
+    assert not standing.is_champion and not standing.is_challenger
+    assert (
+        "it was refused by Ada at 20" in standing.not_promoted_because
+        and "uses postcodes" in standing.not_promoted_because
+    )
+    with pytest.raises(
+        ParameterError, match="model_version='2': .* was refused by Ada .*uses postcodes. Train and register"
+    ):
+        decide(session, model_name, "approve", "2")
+    assert "was refused by Ada" in decide(session, model_name, "refuse", "2", approved_by="Bob")
+    registration.take_place(session, register_tagged(**PASSED), "", promote)
+    assert roles(session, model_name) == (("3", None) if promote == "auto" else ("1", "3"))
+
+
+def test_a_challenger_that_fails_the_gate_when_it_is_judged_again_waits_no_longer(session, model_name, challenger):
+    standing = registration.take_place(session, challenger, "check 'threshold' failed: 0.8", "challenger")
+    assert standing == registration.Standing(False, False, "check 'threshold' failed: 0.8")
+    assert roles(session, model_name) == ("1", None)
+
+
+def test_a_version_that_may_not_be_decided_about_is_refused_with_the_reason(
+    session, model_name, challenger, register_tagged
+):
+    register_tagged(check_threshold="failed: accuracy_score 0.1")
+    register_tagged()
+    for version, decision, problem in [
+        ("1", "approve", "is the champion already"),
+        ("1", "refuse", "is the champion already; promote another version"),
+        ("3", "approve", "did not pass the gate: check 'threshold' failed: accuracy_score 0.1"),
+        ("4", "approve", "never went through the gate"),
+        ("5", "approve", "has no such version"),
+    ]:
+        with pytest.raises(ParameterError, match=f"model_version='{version}'.*{problem}"):
+            decide(session, model_name, decision, version)
+    assert roles(session, model_name) == ("1", "2")
+
+
+def test_waiting_ends_when_somebody_has_written_the_tag_such_as_unity_catalogs_button(session, model_name, challenger):
+    with pytest.raises(
+        ParameterError, match="decision='wait': nobody has decided about .* version 2 yet: its tag approval"
+    ):
+        decide(session, model_name, "wait", "2")
+    session.client().set_model_version_tag(model_name, "2", "approval", "Approved")
+    assert decide(session, model_name, "wait", "2") == f"{model_name} version 2 was approved; it is the champion"
+    assert roles(session, model_name) == ("2", None)
+
+
+@pytest.mark.parametrize("decision", ["approve", "refuse"])
+def test_a_decision_that_is_killed_at_any_moment_is_finished_by_the_next_run(
+    session, model_name, challenger, monkeypatch, decision
+):
+    writes = [
+        "set_model_version_tag",
+        "delete_model_version_tag",
+        "set_registered_model_alias",
+        "delete_registered_model_alias",
+    ]
+    originals = {name: getattr(mlflow.MlflowClient, name) for name in writes}
+    left = [0]
+
+    def killed_after(original):
+        def write(*arguments, **named):
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            return original(*arguments, **named)
+
+        return write
+
+    expected = {"approve": ("2", None), "refuse": ("1", None)}[decision]
+    client = session.client()
+    for moment in range(10):
+        for name, original in originals.items():
+            monkeypatch.setattr(mlflow.MlflowClient, name, killed_after(original))
+        left[0] = moment
+        try:
+            decide(session, model_name, decision, approved_by="Ada", reason="r")
+            break
+        except KeyboardInterrupt:
+            monkeypatch.undo()
+        assert roles(session, model_name)[1] == "2" and roles(session, model_name)[0] in ("1", "2")
+        decide(session, model_name, decision, approved_by="Ada", reason="r")
+        assert roles(session, model_name) == expected
+        tags = client.get_model_version(model_name, "2").tags
+        assert (tags["approved_by"], tags["approval_reason"]) == ("Ada", "r")
+        for key in [key for key in tags if key.startswith("approv")]:
+            client.delete_model_version_tag(model_name, "2", key)
+        tracking.promote(session, model_name, "1")
+        tracking.make_challenger(session, model_name, "2")
+    assert moment == {"approve": 6, "refuse": 5}[decision] and roles(session, model_name) == expected
 
 
 def test_a_champion_that_was_deleted_is_not_said_to_have_failed(session, model_name, register_tagged):

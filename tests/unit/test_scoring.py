@@ -22,11 +22,12 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.svm import LinearSVR
 from sklearn.tree import DecisionTreeClassifier
 
-from helpers import scoring, serving, tracking
+from helpers import parameters, scoring, serving, tracking
 from helpers.ownership import MARK
 from helpers.parameters import ParameterError
 
 GONE_PACKAGE = Path(__file__).parents[1] / "scenarios" / "spark" / "gone_package.py"
+GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "approval.md"
 FEATURES = pd.DataFrame({"Size in cm": [1.0, 2.0, 3.0, 4.0], "weight.kg": [4, 3, 2, 1]})
 
 
@@ -84,6 +85,55 @@ def test_each_row_gets_its_prediction_probability_version_and_time(spark, schema
     assert set(written["probability"]) == {1.0}
     assert set(written["model_version"]) == {1} and set(written["model_name"]) == {tree.name}
     assert (written["scored_at"] >= before).all()
+
+
+def test_a_challenger_scores_the_same_rows_into_a_table_of_its_own_and_none_of_its_errors_stops_the_champion(
+    session, spark, schema, to_score, score, register, register_estimator, tree
+):
+    batch = score(tree)
+
+    def in_the_shadow(**changed):
+        names = {"scoring_table": to_score, "prediction_table": f"{schema}.predictions", "id_column": "Row Key"}
+        p = parameters.parse(parameters.Score, names | {"batch_id": "b1", "shadow": "challenger"} | changed)
+        return scoring.score_shadow(spark, scoring.Scorer.of(session, tree, p), [batch], p)
+
+    def shadow_rows():
+        return spark.table(f"{schema}.predictions_shadow").toPandas().set_index("Row Key").sort_index()
+
+    assert in_the_shadow(shadow="none").note == "shadow=none: only one version scores"
+    assert in_the_shadow().note == f"shadow: no challenger of {tree.name} waits"
+    tracking.make_challenger(session, tree.name, tree.version)
+    assert in_the_shadow().note == "shadow: the challenger is version 1, which has scored already"
+    assert not spark.catalog.tableExists(f"{schema}.predictions_shadow")
+
+    other = register(DecisionTreeClassifier(), ["small", "large", "large", "large"])
+    tracking.make_challenger(session, tree.name, other.version)
+    shadow = in_the_shadow(scoring_filter="`Size in cm` < 4")
+    assert (shadow.table, shadow.model_version, shadow.problem) == (f"{schema}.predictions_shadow", "2", "")
+    assert shadow.note == f"shadow: version 2 scored 3 rows into {shadow.table}, 0 in quarantine"
+    assert spark.table(shadow.table).dtypes == spark.table(f"{schema}.predictions").dtypes
+    assert shadow_rows()["prediction"].to_dict() == {"a": "small", "b": "large", "c": "large"}
+    assert set(shadow_rows()["model_version"]) == {2} and set(shadow_rows()["batch_id"]) == {"b1"}
+
+    (compared,) = re.findall(r"^SELECT .*?GROUP BY ALL$", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    compared = compared.replace("breast_cancer_predictions", f"{schema}.predictions").replace("(id,", "(`Row Key`,")
+    counts = {tuple(row) for row in spark.sql(compared).collect()}
+    assert counts == {("small", "small", 1), ("small", "large", 1), ("large", "large", 1)}
+
+    signature = infer_signature(pd.DataFrame({"gone": [1.0]}), pd.Series(["a"], name="prediction"))
+    misfit = register_estimator(DecisionTreeClassifier().fit([[0.0], [1.0]], ["a", "b"]), signature)
+    tracking.make_challenger(session, tree.name, misfit.version)
+    shadow = in_the_shadow()
+    assert shadow.problem.startswith("ParameterError: scoring_table=") and "gone" in shadow.problem
+    assert shadow.table == "" and shadow.note == f"shadow: version 3 could not score: {shadow.problem}"
+    assert predictions(spark, schema).loc["b1"]["prediction"].tolist() == ["small", "small", "large", "large"]
+
+
+def test_a_shadow_beside_a_stream_that_never_ends_is_refused():
+    settings = {"mode": "stream", "shadow": "challenger"}
+    scoring.check_shadow(parameters.parse(parameters.Score, settings))
+    with pytest.raises(ParameterError, match="shadow='challenger': trigger=1 minute never ends"):
+        scoring.check_shadow(parameters.parse(parameters.Score, settings | {"trigger": "1 minute"}))
 
 
 def test_workers_that_have_a_model_do_not_look_through_its_modules_after_each_task(spark, score, tree):

@@ -8,13 +8,14 @@ import sys
 import threading
 from pathlib import Path
 
+import mlflow
 import pandas as pd
 import pytest
 from mlflow.models import infer_signature
 from pyspark.errors import StreamingQueryException
 from sklearn.tree import DecisionTreeClassifier
 
-from helpers import scoring, storage
+from helpers import parameters, scoring, storage, tracking
 from helpers.laptop import catalog
 from helpers.parameters import ParameterError
 
@@ -80,6 +81,33 @@ def test_only_new_rows_are_scored_and_nothing_is_written_when_there_are_none(spa
     before = spark.table(f"{schema}.predictions").inputFiles()
     assert stream() == []
     assert spark.table(f"{schema}.predictions").inputFiles() == before
+
+
+def test_a_challenger_has_a_checkpoint_of_its_own_beside_the_streams(
+    spark, session, schema, source, stream, version, tmp_path
+):
+    add(spark, source, 0, 10)
+    stream()
+    # Registered later, it also scores the rows that the champion has scored before.
+    challenger = mlflow.register_model(f"models:/{version.name}/{version.version}", version.name)
+    tracking.make_challenger(session, version.name, challenger.version)
+    names = {
+        "scoring_table": source,
+        "prediction_table": f"{schema}.predictions",
+        "checkpoint": str(tmp_path / "checkpoint"),
+    }
+    p = parameters.parse(parameters.Score, names | {"mode": "stream", "shadow": "challenger"})
+    scorer = scoring.Scorer.of(session, version, p)
+    assert "scored 10 rows" in scoring.score_shadow(spark, scorer, [], p).note
+    add(spark, source, 10, 14)
+    stream()
+    assert "scored 4 rows" in scoring.score_shadow(spark, scorer, [], p).note
+    assert predicted(spark, schema) == expected(14)
+    spark.catalog.refreshTable(f"{schema}.predictions_shadow")
+    shadow = spark.table(f"{schema}.predictions_shadow").collect()
+    assert sorted((row["id"], row["prediction"]) for row in shadow) == expected(14)
+    assert {row["model_version"] for row in shadow} == {int(challenger.version)}
+    assert (tmp_path / "checkpoint_shadow").is_dir()
 
 
 def test_a_filter_and_the_quarantine_are_those_of_batches(spark, schema, source, stream):

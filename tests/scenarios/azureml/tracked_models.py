@@ -9,6 +9,7 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
 from sklearn.linear_model import LogisticRegression
 
 from helpers import registration, tracking
@@ -77,9 +78,39 @@ def register_and_promote(name: str, tracking_mode: str) -> dict[str, Any]:
         "missing_version": error_of(tracking.resolve_version, session, name, "3"),
         "missing_model": error_of(tracking.resolve_version, session, "nobody", ""),
         "newest_run": tracking.find_run(session, "", name).info.run_id,
+        "approval": _decide_about(session, name),
         "table": session.table().to_dict("records"),
         "page": session.run_page(runs[0].info.run_id),
     }
+
+
+def _decide_about(session: tracking.Session, name: str) -> dict[str, Any]:
+    """Approve version 2, the challenger of version 1, and then refuse version 1; return who was what after each step."""
+    client, steps = session.client(), {}
+
+    def note(step: str) -> None:
+        holders = (tracking.champion(session, name), tracking.challenger(session, name))
+        steps[step] = [str(holder.version) if holder else None for holder in holders]
+
+    def version(number: str) -> ModelVersion:
+        client.set_model_version_tag(name, number, "check_threshold", "passed: 0.99")
+        return client.get_model_version(name, number)
+
+    registration.take_place(session, version("2"), "", "challenger")
+    # The state after version 2 took the place of another challenger and was killed before that one lost its tag.
+    client.set_model_version_tag(name, "1", tracking.CHALLENGER, "1")
+    note("waiting")
+    registration.decide(session, registration.waiting_version(session, name, ""), "approve", "Ada", "r" * 1_000)
+    note("approved")
+    registration.take_place(session, version("1"), "", "challenger")
+    note("waiting again")
+    registration.decide(session, registration.waiting_version(session, name, ""), "refuse", "Ada")
+    note("refused")
+    registration.take_place(session, version("1"), "", "challenger")
+    note("registered again")
+    tags = {number: client.get_model_version(name, number).tags for number in "12"}
+    approvals = {number: {key: of[key] for key in of if key.startswith("approv")} for number, of in tags.items()}
+    return {"steps": steps, "tags": approvals}
 
 
 def register_one_of_three(name: str) -> dict[str, Any]:

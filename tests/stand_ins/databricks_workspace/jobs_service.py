@@ -7,7 +7,7 @@ from typing import Any
 
 from helpers.jobs.bundle import Bundle
 from helpers.jobs.references import resolve
-from helpers.jobs.task_types import ConditionTask
+from helpers.jobs.task_types import ConditionTask, RunJobTask
 from tests.stand_ins.databricks_workspace.cluster import Cluster, Executed
 from tests.stand_ins.databricks_workspace.layouts import ROOT
 
@@ -32,7 +32,7 @@ def run(cluster: Cluster, root: Path, key: str, **given: str) -> dict[str, Execu
     Returns
     -------
     dict of str to Executed
-        By task, for the tasks whose condition is met.
+        By task, for the tasks whose condition is met; ``<task>/<task of the job>`` for those of a job that a task runs.
     """
     bundle = Bundle(ROOT)
     job, libraries = bundle.job(key), bundle.variables["cluster_libraries"]
@@ -50,6 +50,11 @@ def run(cluster: Cluster, root: Path, key: str, **given: str) -> dict[str, Execu
             continue
         if isinstance(task.action, ConditionTask):
             outcomes[task.key] = str(task.action.holds(known)).lower()
+            continue
+        if isinstance(task.action, RunJobTask):
+            values = {name: resolve(value, known) for name, value in task.action.job_parameters.items()}
+            of_job = run(cluster, root, task.action.job.key, **values)
+            executed |= {f"{task.key}/{name}": notebook for name, notebook in of_job.items()}
             continue
         # Job parameters win over a task's own.
         values = {name: resolve(value, known) for name, value in task.action.base_parameters.items()} | parameters
