@@ -83,12 +83,13 @@ def tables_of_schema(spark: SparkSession, session: Session, p: parameters.CleanU
     from pyspark.errors import PySparkException
 
     # It imports pandas.
-    from helpers import scoring
+    from helpers import monitoring, scoring
 
     predictions = _prediction_table(p)
     named = [names.qualified_name(table, p.catalog, p.schema) for table in (p.training_table, p.scoring_table)]
     written = [predictions, scoring.shadow_table(predictions)]
     named += written + [scoring.quarantine_table(table) for table in written]
+    named += [monitoring.baseline_table(p), monitoring.monitoring_table(p), monitoring.retraining_table(p)]
     ours = {_key(table): table for table in named if tables.exists(spark, table)}
     others = {_key(table): table for table in tables.in_schema(spark, p.catalog, p.schema)}
     for key, table in (others | ours).items():

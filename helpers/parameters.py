@@ -347,14 +347,20 @@ class ModelVersion(ChosenVersion):
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
-class Predictions:
-    """Where predictions go."""
+class PredictionTable:
+    """The table of predictions."""
 
     prediction_table: OptionalTableName = Field(
         default="",
         description="Table that receives the predictions. Empty: <model_name>_predictions, where a name with other characters "
         "than a-z, A-Z, 0-9 and _ gets a hash",
     )
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Predictions(PredictionTable):
+    """Where predictions go, and how far a stream has come."""
+
     checkpoint: str = Field(
         default="",
         description="For mode=stream: folder that says which rows are scored. Empty: one beside prediction_table, in a "
@@ -594,7 +600,7 @@ class Deploy(Tracking, Namespace, ModelVersion, Endpoint):
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
-class Monitor(Tracking, Namespace, TrainingTable, ScoringTable, LabelColumn, IdColumn, ModelName, Predictions):
+class Monitor(Tracking, Namespace, TrainingTable, ScoringTable, LabelColumn, IdColumn, ModelName, PredictionTable):
     """Parameters of 06_monitor."""
 
     window: Literal["day", "week", "batch"] = Field(

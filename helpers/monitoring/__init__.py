@@ -1,6 +1,6 @@
 """Watch a model in production: drift of inputs and predictions, quality with labels that arrive later, alerts."""
 
-from helpers.monitoring.alerts import Alert, DriftFound, find_alerts, judge
+from helpers.monitoring.alerts import Alert, DriftFound, find_alerts, judge, notify
 from helpers.monitoring.baseline import Baseline, baseline_table, load_baseline, make_baseline, save_baseline
 from helpers.monitoring.monitor import Monitored, find_windows, monitor, versions_without_baseline
 from helpers.monitoring.plots import heat_map, histograms, quality_over_time
@@ -29,6 +29,7 @@ __all__ = [
     "make_retraining_table",
     "monitor",
     "monitoring_table",
+    "notify",
     "quality_over_time",
     "read",
     "retraining_table",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -150,3 +150,15 @@ def find_alerts(judged: pd.DataFrame, p: Monitor, version: int) -> list[Alert]:
             )
         )
     return alerts
+
+
+def notify(alerts: Sequence[Alert], p: Monitor) -> None:
+    """Fail if there is an alert and ``on_drift=notify``.
+
+    Raises
+    ------
+    DriftFound
+        With the alerts, which are the last lines of the job then.
+    """
+    if alerts and p.on_drift == "notify":
+        raise DriftFound(f"on_drift=notify, and {len(alerts)} alerts: " + "; ".join(map(str, alerts)))

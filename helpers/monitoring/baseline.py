@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from pyspark.sql import DataFrame, SparkSession
 
-    from helpers.parameters import Namespace
-
 
 class Judged(Protocol):
     """What `helpers.registration.judge` returns; the rooms beside this one are not imported."""
@@ -36,6 +34,17 @@ class Judged(Protocol):
     metrics: dict[str, float]
     predictions: pd.DataFrame
     inputs: list[str]
+
+
+class OfModel(Protocol):
+    """Parameters of a stage that say which model, and in which schema its tables are."""
+
+    @property
+    def model_name(self) -> str: ...  # noqa: D102
+    @property
+    def catalog(self) -> str: ...  # noqa: D102
+    @property
+    def schema(self) -> str: ...  # noqa: D102
 
 
 _VERSION_COLUMN = "model_version"
@@ -94,11 +103,9 @@ class Baseline:
         return cls(**values | {"loss": tuple(values["loss"])})
 
 
-def baseline_table(model_name: str, catalog: str, schema: str) -> str:
+def baseline_table(p: OfModel) -> str:
     """Return the qualified name of the table with the baselines of a model's versions."""
-    # In Unity Catalog a model's name is `catalog.schema.name`.
-    plain = names.plain_name(model_name.split(".")[-1], _MOST_CHARACTERS)
-    return names.qualified_name(f"{plain}_baselines", catalog, schema)
+    return names.qualified_name(names.plain_name(p.model_name, _MOST_CHARACTERS) + "_baselines", p.catalog, p.schema)
 
 
 def make_baseline(
@@ -252,20 +259,20 @@ def _bins_of_texts(rows: DataFrame, columns: list[str]) -> dict[str, Bins]:
     return {name: CategoryBins(tuple(sorted(texts))) for name, texts in categories.items()}
 
 
-def save_baseline(spark: SparkSession, p: Namespace, version: ModelVersion, baseline: Baseline) -> str:
+def save_baseline(spark: SparkSession, p: OfModel, version: ModelVersion, baseline: Baseline) -> str:
     """Keep the baseline of a version, in place of the one that it had; return the name of the table.
 
     Parameters
     ----------
     spark : pyspark.sql.SparkSession
-    p : helpers.parameters.Namespace
-        The schema of the table. Both are created if they are missing.
+    p : OfModel
+        Which model, and the schema of the table. Table and schema are created if they are missing.
     version : mlflow.entities.model_registry.ModelVersion
     baseline : Baseline
     """
     from pyspark.sql import functions as F
 
-    table = baseline_table(version.name, p.catalog, p.schema)
+    table = baseline_table(p)
     # `createDataFrame` would start a Python worker.
     row = spark.range(1).select(F.lit(version.name).alias("model_name"), F.lit(baseline.as_text()).alias("baseline"))
     if not tables.exists(spark, table):
@@ -276,11 +283,11 @@ def save_baseline(spark: SparkSession, p: Namespace, version: ModelVersion, base
     return table
 
 
-def load_baseline(spark: SparkSession, p: Namespace, model_name: str, version: str) -> Baseline | None:
+def load_baseline(spark: SparkSession, p: OfModel, version: str) -> Baseline | None:
     """Return the baseline of a version, or None if it has none; see `save_baseline`."""
     from pyspark.sql import functions as F
 
-    table = baseline_table(model_name, p.catalog, p.schema)
+    table = baseline_table(p)
     if not tables.exists(spark, table):
         return None
     row = spark.table(table).where(F.col(_VERSION_COLUMN) == version).select("baseline").head()

@@ -168,7 +168,7 @@ def monitor(spark: SparkSession, p: Monitor, model_name: str) -> Monitored:
         name = names.qualified_name(p.labels_table, p.catalog, p.schema)
         labels, note = quality.read_labels(spark, name, p.id_column, p.label_column)
         notes += [note] if note else []
-    into = table.monitoring_table(model_name, p)
+    into = table.monitoring_table(p)
     table.prepare(spark, into, model_name)
     recorded = table.states(spark, into)
     measured: list[Window] = []
@@ -176,7 +176,7 @@ def monitor(spark: SparkSession, p: Monitor, model_name: str) -> Monitored:
     with storage.one_writer(spark, into), tqdm(desc="windows", file=sys.stdout) as progress:
         for predictions in found:
             for version in sorted({window.version for window in predictions.windows}):
-                baseline = load_baseline(spark, p, model_name, str(version))
+                baseline = load_baseline(spark, p, str(version))
                 if baseline is None:
                     notes.append(f"version {version} has no baseline, so its predictions are not compared")
                     continue
@@ -313,4 +313,4 @@ class _Version:
 def versions_without_baseline(spark: SparkSession, p: Monitor, model_name: str) -> list[str]:
     """Return the versions with predictions that have no baseline, such as those that older releases registered."""
     versions = sorted({window.version for window in find_windows(spark, p, model_name)})
-    return [str(version) for version in versions if load_baseline(spark, p, model_name, str(version)) is None]
+    return [str(version) for version in versions if load_baseline(spark, p, str(version)) is None]

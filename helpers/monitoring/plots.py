@@ -18,15 +18,13 @@ _MOST_WINDOWS = 40
 _MOST_CHARACTERS = 30
 
 
-def heat_map(judged: pd.DataFrame, threshold: float, measure: str = "psi", most_features: int = 25) -> Figure:
+def heat_map(judged: pd.DataFrame, measure: str = "psi", most_features: int = 25) -> Figure:
     """Draw a measure of each feature in each window; features that moved most are on top, breaches have a frame.
 
     Parameters
     ----------
     judged : pandas.DataFrame
         The measures of one version, from `helpers.monitoring.alerts.judge`.
-    threshold : float
-        In the middle of the colours.
     measure : str, default "psi"
     most_features : int, default 25
         How many features to draw.
@@ -37,6 +35,7 @@ def heat_map(judged: pd.DataFrame, threshold: float, measure: str = "psi", most_
     from matplotlib.patches import Rectangle
 
     rows = judged[judged["measure"] == measure]
+    threshold = float(rows["threshold"].iloc[0])
     windows = list(dict.fromkeys(rows.sort_values("window_start")["window"]))[-_MOST_WINDOWS:]
     values = rows.pivot_table(index="feature", columns="window", values="value").reindex(columns=windows)
     values = values.loc[values.max(axis=1).sort_values(ascending=False).index].head(most_features)
@@ -104,14 +103,13 @@ def _histogram(axes: Axes, name: str, before: Counted, now: Counted) -> None:
     axes.grid(axis="y", alpha=0.3)
 
 
-def quality_over_time(judged: pd.DataFrame, metric: str) -> Figure:
+def quality_over_time(judged: pd.DataFrame) -> Figure:
     """Draw the metric of the gate by window and version, on the labels that have arrived, with the value at the gate.
 
     Parameters
     ----------
     judged : pandas.DataFrame
         From `helpers.monitoring.alerts.judge`.
-    metric : str
     """
     from matplotlib.figure import Figure
 
@@ -130,7 +128,10 @@ def quality_over_time(judged: pd.DataFrame, metric: str) -> Figure:
         off = shown[shown["breached"].eq(True)]
         axes.plot([places[name] for name in off["window"]], off["value"], "o", markersize=13, mfc="none", mec="black")
     axes.set_xticks(range(len(windows)), [_short(name) for name in windows], rotation=45, ha="right")
-    axes.set(ylabel=metric.replace("_", " "), title="Quality on the labels that have arrived (a ring marks a breach)")
+    axes.set(
+        ylabel=" or ".join(sorted(set(rows["detail"]))).replace("_", " "),
+        title="Quality on the labels that have arrived (a ring marks a breach)",
+    )
     axes.grid(alpha=0.3)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

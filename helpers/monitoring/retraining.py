@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from helpers.monitoring.alerts import Alert
+    from helpers.monitoring.baseline import OfModel
     from helpers.parameters import Monitor
     from helpers.tracking import Session
 
@@ -40,9 +41,9 @@ class Retraining:
     reason: str
 
 
-def retraining_table(model_name: str, p: Monitor) -> str:
+def retraining_table(p: OfModel) -> str:
     """Return the qualified name of the table that a model is retrained on."""
-    plain = names.plain_name(model_name.split(".")[-1], _MOST_CHARACTERS)
+    plain = names.plain_name(p.model_name, _MOST_CHARACTERS)
     return names.qualified_name(f"{plain}_retraining", p.catalog, p.schema)
 
 
@@ -68,7 +69,7 @@ def decide(session: Session, p: Monitor, model_name: str, alerts: Sequence[Alert
         raise ParameterError(
             "on_drift", p.on_drift, "needs labels_table: a model is retrained on rows whose labels arrived"
         )
-    table = retraining_table(model_name, p)
+    table = retraining_table(p)
     retrained = [
         version for version in tracking.versions(session, model_name) if version.tags.get("training_table") == table
     ]
@@ -144,7 +145,7 @@ def make_retraining_table(spark: SparkSession, p: Monitor, model_name: str) -> t
         checks.find_column(known, p.label_column, "label_column")
         old = known.select(*(quoted(name) for name in known.columns if name in rows.columns))
         rows = rows.unionByName(old.join(rows.select(quoted(p.id_column)), p.id_column, "left_anti"), True)
-    table = retraining_table(model_name, p)
+    table = retraining_table(p)
     with storage.one_writer(spark, table):
         storage.replace_table(rows, table, {MARK: model_name, tables.RETRAINING_PROPERTY: p.training_table})
     return table, new_rows

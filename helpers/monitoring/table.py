@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import SparkSession
 
+    from helpers.monitoring.baseline import OfModel
     from helpers.monitoring.measures import Measured
     from helpers.monitoring.windows import Window
-    from helpers.parameters import Namespace
 
 WINDOW_KEY = "window_key"
 STATES = ("rows", "quarantined_rows", "last_scored_at", "labelled_rows")
@@ -28,9 +28,9 @@ _COLUMNS = (
 )
 
 
-def monitoring_table(model_name: str, p: Namespace) -> str:
+def monitoring_table(p: OfModel) -> str:
     """Return the qualified name of the table with the measures of a model."""
-    plain = names.plain_name(model_name.split(".")[-1], _MOST_CHARACTERS)
+    plain = names.plain_name(p.model_name, _MOST_CHARACTERS)
     return names.qualified_name(f"{plain}_monitoring", p.catalog, p.schema)
 
 

@@ -42,6 +42,7 @@ READ_BY_HELPERS = {
     "scoring.Scorer.of(session, version, p": parameters.Score,
     "cleanup.find(spark, session, p": parameters.CleanUp,
     "parameters.as_dict(p": parameters.Train,
+    "monitoring.monitor(spark, p": parameters.Monitor,
 }
 
 
