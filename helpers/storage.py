@@ -130,7 +130,7 @@ def add_columns(spark: SparkSession, table: str, columns: dict[str, DataType]) -
     """Add columns to a table that `create_table` made; those that another job has added by then stay as they are.
 
     The rows that the table has get null. On Databricks, a query that reads the table as a stream fails once and has to
-    be restarted: https://learn.microsoft.com/azure/databricks/delta/update-schema
+    be restarted: https://learn.microsoft.com/azure/databricks/tables/update-schema
 
     Parameters
     ----------
