@@ -554,6 +554,11 @@ class Score(Tracking, Namespace, ScoringTable, IdColumn, ModelVersion, Predictio
         description="Rows that the model cannot score. quarantine: they go to <prediction_table>_quarantine, with the "
         "reason. fail: nothing is written",
     )
+    keep_inputs: Flag = Field(
+        default=True,
+        description="Write the model's inputs beside each prediction, as scoring_table has them, so that monitoring can "
+        "compare them with the training data",
+    )
     max_records_per_batch: int = Field(
         default=0,
         ge=0,

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 WRITE_ATTEMPTS = 5
 _COLUMNS_WITH_STATISTICS = 32
+# Delta accepts these characters in column names only with a column mapping:
+# https://learn.microsoft.com/azure/databricks/tables/features/column-mapping
+_NEEDS_COLUMN_MAPPING = re.compile(r"[ ,;{}()\n\t=]")
+_COLUMN_MAPPING = "delta.columnMapping.mode"
 # The conflicts of Delta between writers. They are known by name, since their Python classes depend on the runtime and on
 # whether this is Spark Connect: https://learn.microsoft.com/azure/databricks/optimizations/isolation/
 _CONFLICT = re.compile(r"\[(DELTA_CONCURRENT_\w+|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED)")
@@ -98,13 +102,18 @@ def create_table(
     from pyspark.errors import PySparkException
     from pyspark.sql import functions as F
 
+    # Only a column's comment: the longest text that the rows of today may have (varchar) may change.
+    kept = [{key: value for key, value in field.metadata.items() if key == "comment"} for field in schema]
+    columns = [
+        F.lit(None).cast(field.dataType).alias(field.name, metadata=metadata)
+        for field, metadata in zip(schema, kept, strict=True)
+    ]
     # `createDataFrame` would start Python workers for no rows.
-    columns = [F.lit(None).cast(field.dataType).alias(field.name, metadata=field.metadata) for field in schema]
     empty = spark.range(0).select(*columns)
     if runtime.in_databricks():
         try:
             # Runtime 14.2 and newer: https://learn.microsoft.com/azure/databricks/delta/clustering
-            _delta_writer(empty, table, _statistics(schema) | (properties or {})).clusterBy(column).create()
+            _delta_writer(empty, table, _statistics(schema, column) | (properties or {})).clusterBy(column).create()
         except PySparkException:
             if not spark.catalog.tableExists(table):
                 raise
@@ -115,6 +124,77 @@ def create_table(
             catalog.refresh(spark, table)
             if not spark.catalog.tableExists(table):
                 catalog.replace_table(empty, table, properties, column)
+
+
+def add_columns(spark: SparkSession, table: str, columns: dict[str, DataType]) -> None:
+    """Add columns to a table that `create_table` made; those that another job has added by then stay as they are.
+
+    The rows that the table has get null. On Databricks, a query that reads the table as a stream fails once and has to
+    be restarted: https://learn.microsoft.com/azure/databricks/tables/update-schema
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    table : str
+        Qualified name, quoted where needed.
+    columns : dict of str to pyspark.sql.types.DataType
+        Type by name.
+    """
+    if runtime.in_databricks():
+        _add_delta_columns(spark, table, columns)
+    else:
+        from helpers.laptop import catalog
+
+        catalog.add_columns(spark, table, _definitions(columns))
+
+
+def _add_delta_columns(spark: SparkSession, table: str, columns: dict[str, DataType]) -> None:
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    for attempt in range(1, WRITE_ATTEMPTS + 1):
+        there = {name.lower() for name in spark.table(table).columns}
+        missing = {name: kind for name, kind in columns.items() if name.lower() not in there}
+        if not missing:
+            return
+        try:
+            if any(map(_NEEDS_COLUMN_MAPPING.search, missing)):
+                _map_columns(spark, table)
+            spark.sql(f"ALTER TABLE {table} ADD COLUMNS ({_definitions(missing)})")
+            return
+        except (PySparkException, Py4JJavaError) as error:
+            changed = {name.lower() for name in spark.table(table).columns} != there
+            if attempt == WRITE_ATTEMPTS or not (changed or _CONFLICT.search(str(error))):
+                raise
+
+
+def _map_columns(spark: SparkSession, table: str) -> None:
+    """Enable the column mapping of an existing table, if it has none."""
+    properties = {row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {table}").collect()}
+    if properties.get(_COLUMN_MAPPING, "none") == "none":
+        spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ('{_COLUMN_MAPPING}' = 'name')")
+
+
+def _definitions(columns: dict[str, DataType]) -> str:
+    return ", ".join(f"{_quoted(name)} {_type_in_sql(kind)}" for name, kind in columns.items())
+
+
+def _type_in_sql(kind: DataType) -> str:
+    """Return a type as SQL reads it; ``simpleString`` does not quote the names of fields."""
+    from pyspark.sql.types import ArrayType, MapType, StructType
+
+    if isinstance(kind, ArrayType):
+        return f"array<{_type_in_sql(kind.elementType)}>"
+    if isinstance(kind, MapType):
+        return f"map<{_type_in_sql(kind.keyType)}, {_type_in_sql(kind.valueType)}>"
+    if isinstance(kind, StructType):
+        fields = (f"{_quoted(field.name)}: {_type_in_sql(field.dataType)}" for field in kind)
+        return f"struct<{', '.join(fields)}>"
+    return kind.simpleString()
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
 
 
 def replace_table(rows: DataFrame, table: str, properties: dict[str, str] | None = None) -> None:
@@ -256,7 +336,7 @@ def replace_rows(rows: DataFrame, table: str, column: str, value: str) -> None:
     Parameters
     ----------
     rows : pyspark.sql.DataFrame
-        The table's columns without `column`.
+        The table's columns without `column`, in any order. A column that they lack is null.
     table : str
         Qualified name, quoted where needed. Older versions of this bundle partitioned it by `column` on Databricks, too;
         such a table stays partitioned.
@@ -293,7 +373,7 @@ def _overwrite(rows: DataFrame, table: str, condition: Column) -> None:
 
     for attempt in range(1, WRITE_ATTEMPTS + 1):
         try:
-            rows.writeTo(table).overwrite(condition)
+            _with_columns_of(rows, table).writeTo(table).overwrite(condition)
             return
         except (PySparkException, Py4JJavaError) as error:
             conflict = _CONFLICT.search(str(error))
@@ -304,14 +384,27 @@ def _overwrite(rows: DataFrame, table: str, condition: Column) -> None:
     raise WriteConflict(f"other jobs wrote into it during each of {WRITE_ATTEMPTS} attempts ({name})")
 
 
-def _statistics(schema: StructType) -> dict[str, str]:
-    """Return the property that makes Delta collect statistics of the last column, which clustering needs, too.
+def _with_columns_of(rows: DataFrame, table: str) -> DataFrame:
+    """Return rows with all the columns of a table as it is now: another job may have added some since the last attempt."""
+    from pyspark.sql import functions as F
 
-    Without it they may end after 32 columns, with each field of a struct counted:
+    names, columns = {name.lower(): name for name in rows.columns}, []
+    for field in rows.sparkSession.table(table).schema:
+        name = names.pop(field.name.lower(), None)
+        column = F.lit(None).cast(field.dataType) if name is None else F.col(_quoted(name))
+        columns.append(column.alias(field.name))
+    # What the table does not have is Delta's to refuse.
+    return rows.select(*columns, *map(_quoted, names.values()))
+
+
+def _statistics(schema: StructType, column: str) -> dict[str, str]:
+    """Return the property that makes Delta collect statistics of a wide table's last column, which clustering needs.
+
+    Without it they may end after 32 columns, with each field of a struct counted. Statistics of all the columns would be
+    in the table's log once for each file. Runtime 13.3 and newer:
     https://learn.microsoft.com/azure/databricks/delta/data-skipping
     """
-    fields = _fields(schema)
-    return {"delta.dataSkippingNumIndexedCols": str(fields)} if fields > _COLUMNS_WITH_STATISTICS else {}
+    return {"delta.dataSkippingStatsColumns": column} if _fields(schema) > _COLUMNS_WITH_STATISTICS else {}
 
 
 def _fields(data_type: DataType) -> int:
@@ -320,10 +413,8 @@ def _fields(data_type: DataType) -> int:
 
 def _delta_writer(rows: DataFrame, table: str, properties: dict[str, str] | None) -> DataFrameWriterV2:
     writer = rows.writeTo(table)
-    if any(re.search(r"[ ,;{}()\n\t=]", column) for column in rows.columns):
-        # Delta accepts such column names only with a column mapping:
-        # https://learn.microsoft.com/azure/databricks/delta/column-mapping
-        writer = writer.tableProperty("delta.columnMapping.mode", "name")
+    if any(map(_NEEDS_COLUMN_MAPPING.search, rows.columns)):
+        writer = writer.tableProperty(_COLUMN_MAPPING, "name")
     for key, value in (properties or {}).items():
         writer = writer.tableProperty(key, value)
     return writer

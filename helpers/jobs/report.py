@@ -159,6 +159,7 @@ def _print_predictions(values: dict[str, Any], warehouse: Path, rows: int) -> No
     import pyarrow.dataset as ds
 
     from helpers.laptop.catalog import rows_folder
+    from helpers.scoring.output_tables import BATCH_COLUMN, RESULT_COLUMNS
 
     folder = rows_folder(warehouse, values["prediction_table"])
     batches = values["batch_id"]
@@ -167,6 +168,9 @@ def _print_predictions(values: dict[str, Any], warehouse: Path, rows: int) -> No
     )
     if not folder.is_dir() or not batches:
         return
-    partitions = ds.partitioning(pa.schema([("batch_id", pa.string())]), flavor="hive")
+    partitions = ds.partitioning(pa.schema([(BATCH_COLUMN, pa.string())]), flavor="hive")
     table = ds.dataset(folder, format="parquet", partitioning=partitions)
-    print(table.filter(ds.field("batch_id").isin(batches.split(", "))).head(rows).to_pandas().to_string(index=False))
+    of_batches = ds.field(BATCH_COLUMN).isin(batches.split(", "))
+    # The id is first. The inputs of the model would make lines of hundreds of characters.
+    columns = [table.schema.names[0], *RESULT_COLUMNS, BATCH_COLUMN]
+    print(table.head(rows, columns=columns, filter=of_batches).to_pandas().to_string(index=False))

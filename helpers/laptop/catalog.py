@@ -104,8 +104,10 @@ def refresh(spark: SparkSession, table: str) -> None:
     if known.get(folder) == statement:
         return
     _create_schema(spark, table)
-    if _location(spark, table) not in (None, rows):
-        # The session's entry is for another version. Its files stay, because all entries name a location.
+    location = _location(spark, table)
+    if location not in (None, rows) or (location and folder in known):
+        # The session's entry is for another version, or has other columns. Its files stay, because all entries name a
+        # location.
         spark.sql(f"DROP TABLE {table}")
     statement_here = _LOCATION.sub("", statement).replace(
         "USING parquet\n", f"USING parquet\nLOCATION {_text(str(rows))}\n", 1
@@ -167,19 +169,40 @@ def replace_table(
                 f"LOCATION {_text(str(new))} {f'TBLPROPERTIES ({described})' if described else ''} "
                 f"AS TABLE {view}"
             )
-            statement = spark.sql(f"SHOW CREATE TABLE {draft}").collect()[0][0] + "\n"
+            statement = _described(spark, draft, table, f"LOCATION '{new.name}'\n")
         finally:
             spark.catalog.dropTempView(view)
             spark.sql(f"DROP TABLE IF EXISTS {draft}")
-        statement = re.sub(r"\A.*", lambda _: f"CREATE TABLE {table} (", statement)
-        statement = _LOCATION.sub(f"LOCATION '{new.name}'\n", statement)
-        unfinished = folder / f"{STATEMENT}.new"
-        unfinished.write_text(statement)
-        unfinished.replace(folder / STATEMENT)
+        _save_statement(statement, folder)
         refresh(spark, table)
         for path in folder.iterdir():
             if path not in (new, before, folder / STATEMENT):
                 _delete(path)
+
+
+def add_columns(spark: SparkSession, table: str, definitions: str) -> None:
+    """Add columns to a table, for all sessions at once; the rows that it has get null.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    table : str
+        Qualified name.
+    definitions : str
+        The names and types of the columns, as SQL has them.
+    """
+    folder = table_folder(_warehouse(spark), table)
+    with one_writer(spark, table):
+        refresh(spark, table)
+        before = _statement(folder)
+        # The session's entry is not that of the statement until the statement has the columns, too.
+        _registered[spark][folder] = ""
+        spark.sql(f"ALTER TABLE {table} ADD COLUMNS ({definitions})")
+        if before:
+            location = _LOCATION.search(before)
+            statement = _described(spark, table, table, location[0] if location else "")
+            _save_statement(statement, folder)
+            _registered[spark][folder] = statement
 
 
 def drop_table(spark: SparkSession, table: str) -> None:
@@ -253,6 +276,19 @@ def _statement(folder: Path) -> str:
         return (folder / STATEMENT).read_text()
     except FileNotFoundError:
         return ""
+
+
+def _described(spark: SparkSession, entry: str, table: str, location: str) -> str:
+    """Return the statement that creates a table with the columns and properties of an entry of the session's catalog."""
+    statement = spark.sql(f"SHOW CREATE TABLE {entry}").collect()[0][0] + "\n"
+    statement = re.sub(r"\A.*", lambda _: f"CREATE TABLE {table} (", statement)
+    return _LOCATION.sub(location, statement)
+
+
+def _save_statement(statement: str, folder: Path) -> None:
+    unfinished = folder / f"{STATEMENT}.new"
+    unfinished.write_text(statement)
+    unfinished.replace(folder / STATEMENT)
 
 
 def _rows_folder(folder: Path) -> Path:

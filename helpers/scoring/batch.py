@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from helpers import runtime, storage
 from helpers.data.columns import opaque
-from helpers.data.names import qualified_name, quoted
+from helpers.data.names import RESERVED_COLUMNS, qualified_name, quoted
 from helpers.parameters import ParameterError
 from helpers.scoring import output_tables
 from helpers.scoring.predictor import Predictor, load_version
@@ -30,7 +31,7 @@ MOST_RECORDS = 100_000
 BATCH_BYTES = 16 * 2**20
 _BYTES = {"boolean": 1, "byte": 1, "short": 2, "integer": 4, "float": 4, "long": 8, "double": 8}
 _BYTES_OF_OTHERS = 64
-_ROW = "_azureml_mlflow_row"
+_ROW, _INPUTS = "_azureml_mlflow_row", "_azureml_mlflow_inputs"
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class ScoredBatch:
 class Scorer:
     """A version of a model, and where its predictions go.
 
-    The table of predictions is created if it is missing; see `helpers.storage.create_table`. It has the id, then
-    ``prediction``, ``probability`` (of the predicted class; null if the model gives none), ``model_name``,
+    The table of predictions is created if it is missing; see `helpers.storage.create_table`. It has the id, with
+    ``keep_inputs`` the model's input columns as they are in the rows, then ``prediction``, ``probability`` (of the predicted class; null if the model gives none), ``model_name``,
     ``model_version``, ``scored_at`` (UTC) and ``batch_id``. The quarantine has the id, ``problem`` (why the row has
     no prediction), ``row`` (all its columns, as JSON), and the last four of these.
 
@@ -91,6 +92,9 @@ class Scorer:
     allow_pickle : bool, default False
         Whether to load a version that brings code and that this bundle did not register; see
         `helpers.scoring.trust.check_trust`.
+    keep_inputs : bool, default False
+        Whether the table of predictions has the model's inputs. They are added to a table without them, and a column
+        that the table has and the rows lack is null.
     """
 
     session: Session
@@ -103,6 +107,7 @@ class Scorer:
     max_records_per_batch: int = 0
     env_manager: str = "local"
     allow_pickle: bool = False
+    keep_inputs: bool = False
 
     @classmethod
     def of(cls, session: Session, version: ModelVersion, p: parameters.Score) -> Scorer:
@@ -119,6 +124,7 @@ class Scorer:
             p.max_records_per_batch,
             p.env_manager,
             p.allow_pickle,
+            p.keep_inputs,
         )
 
     @property
@@ -137,10 +143,27 @@ class Scorer:
         Raises
         ------
         helpers.parameters.ParameterError
-            If the rows do not fit, or the engine that was asked for does not support the model.
+            If the rows do not fit, the engine that was asked for does not support the model, or the inputs cannot be
+            kept.
         """
         self.predictor.check_columns(rows, "scoring_table", self.scoring_table)
+        self.kept_inputs(rows)
         return self.predictor.choose_engine(rows, self.scoring_engine, self.env_manager)
+
+    def kept_inputs(self, rows: DataFrame) -> list[str]:
+        """Return the input columns that the table of predictions has beside the id.
+
+        Raises
+        ------
+        helpers.parameters.ParameterError
+            If the table cannot have them under their names.
+        """
+        if not self.keep_inputs:
+            return []
+        columns = {*rows.columns} - {self.id_column}
+        inputs = [name for name in self.predictor.model.inputs if name in columns]
+        _check_names(self.id_column, inputs)
+        return inputs
 
     def score_batch(
         self, rows: DataFrame, batch_id: str = "", *, engine: EngineChoice | None = None, observe: bool = False
@@ -186,8 +209,11 @@ class Scorer:
         spark = rows.sparkSession
         counted = rows.observe(observation, F.count(F.lit(1)).alias("rows")) if observation else rows
         apply = self.predictor.transform if self.on_bad_rows == "fail" else self.predictor.accepted
-        predictions = self._with_origin(apply(counted, [self.id_column], choice.engine))
-        output_tables.prepare(self.prediction_table, predictions, self.version.name)
+        inputs = self.kept_inputs(rows)
+        keep = [self.id_column, *([_INPUTS] if inputs else [])]
+        scored = apply(_with_inputs(counted, inputs), keep, choice.engine)
+        predictions = self._with_origin(_unpacked(scored, inputs))
+        output_tables.prepare(self.prediction_table, predictions, self.version.name, inputs)
         rows_replaced = output_tables.count_batch(spark, self.prediction_table, batch_id)
         with self.records_per_batch(spark), self._failures_explained(rows, choice.engine):
             output_tables.replace_batch(predictions, self.prediction_table, batch_id)
@@ -215,10 +241,14 @@ class Scorer:
         A row that the model refuses has a ``problem``, see `helpers.scoring.engines.base.Engine.outcomes`. With
         ``on_bad_rows=fail`` it fails the query instead, and there is neither ``problem`` nor ``row``.
         """
+        inputs = self.kept_inputs(rows)
+        keep = [self.id_column, *([_INPUTS] if inputs else [])]
         if self.on_bad_rows == "fail":
-            return self._with_origin(self.predictor.transform(rows, [self.id_column], engine))
-        outcomes = self.predictor.outcomes(_with_whole_row(rows), [self.id_column, _ROW], engine)
-        return self._with_origin(outcomes.withColumnRenamed(_ROW, "row"))
+            outcomes = self.predictor.transform(_with_inputs(rows, inputs), keep, engine)
+        else:
+            with_all = _with_inputs(_with_whole_row(rows), inputs)
+            outcomes = self.predictor.outcomes(with_all, [*keep, _ROW], engine).withColumnRenamed(_ROW, "row")
+        return self._with_origin(_unpacked(outcomes, inputs))
 
     def _with_origin(self, rows: DataFrame) -> DataFrame:
         from pyspark.sql import functions as F
@@ -237,6 +267,8 @@ class Scorer:
         if not number:
             types = self.predictor.model.inputs.values()
             row_bytes = sum(_BYTES.get(input_type.typeName(), _BYTES_OF_OTHERS) for input_type in types)
+            # The inputs that are kept travel beside those that are converted.
+            row_bytes *= 2 if self.keep_inputs else 1
             number = min(MOST_RECORDS, max(BATCH_BYTES // row_bytes, 1))
         with runtime.spark_setting(spark, "spark.sql.execution.arrow.maxRecordsPerBatch", str(number)):
             yield
@@ -270,7 +302,40 @@ class Scorer:
         )
 
 
+def _check_names(id_column: str, inputs: list[str]) -> None:
+    seen = {id_column.lower(): id_column}
+    for name in inputs:
+        if name.lower() in RESERVED_COLUMNS:
+            problem = f"the input {name!r} has the name of a column that scoring writes ({', '.join(RESERVED_COLUMNS)})"
+        elif name.lower() in seen:
+            problem = f"the names {seen[name.lower()]!r} and {name!r} differ only in case"
+        else:
+            seen[name.lower()] = name
+            continue
+        raise ParameterError(
+            "keep_inputs",
+            "true",
+            f"{problem}, so the table of predictions cannot have it. Set keep_inputs=false, or rename it",
+        )
+
+
 def _with_whole_row(rows: DataFrame) -> DataFrame:
     from pyspark.sql import functions as F
 
     return rows.withColumn(_ROW, opaque(F.to_json(F.struct(*(F.col(quoted(name)) for name in rows.columns)))))
+
+
+def _with_inputs(rows: DataFrame, inputs: list[str]) -> DataFrame:
+    """Return rows with all inputs in one column, which passes through the model's plan as if there were none."""
+    from pyspark.sql import functions as F
+
+    return rows.withColumn(_INPUTS, opaque(F.struct(*map(quoted, inputs)))) if inputs else rows
+
+
+def _unpacked(scored: DataFrame, inputs: list[str]) -> DataFrame:
+    """Return the inputs of `_with_inputs` as columns again."""
+    from pyspark.sql import functions as F
+
+    fields = [F.col(f"{_INPUTS}.{quoted(name)}").alias(name) for name in inputs]
+    columns = ([F.col(quoted(name))] if name != _INPUTS else fields for name in scored.columns)
+    return scored.select(*itertools.chain.from_iterable(columns))

@@ -40,12 +40,13 @@ class ConnectStream:
         """Create the tables that are missing, and start the query."""
         scorer, engine = self._scorer, self._choice.engine
         sample = scorer.outcomes(self._spark.table(scorer.scoring_table), engine)
-        predictions = ["prediction", "probability", *_ORIGIN]
-        tables = {scorer.prediction_table: [scorer.id_column, *predictions]}
+        inputs = scorer.kept_inputs(self._rows)
+        tables = {scorer.prediction_table: [scorer.id_column, *inputs, *output_tables.RESULT_COLUMNS]}
         if scorer.on_bad_rows == "quarantine":
             tables[scorer.quarantine_table] = [scorer.id_column, "problem", "row", *_ORIGIN]
         for table, columns in tables.items():
-            output_tables.prepare(table, sample.select(*map(quoted, columns)), scorer.version.name)
+            of_table = sample.select(*map(quoted, columns))
+            output_tables.prepare(table, of_table, scorer.version.name, [name for name in inputs if name in columns])
         # The name finds the query in the process that runs the function.
         name = f"{scorer.version.name} {uuid.uuid4().hex}"
         write = _batch_function(

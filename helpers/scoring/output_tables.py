@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from helpers import storage
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 BATCH_COLUMN = "batch_id"
+RESULT_COLUMNS = ("prediction", "probability", "model_name", "model_version", "scored_at")
+"""What the table of predictions has after the id and the inputs, without `BATCH_COLUMN`."""
 _MOST_CHARACTERS = 200
 
 
@@ -35,8 +38,10 @@ def shadow_table(prediction_table: str) -> str:
     return names.qualified_name(prediction_table.replace("`", "") + "_shadow", "", "")
 
 
-def prepare(table: str, rows: DataFrame, model_name: str) -> None:
-    """Create a table for rows if it is missing, or check that it has their columns.
+def prepare(table: str, rows: DataFrame, model_name: str, inputs: Collection[str] = ()) -> None:
+    """Create a table for rows if it is missing, or see to it that it has their columns.
+
+    It may have more columns than the rows, which are null for them, and in any order.
 
     Parameters
     ----------
@@ -46,13 +51,20 @@ def prepare(table: str, rows: DataFrame, model_name: str) -> None:
         The table's columns without `BATCH_COLUMN`.
     model_name : str
         Marks a new table as this bundle's.
+    inputs : collection of str, default ()
+        The columns of the rows that are added to a table without them.
 
     Raises
     ------
     helpers.parameters.ParameterError
-        If the table has other columns, or was made for another model: a batch of the one would replace the batch of the
-        other with the same id.
+        If the table lacks another column, has one of another type, or was made for another model: a batch of the one
+        would replace the batch of the other with the same id.
     """
+    with storage.one_writer(rows.sparkSession, table):
+        _prepare(table, rows, model_name, frozenset(inputs))
+
+
+def _prepare(table: str, rows: DataFrame, model_name: str, inputs: frozenset[str]) -> None:
     from pyspark.sql import functions as F
 
     spark, expected = rows.sparkSession, rows.withColumn(BATCH_COLUMN, F.lit(""))
@@ -67,14 +79,47 @@ def prepare(table: str, rows: DataFrame, model_name: str) -> None:
             f"was made for the model {owner!r}, and a batch of {model_name!r} would replace its batch with the same id. "
             "Name another table",
         )
-    existing = tables.column_types(spark, table)
-    if existing != expected.dtypes:
+    missing = _missing_inputs(table, expected, inputs)
+    if missing:
+        _add(table, expected, missing)
+        # Another job may have added some of them, of other types.
+        _missing_inputs(table, expected, inputs)
+
+
+def _missing_inputs(table: str, rows: DataFrame, inputs: frozenset[str]) -> list[str]:
+    """Return the inputs that a table lacks, if it fits the rows otherwise."""
+    existing = {name.lower(): type_name for name, type_name in tables.column_types(rows.sparkSession, table)}
+    expected = dict(rows.dtypes)
+    missing = [name for name in expected if name.lower() not in existing]
+    differing = [name for name in expected if existing.get(name.lower(), expected[name]) != expected[name]]
+    differing += [name for name in missing if name not in inputs]
+    if differing:
+        has = (f"{name} {existing[name.lower()]}" if name not in missing else f"no {name}" for name in differing)
+        have = (f"{name} {expected[name]}" for name in differing)
+        hint = ", or set keep_inputs=false" if inputs.issuperset(differing) else ""
         raise ParameterError(
             "prediction_table",
             table,
-            f"has other columns than these predictions: it has {_listed(existing)}; they have {_listed(expected.dtypes)}. "
-            "Name another table.",
+            f"has other columns than these predictions: it has {', '.join(has)}; they have {', '.join(have)}. "
+            f"Name another table{hint}.",
         )
+    return missing
+
+
+def _add(table: str, rows: DataFrame, names: list[str]) -> None:
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    try:
+        types = {field.name: field.dataType for field in rows.schema}
+        storage.add_columns(rows.sparkSession, table, {name: types[name] for name in names})
+    except (PySparkException, Py4JJavaError) as error:
+        raise ParameterError(
+            "prediction_table",
+            table,
+            f"lacks the inputs {', '.join(names)}, and they cannot be added: {str(error).splitlines()[0]}. Set "
+            "keep_inputs=false, or name another table.",
+        ) from None
 
 
 def replace_batch(rows: DataFrame, table: str, batch_id: str) -> None:
@@ -99,7 +144,3 @@ def replace_batch(rows: DataFrame, table: str, batch_id: str) -> None:
 def count_batch(spark: SparkSession, table: str, batch_id: str) -> int:
     """Return how many rows of a batch a table has; 0 if there is no such table."""
     return storage.count_rows(spark, table, BATCH_COLUMN, batch_id) if tables.exists(spark, table) else 0
-
-
-def _listed(types: list[tuple[str, str]]) -> str:
-    return ", ".join(f"{name} {type_name}" for name, type_name in types)

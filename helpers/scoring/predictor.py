@@ -59,7 +59,7 @@ class Predictor:
         rows : pyspark.sql.DataFrame
             With the model's input columns; other columns do not matter.
         keep : sequence of str
-            Columns of `rows` that the result has, too.
+            Columns of `rows` that the result has, too; the first identifies a row.
         engine : helpers.scoring.engines.base.Engine, optional
             From `choose_engine`; by default the one that it chooses now.
         each_class : bool, default False
@@ -77,7 +77,7 @@ class Predictor:
         names = _short_names(keep)
         applied = engine.apply(self._typed(rows, keep, engine), [*names, _TYPE_PROBLEM], each_class=each_class)
         problem = F.coalesce(_TYPE_PROBLEM, "problem")
-        row = F.to_json(F.struct(*(F.col(short).alias(name) for short, name in names.items())))
+        row = F.to_json(F.struct(F.col(next(iter(names))).alias(keep[0])))
         message = F.concat(F.lit(f"the model {self.model.model_uri} refuses the row "), row, F.lit(": "), problem)
         failure = F.raise_error(message).cast(self.model.prediction_type)
         prediction = F.when(problem.isNotNull(), failure).otherwise(F.col("prediction"))

@@ -1,12 +1,13 @@
 """How fast a table is scored: by this bundle, by MLflow's documented snippet, and by upper bounds for both.
 
-    python -m tests.benchmarks.scoring [--rows 5000000] [--growth 100000 1000000 20000000] [--repeats 3]
+    python -m tests.benchmarks.scoring [--rows 5000000] [--growth 100000 1000000 20000000] [--repeats 3] [--keep-inputs]
 
 Each way reads the same table (an id and 13 numbers) and writes predictions to Parquet. All ways run in turn,
 ``--repeats`` times, and the result has medians. ``ours`` is the whole of ``Scorer.score_batch``: it downloads the model,
 compares the SQL translation with it, and replaces the batch. The snippet and ``struct(*)`` write only id and prediction,
 with Spark's default batches. The identity sends the same columns to Python and back as ours does, in batches of the same
-size. ``no model`` reads all columns and writes as many as ours. scikit-learn predicts from arrays in memory and writes
+size. ``no model`` reads all columns and writes as many as ours. With ``--keep-inputs`` each of ours runs once more and writes the
+inputs, too, as the notebook does by default. scikit-learn predicts from arrays in memory and writes
 nothing.
 """
 
@@ -42,13 +43,14 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--growth", type=int, nargs="*", default=[100_000, 1_000_000, 5_000_000, 20_000_000])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--keep-inputs", action="store_true", help="also measure ours with keep_inputs=true")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--output", type=Path, default=Path(".local/benchmarks"))
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["BUNDLE_LOCAL_DIR"] = folder
-        bench = Bench(Path(folder))
+        bench = Bench(Path(folder), options.keep_inputs)
         result: dict[str, Any] = {
             "rows": options.rows,
             "columns": len(COLUMNS),
@@ -67,12 +69,12 @@ def main() -> None:
 class Bench:
     """A Spark session with the tables and models that are measured."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keep_inputs: bool) -> None:
         import mlflow
 
         from helpers import parameters, runtime, tracking
 
-        self.folder, self.tables, self.number = folder, {}, 0
+        self.folder, self.keep_inputs, self.tables, self.number = folder, keep_inputs, {}, 0
         self.spark = runtime.spark()
         self.spark.sparkContext.setLogLevel("OFF")
         self.spark.sql("CREATE SCHEMA bench")
@@ -157,18 +159,24 @@ class Bench:
         }
         if version.name == "bench_linear":
             ways["ours, auto (SQL)"] = lambda: self.ours(version, rows, "auto")
+        if self.keep_inputs:
+            ways["ours, in Python, inputs"] = lambda: self.ours(version, rows, "udf", keep_inputs=True)
+        if self.keep_inputs and version.name == "bench_linear":
+            ways["ours, auto (SQL), inputs"] = lambda: self.ours(version, rows, "auto", keep_inputs=True)
         return ways
 
-    def scorer(self, version: Any, rows: int, engine: str) -> Any:
+    def scorer(self, version: Any, rows: int, engine: str, keep_inputs: bool = False) -> Any:
         """Return a new scorer, which has not downloaded the model yet."""
         from helpers import scoring
 
-        table = f"bench.{version.name}_{engine}"
-        return scoring.Scorer(self.session, version, self.table(rows), table, "id", scoring_engine=engine)
+        table = f"bench.{version.name}_{engine}" + ("_inputs" if keep_inputs else "")
+        options = {"scoring_engine": engine, "keep_inputs": keep_inputs}
+        return scoring.Scorer(self.session, version, self.table(rows), table, "id", **options)
 
-    def ours(self, version: Any, rows: int, engine: str) -> None:
+    def ours(self, version: Any, rows: int, engine: str, keep_inputs: bool = False) -> None:
         """Score a batch."""
-        batch = self.scorer(version, rows, engine).score_batch(self.spark.table(self.table(rows)), f"rows_{rows}")
+        scorer = self.scorer(version, rows, engine, keep_inputs)
+        batch = scorer.score_batch(self.spark.table(self.table(rows)), f"rows_{rows}")
         assert (batch.rows_scored, batch.rows_quarantined) == (rows, 0)
 
     def compare(self, name: str, rows: int, repeats: int) -> dict[str, Any]:

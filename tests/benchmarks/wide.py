@@ -4,7 +4,7 @@
                                     [--flavors sklearn xgboost spark]
 
 Each step does what its notebook does: ``train`` is 02_train from the split to the logged model, ``register`` is 03_register
-without a champion, and ``score`` is 04_batch_score. The defaults are those of the notebooks.
+without a champion, and ``score`` is 04_batch_score with keep_inputs=false. The other defaults are those of the notebooks.
 """
 
 from __future__ import annotations

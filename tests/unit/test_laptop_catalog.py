@@ -10,6 +10,7 @@ import mlflow
 import pandas as pd
 import pytest
 from mlflow.models import infer_signature
+from pyspark.sql.types import ArrayType, DateType, DoubleType, StringType, StructType
 from sklearn.linear_model import LinearRegression
 
 from helpers import scoring, storage
@@ -81,11 +82,32 @@ def test_a_table_that_cannot_be_replaced_stays_as_it_was_and_one_that_is_read_me
     assert tables.properties(spark, f"{schema}.t")["key"] == "new"
 
 
+def test_columns_are_added_for_the_next_session_or_not_at_all(spark, schema, next_session):
+    name = f"{schema}.t"
+    storage.create_table(spark, name, spark.sql("SELECT 1L AS id, '' AS batch_id").schema, "batch_id", {"key": "old"})
+    storage.replace_rows(spark.range(3), name, "batch_id", "one")
+    added = {"a b.c": StructType().add("d e", ArrayType(DoubleType())), "day": DateType()}
+    in_the_way = catalog.table_folder(warehouse(spark), name) / f"{catalog.STATEMENT}.new"
+    in_the_way.mkdir()
+    with pytest.raises(IsADirectoryError):
+        storage.add_columns(spark, name, added)
+    assert tables.exists(spark, name) and spark.table(name).columns == ["id", "batch_id"]
+    in_the_way.rmdir()
+    storage.add_columns(spark, name, added)
+    for _ in range(2):
+        assert spark.table(name).columns == ["id", *added, "batch_id"]
+        assert {field.name: field.dataType for field in spark.table(name).schema if field.name in added} == added
+        assert spark.table(name).count() == 3 and tables.properties(spark, name)["key"] == "old"
+        next_session()
+
+
 def test_a_table_of_an_older_version_of_this_bundle_is_found_and_replaced(spark, schema):
     folder = warehouse(spark) / f"{schema}.db" / "t"
     spark.range(3).write.parquet(str(folder))
     (folder / catalog.STATEMENT).write_text(f"CREATE TABLE spark_catalog.{schema}.t (\n  id BIGINT)\nUSING parquet\n")
     assert tables.exists(spark, f"{schema}.t") and spark.table(f"{schema}.t").count() == 3
+    storage.add_columns(spark, f"{schema}.t", {"x": DateType()})
+    assert spark.table(f"{schema}.t").where("x IS NULL").count() == 3
     storage.replace_table(spark.range(4), f"{schema}.t")
     assert spark.table(f"{schema}.t").count() == 4 and not folder.exists()
 
@@ -153,6 +175,8 @@ def test_a_session_sees_what_another_has_created_replaced_and_dropped_since_it_b
     assert other.run(other_session.rows_of, name) == [[0], [1], [2]]
     storage.replace_table(spark.sql("SELECT 'x' AS text"), name)
     assert other.run(other_session.rows_of, name) == [["x"]]
+    storage.add_columns(spark, name, {"more text": StringType()})
+    assert other.run(other_session.rows_of, name) == [["x", None]]
     storage.drop_table(spark, name)
     assert other.run(other_session.rows_of, name) is None
     other.run(other_session.replace_table, name, 2)
@@ -182,7 +206,7 @@ def at_once(other):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batches", [("mine", "other"), ("same", "same")])
-def test_two_jobs_that_score_into_one_table_for_the_first_time_lose_no_row(
+def test_two_jobs_that_make_one_table_or_add_the_inputs_to_it_lose_no_row(
     spark, schema, session, register_estimator, at_once, batches
 ):
     features = pd.DataFrame({"x": [1.0, 2.0, 3.0]})
@@ -193,14 +217,15 @@ def test_two_jobs_that_score_into_one_table_for_the_first_time_lose_no_row(
     storage.replace_table(spark.range(1000).selectExpr("id", "id / 7 AS x"), f"{schema}.rows")
     name = mlflow.get_experiment(session.experiment_id).name
     for round_number in range(4):
-        table = f"{schema}.predictions_{round_number}"
-        scored = at_once(
-            other_session.score, *((name, model.name, f"{schema}.rows", table, batch_id) for batch_id in batches)
-        )
+        table, keep_inputs = f"{schema}.predictions_{round_number % 2}", round_number >= 2
+        arguments = ((name, model.name, f"{schema}.rows", table, batch_id, keep_inputs) for batch_id in batches)
+        scored = at_once(other_session.score, *arguments)
         assert scored == ([1000, 0], [1000, 0])
         assert tables.exists(spark, table)
         counts = {row["batch_id"]: row["count"] for row in spark.table(table).groupBy("batch_id").count().collect()}
         assert counts == dict.fromkeys(batches, 1000)
+        assert ("x" in spark.table(table).columns) == keep_inputs
+        assert not keep_inputs or spark.table(table).where("x = id / 7").count() == 1000 * len(counts)
 
 
 @pytest.mark.slow

@@ -22,7 +22,8 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.svm import LinearSVR
 from sklearn.tree import DecisionTreeClassifier
 
-from helpers import parameters, scoring, serving, tracking
+from helpers import parameters, runtime, scoring, serving, tracking
+from helpers.laptop import catalog
 from helpers.ownership import MARK
 from helpers.parameters import ParameterError
 
@@ -66,6 +67,14 @@ def score(session, spark, schema, to_score):
         return scorer.score_batch(rows, batch_id)
 
     return score_rows
+
+
+def linear(register):
+    return register(LinearRegression(), [1.0, 2.0, 3.0, 4.0])
+
+
+def local_warehouse(spark):
+    return Path(spark.conf.get("spark.sql.warehouse.dir").removeprefix("file:"))
 
 
 def predictions(spark, schema):
@@ -134,6 +143,58 @@ def test_a_shadow_beside_a_stream_that_never_ends_is_refused():
     scoring.check_shadow(parameters.parse(parameters.Score, settings))
     with pytest.raises(ParameterError, match="shadow='challenger': trigger=1 minute never ends"):
         scoring.check_shadow(parameters.parse(parameters.Score, settings | {"trigger": "1 minute"}))
+
+
+def test_a_table_gets_the_inputs_that_it_lacks_and_null_for_those_that_rows_lack(
+    spark, schema, score, to_score, register
+):
+    version = linear(register)
+    score(version)
+    before = predictions(spark, schema)
+    assert score(version, batch_id="b2", keep_inputs=True).rows_scored == 4
+    score(version, batch_id="b3")
+    after = predictions(spark, schema)
+    pd.testing.assert_frame_equal(after.loc[["b1"], list(before.columns)], before)
+    inputs = after[["Size in cm", "weight.kg"]]
+    assert inputs.loc[["b1", "b3"]].isna().all(axis=None) and inputs.loc["b2"].eq(FEATURES.to_numpy()).all(axis=None)
+    # Another session reads the table's statement.
+    statement = (catalog.table_folder(local_warehouse(spark), f"{schema}.predictions") / catalog.STATEMENT).read_text()
+    assert "`Size in cm` DOUBLE" in statement and "`weight.kg` BIGINT" in statement
+    wider = "float(`Size in cm`) AS `Size in cm`, `weight.kg`, `Row Key`"
+    spark.sql(f"CREATE TABLE {schema}.other AS SELECT {wider} FROM {to_score}")
+    with pytest.raises(
+        ParameterError,
+        match="it has Size in cm double; they have Size in cm float. Name another table, or set keep_inputs=false.",
+    ):
+        score(version, table=f"{schema}.other", keep_inputs=True)
+    assert score(version, table=f"{schema}.other", batch_id="b4").rows_scored == 4
+    pd.testing.assert_frame_equal(predictions(spark, schema).drop("b4"), after)
+
+
+def test_an_input_that_the_table_of_predictions_cannot_have_is_refused_before_anything_is_written(
+    spark, schema, session, register_estimator
+):
+    numbers = pd.DataFrame({"Row": [1.0, 2.0], "size": [2.0, 1.0]})
+    version = register_estimator(
+        LinearRegression().fit(numbers, [1.0, 2.0]), infer_signature(numbers, pd.Series([1.0], name="prediction"))
+    )
+    spark.createDataFrame(numbers.assign(id=[1, 2])).write.saveAsTable(f"{schema}.rows")
+    rows = spark.table(f"{schema}.rows")
+    names = (session, version, f"{schema}.rows", f"{schema}.predictions")
+    with pytest.raises(
+        ParameterError, match="keep_inputs='true': the input 'Row' has the name of a column that scoring"
+    ):
+        scoring.Scorer(*names, "id", keep_inputs=True).score_batch(rows, "b1")
+    assert not spark.catalog.tableExists(f"{schema}.predictions")
+    assert scoring.Scorer(*names, "id").score_batch(rows, "b1").rows_scored == 2
+    with runtime.spark_setting(spark, "spark.sql.caseSensitive", "true"):
+        rows = rows.withColumnRenamed("id", "Size").drop("Row")
+        with pytest.raises(
+            ParameterError, match="the names 'Size' and 'size' differ only in case, so .* Set keep_inputs=false"
+        ):
+            scoring.Scorer(*names, "Size", keep_inputs=True).kept_inputs(rows)
+    # An input that is the id is there once.
+    assert scoring.Scorer(*names, "size", keep_inputs=True).kept_inputs(rows) == []
 
 
 def test_workers_that_have_a_model_do_not_look_through_its_modules_after_each_task(spark, score, tree):
@@ -285,8 +346,14 @@ def test_rows_that_cannot_be_scored_go_to_quarantine_with_the_reason(
 ):
     estimator, engine = REFUSING[model]
     version = register(estimator, [1.0, 2.0, 3.0, 4.0])
-    batch = score(version, table=with_bad_rows, scoring_engine=engine)
+    batch = score(version, table=with_bad_rows, scoring_engine=engine, keep_inputs=True)
     assert (batch.rows_scored, batch.rows_quarantined) == (4, 3)
+    table, inputs = spark.table(f"{schema}.predictions"), ["Size in cm", "weight.kg"]
+    results = ["prediction", "probability", "model_name", "model_version", "scored_at", "batch_id"]
+    assert table.columns == ["Row Key", *inputs, *results]
+    # The model takes bigint, and the rows have more digits.
+    assert table.schema["weight.kg"].dataType.simpleString() == "decimal(20,0)"
+    assert predictions(spark, schema)[inputs].astype(float).to_numpy().tolist() == FEATURES.to_numpy().tolist()
     assert str(batch.engine).startswith("sql (" if engine == "sql" else "udf (")
     assert predictions(spark, schema)["prediction"].tolist() == pytest.approx(estimator.predict(FEATURES).tolist())
     refused = spark.table(f"{schema}.predictions_quarantine").toPandas().set_index("Row Key").sort_index()
@@ -320,7 +387,8 @@ def test_one_bad_row_of_40_columns_does_not_keep_spark_planning_for_ever(
     spark.createDataFrame(rows.astype(object).where(rows.notna(), None), f"{types}, id long").write.saveAsTable(
         f"{schema}.wide"
     )
-    scorer = scoring.Scorer(session, version, f"{schema}.wide", f"{schema}.wide_{engine}", "id", scoring_engine=engine)
+    options = {"scoring_engine": engine, "keep_inputs": True}
+    scorer = scoring.Scorer(session, version, f"{schema}.wide", f"{schema}.wide_{engine}", "id", **options)
     batch = scorer.score_batch(scoring.rows_to_score(spark, f"{schema}.wide", "", "id"), "b1")
     assert (batch.rows_scored, batch.rows_quarantined) == (48, 2)
     refused = {row["id"]: row["problem"] for row in spark.table(f"{schema}.wide_{engine}_quarantine").collect()}
@@ -355,18 +423,19 @@ def test_with_on_bad_rows_fail_a_bad_row_is_named_and_nothing_is_written(
 def test_rows_that_a_spark_ml_pipeline_refuses_go_to_quarantine_or_fail_the_batch(
     spark, schema, session, model_name, with_bad_rows
 ):
-    features = spark.createDataFrame(
-        FEATURES.rename(columns={"Size in cm": "size", "weight.kg": "weight"}).assign(label=1.0)
-    )
-    stages = [VectorAssembler(inputCols=["size", "weight"], outputCol="x"), SparkRegression(featuresCol="x")]
-    pipeline = Pipeline(stages=stages).fit(features)
-    signature = infer_signature(FEATURES.set_axis(["size", "weight"], axis=1), pd.Series([1.0], name="prediction"))
+    # Forty columns, because Spark's optimizer derives constraints for each of those that are kept.
+    more = {f"c{number}": range(4) for number in range(38)}
+    features = FEATURES.rename(columns={"Size in cm": "size", "weight.kg": "weight"}).assign(**more)
+    stages = [VectorAssembler(inputCols=list(features), outputCol="x"), SparkRegression(featuresCol="x")]
+    pipeline = Pipeline(stages=stages).fit(spark.createDataFrame(features.assign(label=1.0)))
+    signature = infer_signature(features, pd.Series([1.0], name="prediction"))
     with mlflow.start_run():
         version = mlflow.register_model(tracking.log_model(pipeline, flavor="spark", signature=signature), model_name)
     renamed = "`Size in cm` AS size, CAST(`weight.kg` AS DOUBLE) AS weight, `Row Key`"
     spark.sql(f"CREATE TABLE {schema}.renamed AS SELECT {renamed} FROM {with_bad_rows} WHERE `Row Key` <> 'g'")
     spark.sql(
-        f"CREATE TABLE {schema}.spark_rows AS SELECT size, CAST(weight AS BIGINT) AS weight, `Row Key` FROM {schema}.renamed"
+        f"CREATE TABLE {schema}.spark_rows AS SELECT size, CAST(weight AS BIGINT) AS weight, `Row Key`, "
+        f"{', '.join(f'1L AS {name}' for name in more)} FROM {schema}.renamed"
     )
     rows = scoring.rows_to_score(spark, f"{schema}.spark_rows", "", "Row Key")
     names = (session, version, f"{schema}.spark_rows", f"{schema}.predictions", "Row Key")
@@ -374,7 +443,8 @@ def test_rows_that_a_spark_ml_pipeline_refuses_go_to_quarantine_or_fail_the_batc
         scoring.Scorer(*names, on_bad_rows="fail").score_batch(rows, "b1")
     assert spark.table(f"{schema}.predictions").count() == 0
     # Such a model has an engine of its own, whatever is requested.
-    batch = scoring.Scorer(*names, scoring_engine="udf").score_batch(rows, "b1")
+    batch = scoring.Scorer(*names, scoring_engine="udf", keep_inputs=True).score_batch(rows, "b1")
+    assert {*features} < {*spark.table(f"{schema}.predictions").columns}
     assert (batch.rows_scored, batch.rows_quarantined) == (4, 2)
     assert str(batch.engine) == "spark ml (a Spark ML model's own transform)"
     assert {row["Row Key"] for row in spark.table(f"{schema}.predictions_quarantine").collect()} == {"e", "f"}

@@ -60,6 +60,12 @@ def test_a_stream_scores_each_row_once_and_the_bad_row_goes_to_the_quarantine(st
     assert steps[f"{name} rows"] is True
 
 
+# The table of the forest had no columns for the inputs at first.
+@pytest.mark.parametrize(("name", "rows"), [("forest", 1), ("linear", 301)])
+def test_a_stream_writes_the_inputs_also_into_a_table_that_had_none(steps, name, rows):
+    assert steps[f"{name} inputs"] == rows and steps[f"{name} last inputs"] == [1.0, 2.0, 1.0, 1.0]
+
+
 def test_a_stream_finds_no_row_twice(steps):
     assert steps["nothing new"] == []
 

@@ -74,9 +74,11 @@ def test_only_new_rows_are_scored_and_nothing_is_written_when_there_are_none(spa
     assert first.rows_scored == 10 and first.batch_id.endswith("-000000")
     add(spark, source, 10, 14)
     seen = []
-    (second,) = stream(on_batch=seen.append)
+    (second,) = stream(on_batch=seen.append, keep_inputs=True)
     assert second.rows_scored == 4 and seen == [second] and first.batch_id[:-6] == second.batch_id[:-6]
     assert predicted(spark, schema) == expected(14)
+    inputs = {row["id"]: row["size"] for row in spark.table(f"{schema}.predictions").collect()}
+    assert inputs == {id_: None if id_ < 10 else 1 + id_ % 4 for id_ in range(14)}
     assert {row["model_version"] for row in spark.table(f"{schema}.predictions").collect()} == {int(version.version)}
     before = spark.table(f"{schema}.predictions").inputFiles()
     assert stream() == []

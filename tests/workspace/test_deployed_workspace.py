@@ -147,6 +147,8 @@ def test_a_new_table_is_clustered_an_older_one_stays_partitioned_and_jobs_that_w
         refused,
         "{'batch_id': 'clusters'} {'monday': 3, 'of another job': 1}",
         "{'batch_id': 'partitions'} {'monday': 4, 'of another job': 1}",
+        conflict.format(1),
+        "[('monday', None, 3), ('of another job', None, 1), ('with input', 7, 1)]",
     ]
 
 

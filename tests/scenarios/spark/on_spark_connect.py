@@ -50,10 +50,11 @@ def main() -> None:
     storage.replace_table(spark.createDataFrame(numbers.assign(**{ID: range(ROWS)})).coalesce(1), "s.scoring")
 
     def score(name: str, table: str, **options: object) -> list[object]:
-        scorer = scoring.Scorer(session, versions[name], "s.scoring", table, ID, **options)
+        scorer = scoring.Scorer(session, versions[name], "s.scoring", table, ID, **options, keep_inputs=True)
         batch = scorer.score_batch(scoring.rows_to_score(spark, "s.scoring", "", ID), "one")
         rows = spark.table(table).toPandas().sort_values(ID)
         equal = (rows["prediction"].to_numpy() == estimators[name].predict(numbers)).all()
+        equal = equal and rows[list(numbers)].reset_index(drop=True).equals(numbers)
         difference = np.abs(rows["probability"] - estimators[name].predict_proba(numbers).max(axis=1)).max()
         return [batch.engine.engine.name, batch.rows_scored, bool(equal), float(difference)]
 
@@ -62,8 +63,10 @@ def main() -> None:
         table: str,
         trigger: str = "available_now",
         on_batch: Callable[[object], None] | None = None,
+        keep_inputs: bool = True,
         **options: object,
     ) -> object:
+        options["keep_inputs"] = keep_inputs
         scorer = scoring.Scorer(session, versions[name], "s.scoring", table, ID, **options)
         rows = scoring.new_rows(spark, "s.scoring", "", ID)
         checkpoint = str(runtime.local_dir() / "checkpoints" / table)
@@ -100,7 +103,7 @@ def main() -> None:
     shipping.MOST_BYTES_IN_PLAN = most
 
     for name in estimators:
-        steps[f"{name} first"] = stream(name, f"s.{name}_stream")
+        steps[f"{name} first"] = stream(name, f"s.{name}_stream", keep_inputs=name == "linear")
     steps["nothing new"] = stream("linear", "s.linear_stream")
     add((1.0, float("inf"), 1.0, 1.0, 400), (1.0, 2.0, 1.0, 1.0, 500))
     steps["fail"] = stream("linear", "s.linear_stream", on_bad_rows="fail")
@@ -119,6 +122,8 @@ def main() -> None:
         once = rows[ID].tolist() == [*range(ROWS), 500]
         predicted = estimators[name].predict(numbers)
         steps[f"{name} rows"] = once and bool((rows["prediction"].to_numpy()[:ROWS] == predicted).all())
+        steps[f"{name} inputs"] = rows[list(numbers)].notna().all(axis=1).value_counts().to_dict().get(True)
+        steps[f"{name} last inputs"] = rows[list(numbers)].iloc[-1].tolist()
 
     add((1.0, 2.0, 1.0, 1.0, 600))
     threading.Thread(target=add_another_then_interrupt, daemon=True).start()

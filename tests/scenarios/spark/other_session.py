@@ -29,9 +29,12 @@ def make_table(table: str, rows: int) -> str:
     return tables._make_table(spark.range(rows), table, "the tests")["action"]
 
 
-def score(experiment: str, model: str, table: str, prediction_table: str, batch_id: str) -> list[int]:
+def score(
+    experiment: str, model: str, table: str, prediction_table: str, batch_id: str, keep_inputs: bool
+) -> list[int]:
     """Score a table; return how many rows were scored and how many are in quarantine."""
     session = tracking.configure(parameters.Tracking(experiment_name=experiment))
-    scorer = scoring.Scorer(session, tracking.resolve_version(session, model, "1"), table, prediction_table, "id")
+    version = tracking.resolve_version(session, model, "1")
+    scorer = scoring.Scorer(session, version, table, prediction_table, "id", keep_inputs=keep_inputs)
     batch = scorer.score_batch(scoring.rows_to_score(runtime.spark(), table, "", "id"), batch_id)
     return [batch.rows_scored, batch.rows_quarantined]

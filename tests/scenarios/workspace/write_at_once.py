@@ -1,4 +1,4 @@
-"""A notebook cell for the workspace: it writes batches while other jobs write into the same table."""
+"""A notebook cell for the workspace: it writes batches while other jobs write into the same table, or add columns to it."""
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -38,3 +38,16 @@ for table in ("default.newer", "default.older"):
     layout = {c.name: "partitions" if c.isPartition else "clusters" for c in columns if c.isPartition or c.isCluster}
     counts = spark.table(table).groupBy("batch_id").count().orderBy("batch_id").collect()
     print(layout, {row["batch_id"]: row["count"] for row in counts})
+
+
+def write_with_input() -> None:
+    """Replace a batch as a job that keeps an input, which no table had."""
+    rows = predictions(1).withColumn("size in cm", F.lit(7))
+    output_tables.prepare("default.newer", rows, "wine", ["size in cm"])
+    output_tables.replace_batch(rows, "default.newer", "with input")
+
+
+delta_on_parquet.other_jobs.append(write_with_input)
+write("default.newer", "monday", 3)
+sizes = spark.table("default.newer").groupBy("batch_id", "size in cm").count().orderBy("batch_id").collect()
+print([tuple(row) for row in sizes])

@@ -130,7 +130,8 @@ class DeltaWriter:
         columns = [
             name for field in rows.schema for name in [field.name] * max(len(getattr(field.dataType, "fields", [])), 1)
         ]
-        with_statistics = columns[: int(self._properties.get("delta.dataSkippingNumIndexedCols", 32))]
+        named = self._properties.get("delta.dataSkippingStatsColumns")
+        with_statistics = named.split(", ") if named else columns[:32]
         if set(self._clusters) - set(with_statistics):
             raise AnalysisException(
                 f"[DELTA_CLUSTERING_COLUMN_MISSING_STATS] {self._clusters} not in {with_statistics}"
