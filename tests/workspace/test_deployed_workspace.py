@@ -39,7 +39,9 @@ def jobs(cluster, deployed, azureml_parameters):
     root, _ = deployed
     # Other tests register breast_cancer in the same stand-in.
     azureml_parameters = azureml_parameters | {"model_name": "tumour"}
-    executed = jobs_service.run(cluster, root, "train_and_register", **azureml_parameters, **QUICK_TRAINING)
+    waiting = QUICK_TRAINING | {"promote": "challenger"}
+    executed = jobs_service.run(cluster, root, "train_and_register", **azureml_parameters, **waiting)
+    executed |= jobs_service.run(cluster, root, "approve", **azureml_parameters, decision="approve")
     executed |= jobs_service.run(cluster, root, "batch_score", **azureml_parameters)
     executed |= jobs_service.run(cluster, root, "deploy_endpoint", **azureml_parameters, **ENDPOINT)
     delete = {"dry_run": "false", "force": "true"}
@@ -47,16 +49,19 @@ def jobs(cluster, deployed, azureml_parameters):
 
 
 def test_the_jobs_of_a_deployed_bundle_hand_over_what_one_task_found_to_the_next(jobs, databricks):
-    assert list(jobs) == ["setup", "train", "register", "score", "deploy_endpoint", "clean_up"]
+    assert list(jobs) == ["setup", "train", "register", "approval", "score", "deploy_endpoint", "clean_up"]
     run_id = jobs["train"].task_values["run_id"]
     assert f"run {run_id}" in jobs["register"].shown
     assert jobs["register"].task_values == {
         "model_name": "tumour",
         "model_version": "1",
-        "promoted": True,
-        "not_promoted_because": "",
+        "promoted": False,
+        "challenger": True,
+        "not_promoted_because": "it is the challenger and waits for approval: run 08_approve",
         "deploy": "false",
     }
+    assert f"tumour version 1 was approved by {USER} at 20" in jobs["approval"].shown
+    assert jobs["approval"].task_values["champion_version"] == "1"
     scored = jobs["score"].task_values
     assert (scored["batch_id"], scored["rows_scored"], scored["model_version"]) == (jobs_service.RUN_ID, 569, "1")
     assert jobs["deploy_endpoint"].task_values["deployment"] == "tumour-1"
