@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -336,6 +335,8 @@ def _unpacked(scored: DataFrame, inputs: list[str]) -> DataFrame:
     """Return the inputs of `_with_inputs` as columns again."""
     from pyspark.sql import functions as F
 
-    fields = [F.col(f"{_INPUTS}.{quoted(name)}").alias(name) for name in inputs]
-    columns = ([F.col(quoted(name))] if name != _INPUTS else fields for name in scored.columns)
-    return scored.select(*itertools.chain.from_iterable(columns))
+    if not inputs:
+        return scored
+    # A generator, because Spark's analysis and optimizer take long for hundreds of fields that are asked for one by one.
+    columns = (F.inline(F.array(name)) if name == _INPUTS else F.col(quoted(name)) for name in scored.columns)
+    return scored.select(*columns)
