@@ -104,8 +104,9 @@ def _clean_up_kinds(value: object) -> tuple[str, ...]:
 
 def _thresholds(value: object) -> tuple[tuple[str, float], ...]:
     thresholds = []
-    for item in value if isinstance(value, tuple) else filter(None, _items(value)):
-        name, _, number = (str(part).strip() for part in str(item).partition("="))
+    # A default, or a value that was parsed before, is a tuple of pairs.
+    pairs = value if isinstance(value, tuple) else [item.partition("=")[::2] for item in _items(value) if item]
+    for name, number in ((str(name).strip(), str(number).strip()) for name, number in pairs):
         if name not in kinds.DRIFT_THRESHOLDS:
             raise ValueError(f"{name!r} is not one of {', '.join(kinds.DRIFT_THRESHOLDS)}")
         try:

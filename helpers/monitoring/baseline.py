@@ -178,7 +178,7 @@ def _count_predictions(predictions: pd.Series, model_type: str) -> Counted | Non
         return Counted(CategoryBins(tuple(counts.index)), [*map(int, counts), 0, 0])
     numbers = np.sort(predictions.to_numpy(dtype=float))
     quantiles = np.quantile(numbers, _TENTHS, method="lower")
-    bins = _number_bins(float(numbers[0]), float(numbers[-1]), quantiles.tolist(), {})
+    bins = number_bins(float(numbers[0]), float(numbers[-1]), quantiles.tolist(), {})
     counts = np.zeros(bins.missing + 1, dtype=int)
     np.add.at(counts, 1 + np.searchsorted(bins.cuts, numbers, side="right"), 1)
     return Counted(bins, counts.tolist())
@@ -234,10 +234,11 @@ def _bins_of_numbers(rows: DataFrame, columns: list[str]) -> dict[str, Bins]:
         for (name, value), following in zip(wanted, found, strict=True):
             if following is not None:
                 after[name][value] = following
-    return {name: _number_bins(low, high, tenths, after[name]) for name, (low, high, tenths) in described.items()}
+    return {name: number_bins(low, high, tenths, after[name]) for name, (low, high, tenths) in described.items()}
 
 
-def _number_bins(lowest: float, highest: float, tenths: list[float], after: dict[float, float]) -> NumberBins:
+def number_bins(lowest: float, highest: float, tenths: list[float], after: dict[float, float]) -> NumberBins:
+    """Return bins with the cuts at `tenths` and `after`, a value that follows a frequent one."""
     cuts = {cut for cut in [*tenths, *after.values()] if cut > lowest}
     return NumberBins(tuple(sorted(cuts)), lowest, highest)
 

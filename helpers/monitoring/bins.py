@@ -42,11 +42,14 @@ class NumberBins:
         ends = [self.lowest, *self.cuts, self.highest]
         return [f"{low:.4g} to {high:.4g}" for low, high in itertools.pairwise(ends)]
 
-    def code(self, column: str) -> str:
-        """Return a SQL expression for the code of a column's value."""
+    def value(self, column: str) -> str:
+        """Return a SQL expression for the value of a column, from which `code` is computed."""
+        return f"coalesce(CAST({quoted(column)} AS DOUBLE), double('NaN'))"
+
+    def code(self, value: str) -> str:
+        """Return a SQL expression for the code of a value."""
         # Spark's NaN is above all other numbers. The expression has no null and branches like a binary search, so that
         # Java's compiler takes the code that Spark generates of it: methods above 8,000 bytes stay interpreted.
-        value = f"nanvl(coalesce(CAST({quoted(column)} AS DOUBLE), double('NaN')), double('NaN'))"
         ends = [self.lowest, *self.cuts, math.nextafter(self.highest, math.inf)]
         return _search(value, [*map(_literal, ends), "double('NaN')"], 0)
 
@@ -85,12 +88,16 @@ class CategoryBins:
         """The categories."""
         return [*self.values, "others"]
 
-    def code(self, column: str) -> str:
-        """Return a SQL expression for the code of a column's value."""
+    def value(self, column: str) -> str:
+        """Return a SQL expression for the value of a column, from which `code` is computed."""
+        return f"CAST({quoted(column)} AS STRING)"
+
+    def code(self, value: str) -> str:
+        """Return a SQL expression for the code of a value."""
         known = f"array({', '.join(map(_text, self.values))})" if self.values else "CAST(array() AS ARRAY<STRING>)"
         # The position is 0 for a text that is not there, and null for null.
         size = len(self.values)
-        position = f"array_position({known}, CAST({quoted(column)} AS STRING))"
+        position = f"array_position({known}, {value})"
         return f"CAST(coalesce(({position} + {size}) % {size + 1}, {self.missing}) AS INT)"
 
     def distribution(self, counts: list[int]) -> list[int]:

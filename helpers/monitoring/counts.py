@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # Spark's planner needs long for queries with more parts.
 _PAIRS_PER_QUERY = 8
+_VALUES = ("first_value", "second_value")
 
 
 def count_by_bin(rows: DataFrame, bins: Mapping[str, Bins], window: Column) -> dict[Any, dict[str, Counted]]:
@@ -44,10 +45,10 @@ def count_by_bin(rows: DataFrame, bins: Mapping[str, Bins], window: Column) -> d
         chunk = pairs[first : first + _PAIRS_PER_QUERY]
         parts = []
         for number, pair in enumerate(chunk):
-            code = bins[pair[0]].code(pair[0])
-            if len(pair) == 2:
-                code = f"{code} + {_codes(bins[pair[0]])} * {bins[pair[1]].code(pair[1])}"
-            coded = rows.select(window.alias("window"), F.expr(code).alias("code"))
+            codes = [bins[name].code(value) for name, value in zip(pair, _VALUES, strict=False)]
+            code = codes[0] if len(pair) == 1 else f"{codes[0]} + {_codes(bins[pair[0]])} * {codes[1]}"
+            values = (F.expr(bins[name].value(name)).alias(value) for name, value in zip(pair, _VALUES, strict=False))
+            coded = rows.select(window.alias("window"), *values).select("window", F.expr(code).alias("code"))
             parts.append(coded.groupBy("window", "code").count().select(F.lit(number).alias("pair"), "*"))
         for number, key, code, count in functools.reduce(DataFrame.union, parts).collect():
             columns = counts.setdefault(key, {name: Counted(bins[name], [0] * _codes(bins[name])) for name in names})

@@ -1,0 +1,373 @@
+"""Monitoring: what is counted, how far it is from the baseline, when that is an alert, and what is written."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.models import infer_signature
+from scipy import stats
+from scipy.spatial.distance import jensenshannon
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from helpers import data, monitoring, parameters, registration, scoring, storage, tracking
+from helpers.monitoring import baseline, counts, statistics, windows
+from helpers.monitoring.bins import CategoryBins, NumberBins
+from helpers.parameters import ParameterError
+
+COLUMNS = ["size in cm", "flag", "city"]
+
+
+def people(count, seed, shift=0.0):
+    """Rows with a number, a flag and a text, and a class that depends on them."""
+    random = np.random.default_rng(seed)
+    rows = pd.DataFrame(
+        {
+            "size in cm": random.normal(170 + shift, 10, count),
+            "flag": random.random(count) < 0.3,
+            "city": random.choice(["Kyoto", "Bern", "Lagos"], count),
+        }
+    )
+    rows["label"] = np.where(rows["size in cm"] - shift + 5 * rows["flag"] > 171, "tall", "small")
+    return rows.assign(id=np.arange(count) + 100_000 * seed)
+
+
+@pytest.fixture(scope="module")
+def monitored(spark, local_dir, tracking_parameters):
+    """A registered classifier with a baseline, four batches of which the last two have drifted, and labels of two."""
+    import mlflow
+
+    schema, name = "monitored", "people"
+    spark.sql(f"CREATE SCHEMA {schema}")
+    session = tracking.configure(tracking_parameters(experiment_name="monitored"))
+    train = people(4_000, 1)
+    storage.replace_table(spark.createDataFrame(train), f"{schema}.training")
+    split = data.load_split(
+        spark, f"{schema}.training", label_column="label", id_column="id", test_fraction=0.25, seed=1
+    )
+    seen = split.train.toPandas()
+    model = make_pipeline(
+        make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["city"]), remainder="passthrough"),
+        LogisticRegression(max_iter=2_000),
+    ).fit(seen[COLUMNS], seen["label"])
+    with mlflow.start_run() as active:
+        tracking.log_split(split)
+        signature = infer_signature(seen[COLUMNS], pd.Series(["tall"], name="prediction"))
+        uri = tracking.log_model(model, flavor="sklearn", signature=signature)
+    run = session.client().get_run(active.info.run_id)
+    rows = data.evaluation_rows(spark, run, evaluation_table="", label_column="label", id_column="id")
+    judged = registration.judge(session, uri, rows)
+    version = tracking.create_version(session, run, uri, name, {})
+    p = monitor_parameters(labels_table="labels")
+    made = monitoring.make_baseline(spark, run, rows, judged, "accuracy_score")
+    monitoring.save_baseline(spark, p, version, made)
+    batches = {"d1": people(300, 2), "d2": people(300, 3), "d3": people(300, 4, 12), "d4": people(300, 5, 12)}
+    batches["d4"].loc[::4, "city"] = "Oslo"
+    batches["d4"].loc[1::4, "city"] = None
+    for batch_id, batch in batches.items():
+        score(spark, session, version, batch.drop(columns="label"), batch_id)
+    labelled = pd.concat([batches["d1"], batches["d3"]])[["id", "label"]]
+    contradicting = pd.DataFrame({"id": [200_000, 777], "label": ["nobody", "tall"]})
+    # Each label twice, one id with two different ones, and one that was never scored.
+    storage.replace_table(spark.createDataFrame(pd.concat([labelled, labelled, contradicting])), f"{schema}.labels")
+    return session, p, version, made, batches
+
+
+def monitor_parameters(**changes):
+    settings = {"schema": "monitored", "model_name": "people", "window": "batch", "label_column": "label"}
+    return parameters.parse(parameters.Monitor, settings | changes)
+
+
+def score(spark, session, version, rows, batch_id, **options):
+    storage.replace_table(spark.createDataFrame(rows), "monitored.scoring")
+    scorer = scoring.Scorer(
+        session, version, "monitored.scoring", "monitored.people_predictions", "id", **{"keep_inputs": True} | options
+    )
+    return scorer.score_batch(spark.table("monitored.scoring"), batch_id)
+
+
+@pytest.fixture(scope="module")
+def first(spark, monitored):
+    """What the first call measured."""
+    _, p, *_ = monitored
+    return monitoring.monitor(spark, p, "people")
+
+
+@pytest.fixture(scope="module")
+def judged(spark, monitored, first):
+    _, p, *_ = monitored
+    return monitoring.judge(monitoring.read(spark, first.table), p)
+
+
+def value(judged, window, measure, feature=""):
+    (row,) = judged.query("window == @window and measure == @measure and feature == @feature").to_dict("records")
+    return row
+
+
+def test_values_are_counted_as_pandas_counts_them(spark):
+    numbers = [float("nan"), None, float("inf"), -5.0, 0.0, 1.0, 1.5, 2.0, 3.0, 3.1]
+    texts = ["a", "b'\\", None, "c", "a", "a", "z", "b'\\", "a", "a"]
+    rows = spark.createDataFrame(list(zip(numbers, texts, range(10), strict=True)), "`x.y` double, `t` string, n int")
+    bins = {
+        "x.y": NumberBins((1.0, 2.0), 0.0, 3.0),
+        "t": CategoryBins(("a", "b'\\", "c")),
+        "n": NumberBins((5.0,), 0, 9),
+    }
+    from pyspark.sql import functions as F
+
+    counted = counts.count_by_bin(rows, bins, F.expr("n % 2"))
+    # Below, three bins (a value at a cut is above it, the highest in the last), above, missing.
+    assert (np.add(counted[0]["x.y"].counts, counted[1]["x.y"].counts)).tolist() == [1, 1, 2, 2, 2, 2]
+    assert counted[0]["t"].counts == [3, 0, 0, 1, 1] and counted[1]["t"].counts == [2, 2, 1, 0, 0]
+    assert counted[0]["n"].counts == [0, 3, 2, 0, 0] and counted[1]["n"].rows == 5
+
+
+def test_bins_are_tenths_and_a_frequent_value_has_its_own(spark):
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame(
+        {"x": random.normal(size=1_000), "zeros": np.where(random.random(1_000) < 0.7, 0.0, random.random(1_000))}
+    )
+    rows["constant"], rows["flag"], rows["nothing"] = 1.0, random.random(1_000) < 0.2, np.nan
+    counted = baseline.count_features(spark.createDataFrame(rows), list(rows), [])
+    assert set(counted) == {"x", "zeros", "constant", "flag"}
+    assert len(counted["x"].distribution) == 10 and set(counted["x"].distribution) <= {99, 100, 101}
+    assert counted["zeros"].distribution[0] == (rows["zeros"] == 0).sum()
+    assert counted["constant"].distribution == [1_000]
+    assert counted["flag"].distribution == [(~rows["flag"]).sum(), rows["flag"].sum()]
+    assert all(each.counts[0] == each.counts[each.bins.above] == 0 for each in counted.values())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_distances_are_those_of_scipy_and_of_the_formula(seed):
+    random = np.random.default_rng(seed)
+    p, q = random.integers(1, 100, (2, 10))
+    shares = p / p.sum(), q / q.sum()
+    assert statistics.js_distance(p, q) == pytest.approx(jensenshannon(*shares), abs=1e-12)
+    # Twice the symmetric Kullback-Leibler divergence.
+    expected = stats.entropy(shares[0], shares[1]) + stats.entropy(shares[1], shares[0])
+    assert statistics.psi(p, q) == pytest.approx(expected, abs=1e-9)
+    assert statistics.psi(p, p * 3) == pytest.approx(0, abs=1e-12)
+    higher = stats.fisher_exact([[q[0], q.sum() - q[0]], [p[0], p.sum() - p[0]]], alternative="greater")
+    assert statistics.higher_share((p[0], p.sum()), (q[0], q.sum())) == pytest.approx(higher.pvalue, rel=1e-9)
+
+
+def test_without_drift_each_measure_is_a_breach_no_more_often_than_the_significance_says():
+    rates, _ = simulated(windows=400, rows=100, shift=0.0)
+    # 1 % is promised for each; four standard deviations of a rate of 400 windows are 2 %.
+    assert all(rate <= 0.03 for rate in rates.values()), rates
+    assert {"psi", "js_distance", "null_share", "outside_range", "mean_probability", "quality"} <= set(rates)
+
+
+def test_a_shift_of_one_standard_deviation_is_found_in_each_window_of_100_rows():
+    rates, _ = simulated(windows=50, rows=100, shift=1.0)
+    assert rates["psi"] == rates["js_distance"] == rates["quality"] == 1
+
+
+def simulated(windows, rows, shift, significance=0.01):
+    from tests.benchmarks.detection import simulate
+
+    return simulate(windows, rows, shift, significance)
+
+
+def test_the_baseline_is_kept_and_has_the_training_rows_the_predictions_and_the_gate(spark, monitored):
+    _session, p, version, made, _ = monitored
+    kept = monitoring.load_baseline(spark, p, str(version.version))
+    assert kept == made and monitoring.load_baseline(spark, p, "99") is None
+    assert kept.description == "training rows of monitored.training"
+    assert set(kept.features) == set(COLUMNS) and kept.features["city"].rows == kept.features["flag"].rows < 3_100
+    assert (
+        kept.predictions.bins.values == ("small", "tall")
+        and kept.predictions.rows == kept.loss[2] == kept.probability[2]
+    )
+    assert kept.metrics["accuracy_score"] == pytest.approx(1 - kept.loss[0])
+
+
+def test_each_window_is_compared_with_the_training_rows(first, judged):
+    assert [window.name for window in first.measured] == ["d1", "d2", "d3", "d4"] and first.version == 1
+    for window, expected in {"d1": False, "d2": False, "d3": True, "d4": True}.items():
+        assert value(judged, window, "psi", "size in cm")["breached"] is expected
+        assert value(judged, window, "prediction_psi")["breached"] is expected
+    unseen, nulls = value(judged, "d4", "unseen_share", "city"), value(judged, "d4", "null_share", "city")
+    assert unseen["value"] == pytest.approx(75 / 225) and unseen["detail"] == "Oslo (75)"
+    assert nulls["value"] == 0.25 and nulls["breached"] is True and value(judged, "d1", "rows")["value"] == 300
+
+
+def test_quality_counts_each_label_once_and_says_which_do_not_count(first, judged, monitored):
+    *_, made, _batches = monitored
+    assert first.notes == ["1 ids of monitored.labels have several different labels, and are left out"]
+    labelled = judged[judged["measure"] == "labelled_rows"].set_index("window")["value"]
+    assert labelled.to_dict() == {"d1": 299, "d2": 0, "d3": 300, "d4": 0}
+    good, bad = value(judged, "d1", "quality"), value(judged, "d3", "quality")
+    assert good["baseline"] == bad["baseline"] == made.metrics["accuracy_score"]
+    assert good["breached"] is False and bad["breached"] is True and bad["value"] < 0.8
+    assert judged[judged["measure"] == "quality"]["window"].tolist() == ["d1", "d3"]
+
+
+def test_an_alert_says_what_is_off_since_when_and_how_sure(judged, monitored):
+    _, p, *_ = monitored
+    found = {(alert.measure, alert.feature): alert for alert in monitoring.find_alerts(judged, p, 1)}
+    size = found["psi", "size in cm"]
+    assert (size.since, size.breaches, size.windows) == ("d3", 2, 3)
+    assert str(size).startswith("size in cm: its distribution has shifted: PSI ")
+    assert "threshold 0.2; since d3, in 2 of the last 3 windows; by chance in a window with probability below" in str(
+        size
+    )
+    # One window only: no alert yet, with the first windows as history.
+    assert ("unseen_share", "city") not in found
+    sooner = dataclasses.replace(p, alert_breaches=1)
+    unseen = next(a for a in monitoring.find_alerts(judged, sooner, 1) if a.measure == "unseen_share")
+    assert "(Oslo (75))" in str(unseen) and unseen.since == "d4"
+    assert monitoring.find_alerts(judged[judged["window"] <= "d2"], sooner, 1) == []
+    with pytest.raises(monitoring.DriftFound, match="on_drift=notify, and .* size in cm"):
+        monitoring.notify(list(found.values()), dataclasses.replace(p, on_drift="notify"))
+
+
+def test_few_rows_are_shown_and_not_judged_and_thresholds_can_be_changed(spark, first, monitored):
+    _, p, *_ = monitored
+    history = monitoring.read(spark, first.table)
+    few = monitoring.judge(history, dataclasses.replace(p, fewest_rows=301))
+    assert few["breached"].isna().all() and few["value"].notna().all()
+    changed = monitoring.judge(history, monitor_parameters(drift_thresholds="psi=9, null_share = 0.5"))
+    assert not changed[changed["measure"].isin(["psi", "null_share"])]["breached"].any()
+    for text, problem in {
+        "psy=1": "'psy' is not one of psi",
+        "psi": "a number from 0 on",
+        "psi=-1": "psi=-1: a number",
+    }.items():
+        with pytest.raises(ParameterError, match=problem):
+            monitor_parameters(drift_thresholds=text)
+    with pytest.raises(ParameterError, match="must not be above alert_windows, which is 3"):
+        monitoring.find_alerts(changed, monitor_parameters(alert_breaches=4), 1)
+
+
+def test_only_what_has_changed_is_measured_again_and_gives_the_same_rows(spark, first, monitored, judged):
+    session, p, version, _, batches = monitored
+    again = monitoring.monitor(spark, p, "people")
+    assert again.measured == [] and again.unchanged == 4
+    # As if it had been killed before it wrote the window.
+    before = monitoring.read(spark, first.table)
+    spark.sql(f"CREATE TABLE monitored.copy AS SELECT * FROM {first.table}")
+    empty = spark.table(first.table).where("1 = 0").drop("window_key")
+    storage.replace_rows(empty, first.table, "window_key", "1.d3")
+    assert [window.name for window in monitoring.monitor(spark, p, "people").measured] == ["d3"]
+    pd.testing.assert_frame_equal(monitoring.read(spark, first.table), before)
+    # A label arrives, and a batch is scored again.
+    more = spark.createDataFrame([(300_000, "tall")], "id long, label string")
+    more.write.insertInto("monitored.labels")
+    score(spark, session, version, batches["d4"].drop(columns="label"), "d4")
+    assert [window.name for window in monitoring.monitor(spark, p, "people").measured] == ["d2", "d4"]
+
+
+def test_each_window_has_one_run_with_its_measures(first, judged, monitored):
+    session, _p, *_ = monitored
+    assert monitoring.log_windows(session, "people", first.measured, judged) == 4
+    assert monitoring.log_windows(session, "people", first.measured, judged) == 0
+    found = session.client().search_runs(
+        [session.experiment_id], f"tags.{tracking.MONITORING_TAG} = 'people'", order_by=["tags.window"]
+    )
+    assert [run.data.tags["window"] for run in found] == [f"version 1, d{day}" for day in (1, 2, 3, 4)]
+    assert all(run.info.status == "FINISHED" for run in found)
+    metrics = found[2].data.metrics
+    assert metrics["psi.size_in_cm"] == value(judged, "d3", "psi", "size in cm")["value"] and metrics["rows"] == 300
+    assert found[0].data.tags["off"] == "nothing" and "size in cm" in found[2].data.tags["off"]
+    # Nobody takes one of them for the newest run of the model.
+    with pytest.raises(ParameterError, match="no finished run of it"):
+        tracking.find_run(session, "", "people")
+
+
+def test_pictures_are_drawn(judged, monitored):
+    *_, made, _ = monitored
+    heat = monitoring.heat_map(judged)
+    assert [label.get_text() for label in heat.axes[0].get_yticklabels()] == ["city", "size in cm", "flag"]
+    assert len(heat.axes[0].patches) == judged.query("measure == 'psi'")["breached"].sum()
+    assert {axes.get_title() for axes in monitoring.histograms(judged, made).axes} == set(COLUMNS)
+    assert "version 1 at the gate" in [
+        text.get_text() for text in monitoring.quality_over_time(judged).axes[0].get_legend().texts
+    ]
+
+
+def test_a_model_is_retrained_on_the_scored_rows_with_labels_and_not_again_within_the_cool_down(
+    spark, monitored, judged
+):
+    session, p, version, _, batches = monitored
+    p = dataclasses.replace(p, on_drift="retrain")
+    found = monitoring.find_alerts(judged, p, 1)
+    assert monitoring.decide(session, p, "people", []).reason == "nothing is off"
+    assert monitoring.decide(session, p, "people", found).wanted
+    table, new_rows = monitoring.make_retraining_table(spark, p, "people")
+    rows = spark.table(table).toPandas()
+    labelled = rows[rows["id"] >= 200_000]
+    assert new_rows == len(labelled) >= 599 and len(rows) == 4_000 + new_rows and rows["id"].is_unique
+    expected = batches["d3"].set_index("id")["size in cm"]
+    assert labelled.set_index("id")["size in cm"].reindex(expected.index).equals(expected)
+    # Set-up, the first task of the job that retrains, leaves it and the scoring table alone.
+    made = data.make_tables(
+        spark, training_table=table.split(".")[1], scoring_table="scoring", catalog="", schema="monitored", source_path="",
+        label_column="label", id_column="id",
+    )  # fmt: skip
+    assert [each["action"] for each in made] == ["left as it is (not made by set-up)"] * 2
+    client = session.client()
+    client.set_model_version_tag("people", version.version, "training_table", table)
+    client.set_model_version_tag("people", version.version, "check_champion", "failed: accuracy_score 0.8 < 0.9")
+    decided = monitoring.decide(session, p, "people", found)
+    assert not decided.wanted and "is not the champion (champion failed: accuracy_score 0.8 < 0.9)" in decided.reason
+    assert monitoring.decide(session, dataclasses.replace(p, cool_down_days=0), "people", found).wanted
+    with pytest.raises(ParameterError, match="on_drift='retrain': needs labels_table"):
+        monitoring.decide(session, dataclasses.replace(p, labels_table=""), "people", found)
+
+
+def test_what_cannot_be_monitored_is_said_before_anything_is_written(spark, monitored):
+    _, p, *_ = monitored
+    with pytest.raises(ParameterError, match="there are no predictions yet. Run 04_batch_score first"):
+        monitoring.monitor(spark, monitor_parameters(model_name="nobody"), "nobody")
+    other = monitor_parameters(model_name="nobody", prediction_table="people_predictions")
+    with pytest.raises(ParameterError, match="has no predictions of nobody; it has those of people"):
+        monitoring.monitor(spark, other, "nobody")
+    assert not spark.catalog.tableExists("monitored.nobody_monitoring")
+    spark.sql("CREATE TABLE IF NOT EXISTS monitored.numbers AS SELECT id, 1.5D AS label FROM monitored.labels")
+    with pytest.raises(ParameterError, match="has type double, and the model predicts string"):
+        score_again = dataclasses.replace(p, labels_table="numbers", window="day")
+        monitoring.monitor(spark, score_again, "people")
+    with pytest.raises(ParameterError, match="no such table"):
+        monitoring.monitor(spark, dataclasses.replace(p, labels_table="nothing"), "people")
+    with pytest.raises(ParameterError, match="id_column='key': no such column"):
+        monitoring.monitor(spark, dataclasses.replace(p, id_column="key"), "people")
+
+
+def test_predictions_without_inputs_take_them_from_the_scoring_table(spark, monitored):
+    session, p, version, _, _ = monitored
+    rows = people(200, 8, 12).drop(columns="label")
+    storage.replace_table(spark.createDataFrame(rows), "monitored.scoring")
+    scorer = scoring.Scorer(session, version, "monitored.scoring", "monitored.bare", "id")
+    scorer.score_batch(spark.table("monitored.scoring"), "bare")
+    changes = {"prediction_table": "bare", "labels_table": ""}
+    found = monitoring.monitor(spark, dataclasses.replace(p, **changes), "people")
+    assert "so they are those that monitored.scoring has for the ids now" in found.notes[0]
+    judged = monitoring.judge(monitoring.read(spark, found.table), p)
+    assert value(judged, "bare", "psi", "size in cm")["breached"] is True
+
+
+@pytest.mark.parametrize(("kind", "name"), [("day", "2026-11-28"), ("week", "2026-W48")])
+def test_windows_are_days_and_weeks_of_utc_whatever_the_sessions_zone_is(spark, kind, name):
+    from helpers import runtime
+
+    rows = spark.sql("SELECT timestamp_seconds(1795910399) AS scored_at")  # 2026-11-28 23:59:59 UTC, a Saturday
+    with runtime.spark_setting(spark, "spark.sql.session.timeZone", "Asia/Tokyo"):
+        assert windows.name(kind, rows.select(windows.column(kind)).collect()[0][0]) == name
+
+
+def test_numbers_are_measured_from_sums_as_scikit_learn_measures_them(spark):
+    from helpers.monitoring import quality
+
+    random = np.random.default_rng(0)
+    labels = random.normal(10, 3, 500)
+    rows = pd.DataFrame({"id": range(500), "prediction": labels + random.normal(0, 1, 500), "batch_id": "a"})
+    rows["scored_at"] = pd.Timestamp("2026-11-28")
+    known = spark.createDataFrame(pd.DataFrame({"id": range(500), quality.LABEL: labels}))
+    measured = quality.by_window(spark.createDataFrame(rows), known, windows.column("batch"), "id", "regressor")["a"]
+    expected = data.metrics.regression_metrics(labels, rows["prediction"])
+    assert measured.metrics == pytest.approx({name: expected[name] for name in measured.metrics}, rel=1e-9)
+    assert len(measured.metrics) == 5 and measured.loss[0] == pytest.approx(expected["mean_squared_error"])
