@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 
 # The tests that mean something under the packages of a Databricks runtime, not only under the pinned ones.
 RUNTIMES := 16.4 17.3 18 19
-RUNTIME_TESTS := $(patsubst %,tests/unit/test_%.py,cleanup environment laptop_java laptop_catalog metrics registration engines replace_partition \
+RUNTIME_TESTS := $(patsubst %,tests/unit/test_%.py,cleanup environment laptop_java laptop_catalog metrics monitoring registration engines replace_partition \
 	runtime scoring split sql_engine streaming tables tracking training tuning) \
 	$(patsubst %,tests/azureml/test_%.py,cleanup_in_azureml connect credentials link tracking_in_azureml) \
 	$(patsubst %,tests/notebooks/test_%.py,azureml_mode clean_up databricks_modes end_to_end)
@@ -76,6 +76,8 @@ bench: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks.spark_ml
 	$(BIN)/python -m tests.benchmarks.tuning
 	$(BIN)/python -m tests.benchmarks.batches
+	$(BIN)/python -m tests.benchmarks.monitoring
+	$(BIN)/python -m tests.benchmarks.detection
 
 docs: $(INSTALLED) $(VENV)-docs/installed
 	@$(BIN)/python -m helpers.laptop.java

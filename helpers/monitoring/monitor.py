@@ -103,6 +103,10 @@ def _found(spark: SparkSession, p: Monitor, model_name: str) -> list[Predictions
         checks.find_column(rows, p.id_column, "id_column")
         own = rows.where(F.col("model_name") == model_name)
         each = Predictions(own, _windows_of(spark, p, own, name, model_name))
+        if found:
+            # A challenger that has become the champion: its predictions in the table of predictions count.
+            known = {(window.version, window.key) for window in found[0].windows}
+            each.windows[:] = [window for window in each.windows if (window.version, window.key) not in known]
         if each.windows:
             found.append(each)
     if not found:

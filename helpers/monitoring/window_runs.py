@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from helpers.data.names import plain_name
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from helpers.monitoring.windows import Window
     from helpers.tracking import Session
 
 WINDOW_TAG = "window"
@@ -22,11 +21,13 @@ WINDOW_TAG = "window"
 # https://learn.microsoft.com/azure/machine-learning/resource-limits-capacity
 _MOST_FEATURES = 100
 _METRICS_AT_ONCE = 50
+# Azure ML's limit of a tag's value.
+_MOST_CHARACTERS = 1_000
 _PAGE = 1_000
 
 
-def log_windows(session: Session, model_name: str, windows: Iterable[Window], judged: pd.DataFrame) -> int:
-    """Log the measures of windows, each to a run of its own; return the number of runs that were written to.
+def log_windows(session: Session, model_name: str, judged: pd.DataFrame) -> int:
+    """Log the measures of each window to a run of its own; return the number of runs that were written to.
 
     A run that has the same metrics already is left as it is. The run of a window that has changed gets the new values,
     and MLflow keeps the old ones in the metric's history.
@@ -35,7 +36,6 @@ def log_windows(session: Session, model_name: str, windows: Iterable[Window], ju
     ----------
     session : helpers.tracking.Session
     model_name : str
-    windows : iterable of Window
     judged : pandas.DataFrame
         From `helpers.monitoring.alerts.judge`.
     """
@@ -44,26 +44,25 @@ def log_windows(session: Session, model_name: str, windows: Iterable[Window], ju
     client = session.tracking.client()
     existing = {run.data.tags[WINDOW_TAG]: run for run in _runs(client, session.experiment_id, model_name)}
     written = 0
-    for window in windows:
-        of_window = judged[(judged["model_version"] == window.version) & (judged["window"] == window.name)]
+    for (_, version, name), of_window in judged.groupby(["window_start", "model_version", "window"]):
         metrics = dict(_metrics(of_window))
-        key = f"version {window.version}, {window.name}"
+        key = f"version {version}, {name}"
         run = existing.get(key)
-        if run is None:
-            tags = {MONITORING_TAG: model_name, WINDOW_TAG: key, "model_version": str(window.version)}
-            run = client.create_run(session.experiment_id, run_name=f"monitor {key}", tags=tags)
-        changed = {name: value for name, value in metrics.items() if run.data.metrics.get(name) != value}
-        if not changed and run.info.status == "FINISHED":
+        if run is not None and run.info.status == "FINISHED" and metrics.items() <= run.data.metrics.items():
             continue
+        if run is None:
+            tags = {MONITORING_TAG: model_name, WINDOW_TAG: key, "model_version": str(version)}
+            run = client.create_run(session.experiment_id, run_name=f"monitor {key}", tags=tags)
         # The number of rows and labels tells an older value from a newer one.
-        step = window.rows + window.labelled
-        time = int(window.newest * 1000)
+        step = int(metrics["rows"] + metrics["labelled_rows"])
+        time = int(metrics["last_scored_at"] * 1000)
+        changed = {name: value for name, value in metrics.items() if run.data.metrics.get(name) != value}
         items = [Metric(name, value, time, step) for name, value in changed.items()]
         for first in range(0, len(items), _METRICS_AT_ONCE):
             client.log_batch(run.info.run_id, metrics=items[first : first + _METRICS_AT_ONCE])
-        features = of_window[of_window["breached"].eq(True)]
-        off = ", ".join(sorted({row.feature or row.measure for row in features.itertuples()}))
-        client.log_batch(run.info.run_id, tags=[RunTag("off", off[:_PAGE] or "nothing")])
+        breaches = of_window[of_window["breached"].eq(True)]
+        off = ", ".join(sorted({row.feature or row.measure for row in breaches.itertuples()}))
+        client.log_batch(run.info.run_id, tags=[RunTag("off", off[:_MOST_CHARACTERS] or "nothing")])
         client.set_terminated(run.info.run_id, "FINISHED")
         written += 1
     return written

@@ -1,23 +1,28 @@
 """Monitoring: what is counted, how far it is from the baseline, when that is an alert, and what is written."""
 
 import dataclasses
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from mlflow.models import infer_signature
-from scipy import stats
-from scipy.spatial.distance import jensenshannon
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from helpers import data, monitoring, parameters, registration, scoring, storage, tracking
-from helpers.monitoring import baseline, counts, statistics, windows
+from helpers.laptop import catalog
+from helpers.monitoring import baseline, counts, windows
 from helpers.monitoring.bins import CategoryBins, NumberBins
 from helpers.parameters import ParameterError
 
+pytestmark = pytest.mark.slow
 COLUMNS = ["size in cm", "flag", "city"]
 
 
@@ -140,38 +145,6 @@ def test_bins_are_tenths_and_a_frequent_value_has_its_own(spark):
     assert all(each.counts[0] == each.counts[each.bins.above] == 0 for each in counted.values())
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_distances_are_those_of_scipy_and_of_the_formula(seed):
-    random = np.random.default_rng(seed)
-    p, q = random.integers(1, 100, (2, 10))
-    shares = p / p.sum(), q / q.sum()
-    assert statistics.js_distance(p, q) == pytest.approx(jensenshannon(*shares), abs=1e-12)
-    # Twice the symmetric Kullback-Leibler divergence.
-    expected = stats.entropy(shares[0], shares[1]) + stats.entropy(shares[1], shares[0])
-    assert statistics.psi(p, q) == pytest.approx(expected, abs=1e-9)
-    assert statistics.psi(p, p * 3) == pytest.approx(0, abs=1e-12)
-    higher = stats.fisher_exact([[q[0], q.sum() - q[0]], [p[0], p.sum() - p[0]]], alternative="greater")
-    assert statistics.higher_share((p[0], p.sum()), (q[0], q.sum())) == pytest.approx(higher.pvalue, rel=1e-9)
-
-
-def test_without_drift_each_measure_is_a_breach_no_more_often_than_the_significance_says():
-    rates, _ = simulated(windows=400, rows=100, shift=0.0)
-    # 1 % is promised for each; four standard deviations of a rate of 400 windows are 2 %.
-    assert all(rate <= 0.03 for rate in rates.values()), rates
-    assert {"psi", "js_distance", "null_share", "outside_range", "mean_probability", "quality"} <= set(rates)
-
-
-def test_a_shift_of_one_standard_deviation_is_found_in_each_window_of_100_rows():
-    rates, _ = simulated(windows=50, rows=100, shift=1.0)
-    assert rates["psi"] == rates["js_distance"] == rates["quality"] == 1
-
-
-def simulated(windows, rows, shift, significance=0.01):
-    from tests.benchmarks.detection import simulate
-
-    return simulate(windows, rows, shift, significance)
-
-
 def test_the_baseline_is_kept_and_has_the_training_rows_the_predictions_and_the_gate(spark, monitored):
     _session, p, version, made, _ = monitored
     kept = monitoring.load_baseline(spark, p, str(version.version))
@@ -263,8 +236,8 @@ def test_only_what_has_changed_is_measured_again_and_gives_the_same_rows(spark, 
 
 def test_each_window_has_one_run_with_its_measures(first, judged, monitored):
     session, _p, *_ = monitored
-    assert monitoring.log_windows(session, "people", first.measured, judged) == 4
-    assert monitoring.log_windows(session, "people", first.measured, judged) == 0
+    assert monitoring.log_windows(session, "people", judged) == 4
+    assert monitoring.log_windows(session, "people", judged) == 0
     found = session.client().search_runs(
         [session.experiment_id], f"tags.{tracking.MONITORING_TAG} = 'people'", order_by=["tags.window"]
     )
@@ -348,6 +321,23 @@ def test_predictions_without_inputs_take_them_from_the_scoring_table(spark, moni
     assert "so they are those that monitored.scoring has for the ids now" in found.notes[0]
     judged = monitoring.judge(monitoring.read(spark, found.table), p)
     assert value(judged, "bare", "psi", "size in cm")["breached"] is True
+
+
+def test_a_job_that_is_killed_between_two_windows_leaves_what_the_next_one_completes(spark, monitored, judged):
+    _, p, *_ = monitored
+    monitoring.monitor(spark, p, "people")
+    table = monitoring.monitoring_table(p)
+    before = monitoring.read(spark, table)
+    storage.drop_table(spark, table)
+    settings = {name: getattr(p, name) for name in ("schema", "model_name", "window", "label_column", "labels_table")}
+    command = [sys.executable, "-m", "tests.scenarios.spark.die_while_monitoring", json.dumps(settings), "people"]
+    killed = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    catalog.register_tables(spark)
+    assert set(monitoring.read(spark, table)["window"]) == {"d1", "d2"}
+    again = monitoring.monitor(spark, p, "people")
+    assert ([window.name for window in again.measured], again.unchanged) == (["d3", "d4"], 2)
+    pd.testing.assert_frame_equal(monitoring.read(spark, table), before)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("day", "2026-11-28"), ("week", "2026-W48")])
