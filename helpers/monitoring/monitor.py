@@ -95,7 +95,7 @@ def _found(spark: SparkSession, p: Monitor, model_name: str) -> list[Predictions
     main, shadow = _tables(p)
     if not tables.exists(spark, main):
         raise ParameterError("prediction_table", main, "there are no predictions yet. Run 04_batch_score first")
-    found = []
+    found: list[Predictions] = []
     for name in (main, shadow):
         if not tables.exists(spark, name):
             continue
