@@ -335,8 +335,8 @@ BROKEN = {
             "helpers/tracking/mirror/__init__.py imports helpers/tracking/mirror/limits.py, which is not synced",
         ),
         (
-            ".gitignore", ".venv\n", ".venv\nplots.py\n", "dev",
-            "helpers/serving/__init__.py imports helpers/serving/plots.py, which is not synced",
+            ".gitignore", ".venv\n", ".venv\nrollout_log.py\n", "dev",
+            "helpers/serving/__init__.py imports helpers/serving/rollout_log.py, which is not synced",
         ),
         (
             "helpers/data/tables.py", None, None, "dev",

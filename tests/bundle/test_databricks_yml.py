@@ -10,7 +10,7 @@ import yaml
 
 from helpers import parameters
 from helpers.jobs.bundle import FILE, Bundle
-from helpers.jobs.task_types import ConditionTask
+from helpers.jobs.task_types import ConditionTask, RunJobTask
 from tests.bundle import rules
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +22,7 @@ STAGES = {
 }
 PRODUCTION = ["staging", "staging_serverless", "prod", "prod_serverless"]
 TARGETS = ["dev", "serverless", "standard", "azureml", "dual", *PRODUCTION]
-JOBS = ["train_and_register", "register", "batch_score", "deploy_endpoint", "approve", "clean_up"]
+JOBS = ["train_and_register", "register", "batch_score", "monitor", "deploy_endpoint", "approve", "clean_up"]
 STANDARD = ("spark_version", "data_security_mode", "cluster_libraries")
 SIGN_IN = {
     "azureml_secret_scope": "azureml",
@@ -79,6 +79,22 @@ def test_the_endpoint_is_deployed_after_registering_if_deploy_is_true():
     assert tasks["asked_to_deploy"].action == ConditionTask("EQUAL_TO", "{{tasks.register.values.deploy}}", "true")
 
 
+def test_an_alert_retrains_where_the_monitor_says_so_with_its_names_and_servers_and_is_not_tried_again():
+    bundle = Bundle(ROOT)
+    tasks = {task.key: task for task in bundle.job("monitor").tasks}
+    assert tasks["monitor"].retries.max_retries == 0
+    assert tasks["asked_to_retrain"].depends_on == {"monitor": None}
+    assert tasks["asked_to_retrain"].action == ConditionTask("EQUAL_TO", "{{tasks.monitor.values.retrain}}", "true")
+    assert tasks["retrain"].depends_on == {"asked_to_retrain": "true"}
+    action = tasks["retrain"].action
+    assert isinstance(action, RunJobTask) and action.job.key == "train_and_register"
+    shared = bundle.job("monitor").parameters.keys() & action.job.parameters.keys()
+    # Nobody is at a job to sign in.
+    passed = {name: f"{{{{job.parameters.{name}}}}}" for name in shared - {"azureml_sign_in"}}
+    new = {"training_table": "{{tasks.monitor.values.retraining_table}}", "source_path": ""}
+    assert action.job_parameters == passed | new
+
+
 def test_the_job_approve_has_what_a_deployment_job_of_unity_catalog_passes_and_decides_nothing_by_itself():
     job = Bundle(ROOT).job("approve")
     assert job.parameters.keys() >= {"model_name", "model_version"} and job.parameters["decision"] == "wait"
@@ -92,11 +108,13 @@ def test_the_targets_are_a_development_default_and_production():
     assert targets["prod"]["mode"] == "production"
 
 
-def test_the_schedule_is_paused_except_in_production():
+def test_the_schedules_are_paused_except_in_production():
     paused = []
     for target in TARGETS:
         settings = Bundle(ROOT, target).settings
-        assert "pause_status" not in settings["resources"]["jobs"]["batch_score"]["schedule"]
+        schedules = {key: job["schedule"] for key, job in settings["resources"]["jobs"].items() if "schedule" in job}
+        assert schedules.keys() == {"batch_score", "monitor"}
+        assert not any("pause_status" in schedule for schedule in schedules.values())
         preset = settings.get("presets", {}).get("trigger_pause_status")
         paused.append(settings["mode"] == "development" or preset == "PAUSED")
     assert paused == [not target.startswith("prod") for target in TARGETS]

@@ -1,0 +1,115 @@
+"""The guide "Monitoring": its numbers are those of the code, and its queries and calls work."""
+
+import datetime
+import importlib.metadata
+import importlib.util
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+from helpers import kinds, parameters
+from helpers.data import tables
+from helpers.monitoring import baseline, statistics, table
+from helpers.monitoring.measures import Measured
+from helpers.monitoring.windows import Window
+from helpers.scoring.output_tables import RESULT_COLUMNS
+from helpers.tracking import MONITORING_TAG
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "guide" / "monitoring.md").read_text(encoding="utf-8")
+TABLE = "azureml_mlflow.breast_cancer_monitoring"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", GUIDE, re.M | re.S)
+
+
+def test_the_guide_has_the_thresholds_and_the_defaults_of_the_code():
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in GUIDE.splitlines() if line[:3] == "| `"]
+    listed = {cells[0].strip("`"): float(cells[3]) for cells in rows if len(cells) == 4}
+    assert listed == kinds.DRIFT_THRESHOLDS
+    defaults = dict(re.findall(r"`(\w+)`(?: rows)? \(([\d.]+)\)", GUIDE))
+    assert defaults == {name: parameters.default_text(name) for name in defaults}
+    assert len(defaults) == 5
+    assert f"an empty bin has the share {statistics.SMALLEST_SHARE:.4f}" in GUIDE
+    assert f"its {baseline._MOST_CATEGORIES} most frequent categories" in GUIDE
+    assert f"`tags.{MONITORING_TAG} = " in GUIDE
+
+
+def test_the_queries_of_the_guide_answer_and_its_call_drops_the_table(spark, schema):
+    name = f"{schema}.breast_cancer_monitoring"
+    table.prepare(spark, name, "breast_cancer")
+    for version, quality in ((1, 0.9), (2, 0.95)):
+        for day in (1, 2):
+            window = Window(version, None, f"2026-11-0{day}", datetime.datetime(2026, 11, day), 100, 0, 0.0, None)
+            found = [
+                Measured("psi", "radius", day / 10, 0.0, day / 10, 0.5, 100),
+                Measured("quality", "", quality, 0.97, 0.97 - quality, 0.5, 90, "accuracy_score"),
+            ]
+            table.write(spark, name, "breast_cancer", window, found)
+    moved, of_all, compared = (spark.sql(query.replace(TABLE, name)).collect() for query in blocks("sql"))
+    assert [(row.window, row.psi) for row in moved] == [("2026-11-02", 0.2), ("2026-11-01", 0.1)]
+    assert [(row.model_version, row.value, row.at_the_gate, row.labels) for row in of_all[:2]] == [
+        (1, 0.9, 0.97, 90),
+        (2, 0.95, 0.97, 90),
+    ]
+    assert [(row.metric, row.champion, row.challenger) for row in compared] == [("accuracy_score", 0.9, 0.95)] * 2
+    exec(blocks("python")[0].replace(TABLE, name), {})
+    assert not tables.exists(spark, name)
+
+
+@contextmanager
+def workspace() -> Iterator[tuple[str, list]]:
+    """Answer what the guide's call asks for, and keep the monitors that it creates."""
+    created = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            ids = {
+                "tables/main.azureml_mlflow.breast_cancer_predictions": "table_id",
+                "schemas/main.azureml_mlflow": "schema_id",
+            }
+            self.answer({ids[self.path.partition("/unity-catalog/")[2]]: "an-id"})
+
+        def do_POST(self):
+            created.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+            self.answer(created[-1][1])
+
+        def answer(self, body):
+            content = json.dumps(body).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", created
+        server.shutdown()
+
+
+def test_the_guides_call_creates_databricks_own_monitor_with_the_columns_of_the_predictions(monkeypatch):
+    with workspace() as (address, created):
+        monkeypatch.setenv("DATABRICKS_HOST", address)
+        monkeypatch.setenv("DATABRICKS_TOKEN", "a-token")
+        exec(blocks("python")[1], {})
+    ((path, monitor),) = created
+    assert path.endswith("/data-quality/v1/monitors") and monitor["object_type"] == "table"
+    log = monitor["data_profiling_config"]["inference_log"]
+    assert {value for key, value in log.items() if key.endswith("_column")} <= {*RESULT_COLUMNS}
+    assert log["granularities"] == ["AGGREGATION_GRANULARITY_1_DAY"]
+    assert (monitor["object_id"], monitor["data_profiling_config"]["output_schema_id"]) == ("an-id", "an-id")
+
+
+def test_the_bundles_package_has_no_such_resource_yet():
+    version = importlib.metadata.version("databricks-bundles")
+    assert f"`databricks-bundles` {version}" in GUIDE
+    for name, exists in (("data_quality_monitors", False), ("quality_monitors", True)):
+        assert (importlib.util.find_spec(f"databricks.bundles.{name}") is not None) == exists
