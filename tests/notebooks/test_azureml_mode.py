@@ -49,7 +49,14 @@ def results(output, machine, read_aml, azureml_process):
 
 
 @pytest.fixture(scope="module")
-def after_clean_up(results, machine, read_aml, azureml_process):
+def watched(results, machine, read_aml):
+    """The runs of the windows that 06_monitor measured."""
+    machine.nbmake("06_monitor", **MODE, window="batch")
+    return read_aml("churn", "breast_cancer")["watched"]
+
+
+@pytest.fixture(scope="module")
+def after_clean_up(watched, machine, read_aml, azureml_process):
     """The state after 07_clean_up."""
     machine.nbmake("07_clean_up", **MODE, dry_run="false", force="true")
     endpoints = azureml_process.run(read_workspace.read_endpoints, "breast_cancer")
@@ -69,6 +76,17 @@ def test_runs_in_azure_ml_have_parameters_histories_plots_and_a_model_of_either_
         assert all(run["files"][f"plots/{name}.png"] > 5_000 for name in PLOTS)
     histories = results.runs[0]["history"]
     assert len(histories["val_roc_auc"]) == len(histories["epoch_loss"])
+
+
+def test_the_windows_of_predictions_are_compared_and_are_runs_in_azure_ml(watched, results, machine):
+    predictions = results.predictions.groupby("batch_id")["model_version"].first()
+    names = {f"version {version}, {batch}" for batch, version in predictions.items()}
+    assert {run["tags"]["window"] for run in watched} == names and len(watched) == len(names) == 2
+    for run in watched:
+        assert run["status"] == "FINISHED" and run["metrics"]["rows"] == 569 and run["metrics"]["psi.mean_radius"] < 0.2
+        assert run["tags"]["off"] == "nothing"
+    measured = machine.table("breast_cancer_monitoring")
+    assert measured.groupby("window")["feature"].nunique().tolist() == [31, 31]
 
 
 def test_models_in_azure_ml_are_version_1_and_2_of_their_runs_with_one_champion(results):
@@ -113,4 +131,4 @@ def test_nothing_that_a_run_leaves_behind_holds_a_secret(
 
 
 def test_clean_up_takes_down_what_the_notebooks_made_there(after_clean_up):
-    assert after_clean_up == {"runs": [], "versions": {}, "endpoints": []}
+    assert after_clean_up == {"runs": [], "watched": [], "versions": {}, "endpoints": []}

@@ -49,6 +49,12 @@ def test_in_dual_mode_the_run_in_databricks_has_a_copy_in_azure_ml_of_which_the_
     assert version["tags"]["tracking_server"] == databricks.url and "champion" in version["tags"]
     predictions = with_tables.table("mirrored_predictions")
     assert len(predictions) == 569 and set(predictions["model_version"]) == {1}
+    with_tables.nbmake(
+        "06_monitor", **mode, **AzureMLStandIn.workspace_parameters, model_name="mirrored", window="batch"
+    )
+    (watched,) = read_aml("mirrored", "mirrored")["watched"]
+    assert watched["tags"]["azureml_mlflow_monitoring_of"] == "mirrored" and watched["metrics"]["rows"] == 569
+    assert {name for name in watched["metrics"] if name.startswith("psi.")} >= {"psi.mean_radius", "psi.worst_area"}
 
 
 def only_run(databricks, experiment_name):

@@ -65,7 +65,7 @@ def test_the_jobs_of_a_deployed_bundle_hand_over_what_one_task_found_to_the_next
     scored = jobs["score"].task_values
     assert (scored["batch_id"], scored["rows_scored"], scored["model_version"]) == (jobs_service.RUN_ID, 569, "1")
     assert jobs["deploy_endpoint"].task_values["deployment"] == "tumour-1"
-    assert jobs["clean_up"].task_values == {"deleted": 8}
+    assert jobs["clean_up"].task_values == {"deleted": 9}
     run = mlflow.MlflowClient(tracking_uri=databricks.url).get_run(run_id)
     assert run.data.params["epochs"] == "3" and run.info.lifecycle_stage == "deleted"
 

@@ -38,6 +38,7 @@ def by_hand(serverless, azureml_parameters):
     stream["checkpoint"] = str(serverless.folder / "Volumes" / "checkpoint")
     executed.append(run("04_batch_score", **stream))
     executed.append(run("05_deploy_endpoint", **ENDPOINT))
+    executed.append(run("06_monitor", window="batch"))
     return SimpleNamespace(root=root, before=before, executed=executed, run=run, stream=stream)
 
 
@@ -94,7 +95,7 @@ def test_a_notebook_that_is_run_by_hand_installs_once_what_the_jobs_have_if_any_
         (line,) = executed.pip_lines
         assert set(line.split()) - {"install", "--quiet"} == packages
         assert executed.restarts == 1
-    assert [(executed.pip_lines, executed.restarts) for executed in by_hand.executed[4:]] == [([], 0)] * 2
+    assert [(executed.pip_lines, executed.restarts) for executed in by_hand.executed[4:]] == [([], 0)] * 3
 
 
 def test_a_stream_scores_each_row_once_as_the_batch_was_scored(serverless, by_hand):
@@ -105,6 +106,13 @@ def test_a_stream_scores_each_row_once_as_the_batch_was_scored(serverless, by_ha
     (batch_id,) = set(stream["batch_id"])
     assert batch_id.startswith("stream-") and batch_id.endswith("-000000")
     assert f"batch {batch_id}: 569 rows scored, 0 in quarantine" in by_hand.executed[4].shown
+
+
+def test_predictions_are_compared_with_the_training_rows(serverless, by_hand):
+    assert "1 windows with 569 rows measured, 0 have not changed since" in by_hand.executed[6].shown
+    measured = rows_of(serverless, "ada", "by_hand_monitoring")
+    assert measured["feature"].nunique() == 31 and set(measured["window"]) == {"monday"}
+    assert measured[measured["measure"] == "psi"]["value"].max() < 0.2
 
 
 def test_an_interval_is_refused_in_one_line_before_anything_is_made(serverless, by_hand):

@@ -13,14 +13,16 @@ from tests.stand_ins.azureml_workspace import AzureMLStandIn
 
 
 def read(experiment_name: str, model_name: str) -> dict[str, Any]:
-    """Return the runs of an experiment, oldest first, and the versions of a model by number."""
+    """Return the runs of an experiment, oldest first, those of watched windows apart, and a model's versions by number."""
     # MLflow 3.0 looks for a model in its default registry, so both have to be set.
     client = plain_mlflow.signed_in()
     experiment = client.get_experiment_by_name(experiment_name)
     runs = client.search_runs([experiment.experiment_id], order_by=["start_time ASC"]) if experiment else []
     versions = client.search_model_versions(f"name = '{model_name}'")
+    watched = [run for run in runs if "window" in run.data.tags]
     return {
-        "runs": [_read_run(client, run) for run in runs],
+        "runs": [_read_run(client, run) for run in runs if run not in watched],
+        "watched": [{"status": run.info.status, "tags": run.data.tags, "metrics": run.data.metrics} for run in watched],
         "versions": {str(version.version): _read_version(version) for version in versions},
     }
 
