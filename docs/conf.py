@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.ext.autodoc.mock import mock
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -69,11 +70,12 @@ html_theme_options = {
 
 # What a package offers is documented with the package, not once more with the module that defines it.
 offered: dict[str, list[str]] = {}
-for found in pkgutil.walk_packages([str(ROOT / "helpers")], "helpers."):
-    if found.ispkg:
-        package = importlib.import_module(found.name)
-        for name in package.__all__:
-            offered.setdefault(getattr(getattr(package, name), "__module__", ""), []).append(name)
+with mock(autodoc_mock_imports):
+    for found in pkgutil.walk_packages([str(ROOT / "helpers")], "helpers."):
+        if found.ispkg:
+            package = importlib.import_module(found.name)
+            for name in getattr(package, "__all__", ()):
+                offered.setdefault(getattr(getattr(package, name), "__module__", ""), []).append(name)
 autosummary_context = {"offered": offered}
 
 
