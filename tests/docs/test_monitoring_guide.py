@@ -1,6 +1,5 @@
 """The guide "Monitoring": its numbers are those of the code, and its queries and calls work."""
 
-import datetime
 import importlib.metadata
 import importlib.util
 import json
@@ -40,12 +39,15 @@ def test_the_guide_has_the_thresholds_and_the_defaults_of_the_code():
 def test_the_queries_of_the_guide_answer(spark):
     rows = []
     for version, quality in ((1, 0.9), (2, 0.95)):
-        start = ("breast_cancer", version, "2026-11-01", datetime.datetime(2026, 11, 1))
+        start = ("breast_cancer", version, "2026-11-01", "2026-11-01 05:00:00")
         rows += [
             (*start, "psi", name, value, 0.0, value, 0.5, 100, "") for name, value in (("age", 0.1), ("size", 0.2))
         ]
         rows.append((*start, "quality", "", quality, 0.97, 0.97 - quality, 0.5, 90, "accuracy_score"))
-    spark.createDataFrame(rows, table._COLUMNS).createOrReplaceTempView("measures")
+    # `createDataFrame` would start a Python worker.
+    values = ", ".join(f"({', '.join(f'{it}D' if isinstance(it, float) else repr(it) for it in row)})" for row in rows)
+    columns = ", ".join(column.split()[0] for column in table._COLUMNS.split(", "))
+    spark.sql(f"CREATE OR REPLACE TEMPORARY VIEW measures AS SELECT * FROM VALUES {values} AS t({columns})")
     moved, of_all, compared = (spark.sql(query.replace(TABLE, "measures")).collect() for query in blocks("sql"))
     assert [(row.feature, row.psi) for row in moved] == [("size", 0.2), ("age", 0.1)]
     assert [(row.model_version, row.value, row.at_the_gate, row.labels) for row in of_all] == [
