@@ -10,7 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.ext.autodoc.mock import mock
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -29,7 +33,12 @@ templates_path = ["_templates"]
 
 nitpicky = True
 # Other packages' names in signatures: links to their documentation would need it to be reachable in each build.
-nitpick_ignore_regex = [("py:.*", r"(?!helpers\b).*")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!helpers\b).*"),
+    # Without a page of their own: what is private, and what a comment explains.
+    ("py:.*", r"helpers(\.\w+)*\._\w+"),
+    ("py:obj", r"helpers|helpers\.data\.names\.RESERVED_COLUMNS|helpers\.data\.holdout\.HoldOut\.values"),
+]
 # A name that is imported for type checking only is looked up by its last part, which two modules may share.
 suppress_warnings = ["ref.python"]
 
@@ -42,7 +51,7 @@ nb_render_image_options = {"alt": "What the cell above draws"}
 
 add_module_names = False
 default_role = "autolink"
-autodoc_mock_imports = ["numpy", "pandas", "sklearn"]
+autodoc_mock_imports = ["flask", "numpy", "pandas", "sklearn", "werkzeug", "xgboost"]
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
@@ -69,12 +78,17 @@ html_theme_options = {
 
 # What a package offers is documented with the package, not once more with the module that defines it.
 offered: dict[str, list[str]] = {}
-for found in pkgutil.walk_packages([str(ROOT / "helpers")], "helpers."):
-    if found.ispkg:
-        package = importlib.import_module(found.name)
-        for name in package.__all__:
-            offered.setdefault(getattr(getattr(package, name), "__module__", ""), []).append(name)
-autosummary_context = {"offered": offered}
+documented_as: dict[str, str] = {}
+with mock(autodoc_mock_imports):
+    for found in pkgutil.walk_packages([str(ROOT / "helpers")], "helpers."):
+        if found.ispkg:
+            package = importlib.import_module(found.name)
+            for name in getattr(package, "__all__", ()):
+                module = getattr(getattr(package, name), "__module__", "")
+                offered.setdefault(module, []).append(name)
+                documented_as[f"{module}.{name}"] = f"{found.name}.{name}"
+# A function with the name of its module hides the module, which then has no page of its own.
+autosummary_context = {"offered": offered, "hidden": set(documented_as.values())}
 
 
 def map_links(text: str, file: Path, page: Path) -> str:
@@ -119,6 +133,21 @@ def _map_page(app: Sphinx, page: str, content: list[str]) -> None:
         content[0] = map_links(content[0], file, file)
 
 
+def _find_offered(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement
+) -> nodes.reference | None:
+    """Lead a name with the module that defines it to the page of the package that offers it."""
+    name, parts = node.get("reftarget", ""), ()
+    while name and name not in documented_as:
+        name, _, last = name.rpartition(".")
+        parts = (last, *parts)
+    if not name:
+        return None
+    target = ".".join((documented_as[name], *parts))
+    found = env.get_domain("py").resolve_any_xref(env, node["refdoc"], app.builder, target, node, content)
+    return found[0][1] if found else None
+
+
 def _say_language(_app: Sphinx, page: str, _template: str, context: dict[str, Any], _tree: object) -> None:
     if page == "README.ja":
         # A browser chooses Japanese glyphs, and a screen reader its voice, by it.
@@ -129,4 +158,5 @@ def setup(app: Sphinx) -> None:
     """Have links mapped wherever GitHub's and the site's differ, and each page say its language."""
     app.connect("include-read", _map_included)
     app.connect("source-read", _map_page)
+    app.connect("missing-reference", _find_offered)
     app.connect("html-page-context", _say_language)

@@ -1,6 +1,5 @@
 """The guide "Monitoring": its numbers are those of the code, and its queries and calls work."""
 
-import datetime
 import importlib.metadata
 import importlib.util
 import json
@@ -14,8 +13,6 @@ from threading import Thread
 from helpers import kinds, parameters
 from helpers.data import tables
 from helpers.monitoring import baseline, statistics, table
-from helpers.monitoring.measures import Measured
-from helpers.monitoring.windows import Window
 from helpers.scoring.output_tables import RESULT_COLUMNS
 from helpers.tracking import MONITORING_TAG
 
@@ -39,24 +36,30 @@ def test_the_guide_has_the_thresholds_and_the_defaults_of_the_code():
     assert f"`tags.{MONITORING_TAG} = " in GUIDE
 
 
-def test_the_queries_of_the_guide_answer_and_its_call_drops_the_table(spark, schema):
-    name = f"{schema}.breast_cancer_monitoring"
-    table.prepare(spark, name, "breast_cancer")
+def test_the_queries_of_the_guide_answer(spark):
+    rows = []
     for version, quality in ((1, 0.9), (2, 0.95)):
-        for day in (1, 2):
-            window = Window(version, None, f"2026-11-0{day}", datetime.datetime(2026, 11, day), 100, 0, 0.0, None)
-            found = [
-                Measured("psi", "radius", day / 10, 0.0, day / 10, 0.5, 100),
-                Measured("quality", "", quality, 0.97, 0.97 - quality, 0.5, 90, "accuracy_score"),
-            ]
-            table.write(spark, name, "breast_cancer", window, found)
-    moved, of_all, compared = (spark.sql(query.replace(TABLE, name)).collect() for query in blocks("sql"))
-    assert [(row.window, row.psi) for row in moved] == [("2026-11-02", 0.2), ("2026-11-01", 0.1)]
-    assert [(row.model_version, row.value, row.at_the_gate, row.labels) for row in of_all[:2]] == [
+        start = ("breast_cancer", version, "2026-11-01", "2026-11-01 05:00:00")
+        rows += [
+            (*start, "psi", name, value, 0.0, value, 0.5, 100, "") for name, value in (("age", 0.1), ("size", 0.2))
+        ]
+        rows.append((*start, "quality", "", quality, 0.97, 0.97 - quality, 0.5, 90, "accuracy_score"))
+    # `createDataFrame` would start a Python worker.
+    values = ", ".join(f"({', '.join(f'{it}D' if isinstance(it, float) else repr(it) for it in row)})" for row in rows)
+    columns = ", ".join(column.split()[0] for column in table._COLUMNS.split(", "))
+    spark.sql(f"CREATE OR REPLACE TEMPORARY VIEW measures AS SELECT * FROM VALUES {values} AS t({columns})")
+    moved, of_all, compared = (spark.sql(query.replace(TABLE, "measures")).collect() for query in blocks("sql"))
+    assert [(row.feature, row.psi) for row in moved] == [("size", 0.2), ("age", 0.1)]
+    assert [(row.model_version, row.value, row.at_the_gate, row.labels) for row in of_all] == [
         (1, 0.9, 0.97, 90),
         (2, 0.95, 0.97, 90),
     ]
-    assert [(row.metric, row.champion, row.challenger) for row in compared] == [("accuracy_score", 0.9, 0.95)] * 2
+    assert [(row.metric, row.champion, row.challenger) for row in compared] == [("accuracy_score", 0.9, 0.95)]
+
+
+def test_the_call_of_the_guide_drops_the_table(spark, schema):
+    name = f"{schema}.breast_cancer_monitoring"
+    table.prepare(spark, name, "breast_cancer")
     exec(blocks("python")[0].replace(TABLE, name), {})
     assert not tables.exists(spark, name)
 
@@ -68,19 +71,19 @@ def workspace() -> Iterator[tuple[str, list]]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            ids = {
-                "tables/main.azureml_mlflow.breast_cancer_predictions": "table_id",
-                "schemas/main.azureml_mlflow": "schema_id",
-            }
-            self.answer({ids[self.path.partition("/unity-catalog/")[2]]: "an-id"})
+            kind, _, name = self.path.partition("/unity-catalog/")[2].partition("/")
+            names = {"tables": "main.azureml_mlflow.breast_cancer_predictions", "schemas": "main.azureml_mlflow"}
+            # The client also asks where to sign in, and does without an answer.
+            found = kind in names and names[kind] == name
+            self.answer({f"{kind.removesuffix('s')}_id": f"id of {kind}"} if found else {}, 200 if found else 404)
 
         def do_POST(self):
             created.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
             self.answer(created[-1][1])
 
-        def answer(self, body):
+        def answer(self, body, status=200):
             content = json.dumps(body).encode()
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
@@ -105,7 +108,8 @@ def test_the_guides_call_creates_databricks_own_monitor_with_the_columns_of_the_
     log = monitor["data_profiling_config"]["inference_log"]
     assert {value for key, value in log.items() if key.endswith("_column")} <= {*RESULT_COLUMNS}
     assert log["granularities"] == ["AGGREGATION_GRANULARITY_1_DAY"]
-    assert (monitor["object_id"], monitor["data_profiling_config"]["output_schema_id"]) == ("an-id", "an-id")
+    ids = monitor["object_id"], monitor["data_profiling_config"]["output_schema_id"]
+    assert ids == ("id of tables", "id of schemas")
 
 
 def test_the_bundles_package_has_no_such_resource_yet():
