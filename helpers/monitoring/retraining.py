@@ -50,7 +50,7 @@ def retraining_table(p: OfModel) -> str:
 def decide(session: Session, p: Monitor, model_name: str, alerts: Sequence[Alert]) -> Retraining:
     """Decide whether alerts lead to a retraining.
 
-    None does before ``fewest_rows`` rows have a label since something is off: without them a new model would learn, and the
+    None does before ``fewest_rows`` rows have a label since something is off, for half of the alerts: without them a new model would learn, and the
     gate would judge it, from the rows before only. And none does for ``cool_down_days`` after a version was retrained: a
     model that is retrained on the same rows and was not better will not be better today. Which version was retrained is
     seen in the registry, by the table that judged it.
@@ -71,11 +71,12 @@ def decide(session: Session, p: Monitor, model_name: str, alerts: Sequence[Alert
         raise ParameterError(
             "on_drift", p.on_drift, "needs labels_table: a model is retrained on rows whose labels arrived"
         )
-    oldest = max(alerts, key=lambda alert: alert.labelled)
-    if oldest.labelled < p.fewest_rows:
+    # The middle one: what has been off for long by chance must not count, and what comes and goes must not delay it.
+    middle = sorted(alerts, key=lambda alert: alert.labelled)[(len(alerts) - 1) // 2]
+    if middle.labelled < p.fewest_rows:
         return Retraining(
             False,
-            f"{len(alerts)} alerts, but only {oldest.labelled} rows that were scored since {oldest.since} have a label; "
+            f"{len(alerts)} alerts, but only {middle.labelled} rows that were scored since {middle.since} have a label; "
             f"a retraining waits for {p.fewest_rows} (fewest_rows)",
         )
     table = retraining_table(p)
