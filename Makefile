@@ -23,10 +23,11 @@ NOT_ML := serverless-5 17.3-standard
 # servers, hence stay together.
 SIDE_BY_SIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run check quick test test-flavors test-runtimes $(RUNTIMES:%=test-runtime-%) $(NOT_ML:%=test-imports-%) ui bench docs help
+.PHONY: run demo check quick test test-flavors test-runtimes $(RUNTIMES:%=test-runtime-%) $(NOT_ML:%=test-imports-%) ui bench docs help
 
 help:
 	@echo "make run    run the jobs train_and_register and batch_score here"
+	@echo "make demo   see drift found, a model retrained and the champion replaced, in ten simulated days"
 	@echo "make test   run the checks and the tests"
 	@echo "make quick  run the checks and the unit tests that need no server, no cluster and no notebook"
 	@echo "make check  look at style, format, types and imports only"
@@ -39,6 +40,10 @@ help:
 run: $(INSTALLED)
 	@$(BIN)/python -m helpers.laptop.java
 	$(BIN)/python -m helpers.jobs train_and_register batch_score
+
+demo: $(INSTALLED)
+	@$(BIN)/python -m helpers.laptop.java
+	@$(BIN)/python -m helpers.jobs.demo
 
 check: $(INSTALLED)
 	$(BIN)/ruff check --quiet .

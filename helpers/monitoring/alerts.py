@@ -48,6 +48,8 @@ class Alert:
         The first of the windows that are off without a break up to the newest one.
     breaches, windows : int
         How many of the last windows that were judged are off.
+    labelled : int
+        How many rows of the windows from `since` on have a label by now.
     detail : str
     """
 
@@ -61,6 +63,7 @@ class Alert:
     since: str
     breaches: int
     windows: int
+    labelled: int
     detail: str
 
     def __str__(self) -> str:
@@ -120,7 +123,8 @@ def find_alerts(judged: pd.DataFrame, p: Monitor, version: int) -> list[Alert]:
             "alert_breaches", p.alert_breaches, f"must not be above alert_windows, which is {p.alert_windows}"
         )
     alerts = []
-    known = judged[(judged["model_version"] == version) & judged["breached"].notna()]
+    of_version = judged[judged["model_version"] == version]
+    known, labelled = of_version[of_version["breached"].notna()], of_version[of_version["measure"] == "labelled_rows"]
     for (measure, feature), rows in known.groupby(["measure", "feature"], sort=False):
         rows = rows.sort_values("window_start")
         last = rows.tail(p.alert_windows)
@@ -132,6 +136,7 @@ def find_alerts(judged: pd.DataFrame, p: Monitor, version: int) -> list[Alert]:
         first = len(all_off) - 1
         while first and all_off[first - 1]:
             first -= 1
+        since = rows.iloc[first]
         p_values = last[off]["p_value"].dropna()
         baseline = newest["baseline"]
         alerts.append(
@@ -143,9 +148,10 @@ def find_alerts(judged: pd.DataFrame, p: Monitor, version: int) -> list[Alert]:
                 baseline=None if baseline != baseline else baseline,
                 threshold=newest["threshold"],
                 p_value=float(p_values.max()) if len(p_values) else None,
-                since=rows.iloc[first]["window"],
+                since=since["window"],
                 breaches=int(off.sum()),
                 windows=len(last),
+                labelled=int(labelled[labelled["window_start"] >= since["window_start"]]["value"].sum()),
                 detail=newest["detail"],
             )
         )

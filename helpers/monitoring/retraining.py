@@ -50,8 +50,10 @@ def retraining_table(p: OfModel) -> str:
 def decide(session: Session, p: Monitor, model_name: str, alerts: Sequence[Alert]) -> Retraining:
     """Decide whether alerts lead to a retraining.
 
-    For ``cool_down_days`` after a version was retrained, none does: a model that is retrained on the same rows and was not
-    better will not be better today. Which version was retrained is seen in the registry, by the table that judged it.
+    None does before ``fewest_rows`` rows have a label since something is off, for half of the alerts: without them a new model would learn, and the
+    gate would judge it, from the rows before only. And none does for ``cool_down_days`` after a version was retrained: a
+    model that is retrained on the same rows and was not better will not be better today. Which version was retrained is
+    seen in the registry, by the table that judged it.
 
     Parameters
     ----------
@@ -68,6 +70,14 @@ def decide(session: Session, p: Monitor, model_name: str, alerts: Sequence[Alert
     if not p.labels_table:
         raise ParameterError(
             "on_drift", p.on_drift, "needs labels_table: a model is retrained on rows whose labels arrived"
+        )
+    # The middle one: what has been off for long by chance must not count, and what comes and goes must not delay it.
+    middle = sorted(alerts, key=lambda alert: alert.labelled)[(len(alerts) - 1) // 2]
+    if middle.labelled < p.fewest_rows:
+        return Retraining(
+            False,
+            f"{len(alerts)} alerts, but only {middle.labelled} rows that were scored since {middle.since} have a label; "
+            f"a retraining waits for {p.fewest_rows} (fewest_rows)",
         )
     table = retraining_table(p)
     retrained = [
