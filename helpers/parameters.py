@@ -713,7 +713,10 @@ def as_text(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    return ", ".join(map(as_text, value)) if isinstance(value, (tuple, list)) else str(value)
+    if not isinstance(value, (tuple, list)):
+        return str(value)
+    # Pairs, such as thresholds, are written as they are read.
+    return ", ".join("=".join(map(as_text, item)) if isinstance(item, tuple) else as_text(item) for item in value)
 
 
 def default_text(name: str) -> str:

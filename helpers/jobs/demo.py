@@ -219,7 +219,7 @@ class Demo:
     def _judged(self) -> pd.DataFrame:
         table = monitoring.monitoring_table(self._p)
         storage.refresh(self.spark, table)
-        return monitoring.judge(monitoring.read(self.spark, table), self._p)
+        return monitoring.judge(monitoring.read(self.spark, table, self._p.window), self._p)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -135,6 +135,10 @@ def print_summary(summary: Summary, output: Path, rows: int = 5) -> None:
     if values.get("shadow_model_version"):
         outcome = values["shadow_table"] or f"could not score: {values['shadow_problem']}"
         print(f"Challenger:         version {values['shadow_model_version']} in the shadow: {outcome}")
+    for alert in values.get("alerts", []):
+        print(f"Alert:              {alert}")
+    if values.get("alerts"):
+        print(f"Retraining:         {values['retraining_reason']}")
     print(f"Summary:            {output / 'summary.json'}")
     approved = [_version(task.task_values) for task in tasks if task.task_values.get("approved")]
     for result in registrations:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from helpers.kinds import DRIFT_THRESHOLDS
 from helpers.monitoring.measures import Measured, is_breach
-from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,10 +117,6 @@ def find_alerts(judged: pd.DataFrame, p: Monitor, version: int) -> list[Alert]:
     version : int
         The version that scores now.
     """
-    if p.alert_breaches > p.alert_windows:
-        raise ParameterError(
-            "alert_breaches", p.alert_breaches, f"must not be above alert_windows, which is {p.alert_windows}"
-        )
     alerts = []
     of_version = judged[judged["model_version"] == version]
     known, labelled = of_version[of_version["breached"].notna()], of_version[of_version["measure"] == "labelled_rows"]

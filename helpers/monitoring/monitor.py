@@ -122,14 +122,23 @@ def _windows_of(
     from pyspark.sql import functions as F
 
     window = windows.column(p.window).alias("window")
-    refused: dict[tuple[int, Any], int] = {}
+    seconds = [F.expr(f"unix_micros({name}(scored_at))") / 1e6 for name in ("min", "max")]
+    refused: dict[tuple[int, Any], tuple[int, float, float]] = {}
     quarantine = scoring.quarantine_table(prediction_table)
     if tables.exists(spark, quarantine):
         bad = spark.table(quarantine).where(F.col("model_name") == model_name)
-        refused = {(row[0], row[1]): row[2] for row in bad.groupBy("model_version", window).count().collect()}
-    seconds = (F.expr(f"unix_micros({name}(scored_at))") / 1e6 for name in ("min", "max"))
+        counts = bad.groupBy("model_version", window).agg(F.count(F.lit(1)), *seconds).collect()
+        refused = {(version, key): (count, oldest, newest) for version, key, count, oldest, newest in counts}
     probability = (F.avg("probability"), F.stddev_samp("probability"), F.count("probability"))
-    found = rows.groupBy("model_version", window).agg(F.count(F.lit(1)), *seconds, *probability).collect()
+    counted = rows.groupBy("model_version", window).agg(F.count(F.lit(1)), *seconds, *probability)
+    found = [tuple(row) for row in counted.collect()]
+    # A window whose rows are all in quarantine has no predictions.
+    scored = {(version, key) for version, key, *_ in found}
+    found += [
+        (version, key, 0, oldest, newest, None, None, 0)
+        for (version, key), (_, oldest, newest) in refused.items()
+        if (version, key) not in scored
+    ]
     return [
         Window(
             version=version,
@@ -137,7 +146,7 @@ def _windows_of(
             name=windows.name(p.window, key),
             start=datetime.datetime.fromtimestamp(oldest, datetime.timezone.utc).replace(tzinfo=None),
             rows=count,
-            refused=refused.get((version, key), 0),
+            refused=refused.get((version, key), (0,))[0],
             newest=newest,
             probability=(mean, deviation or 0.0, number) if number else None,
         )
@@ -165,6 +174,7 @@ def monitor(spark: SparkSession, p: Monitor, model_name: str) -> Monitored:
     """
     from tqdm import tqdm
 
+    _check(p)
     found = _found(spark, p, model_name)
     notes: list[str] = []
     labels = None
@@ -174,7 +184,7 @@ def monitor(spark: SparkSession, p: Monitor, model_name: str) -> Monitored:
         notes += [note] if note else []
     into = table.monitoring_table(p)
     table.prepare(spark, into, model_name)
-    recorded = table.states(spark, into)
+    recorded = table.states(spark, into, p.window)
     measured: list[Window] = []
     unchanged = 0
     with storage.one_writer(spark, into), tqdm(desc="windows", file=sys.stdout) as progress:
@@ -190,7 +200,7 @@ def monitor(spark: SparkSession, p: Monitor, model_name: str) -> Monitored:
                 ]
                 unchanged += len(job.of_version) - len(changed)
                 for window, items in job.measure(changed):
-                    table.write(spark, into, model_name, window, items)
+                    table.write(spark, into, model_name, p.window, window, items)
                     measured.append(window)
                     progress.update()
                 notes += job.notes
@@ -200,11 +210,24 @@ def monitor(spark: SparkSession, p: Monitor, model_name: str) -> Monitored:
     )
 
 
+def _check(p: Monitor) -> None:
+    if p.alert_breaches > p.alert_windows:
+        raise ParameterError(
+            "alert_breaches", p.alert_breaches, f"must not be above alert_windows, which is {p.alert_windows}"
+        )
+    if p.on_drift == "retrain" and not p.labels_table:
+        raise ParameterError(
+            "on_drift", p.on_drift, "needs labels_table: a model is retrained on rows whose labels arrived"
+        )
+
+
 def _is_recorded(window: Window, recorded: dict[tuple[int, str], dict[str, float]], with_labels: bool) -> bool:
     before = recorded.get((window.version, window.name), {})
     # Without a table of labels, the quality that was measured with one stays.
     return all(
-        before.get(name) == value for name, value in window.state.items() if with_labels or name != "labelled_rows"
+        before.get(name) == value
+        for name, value in window.state.items()
+        if with_labels or name not in ("labelled_rows", "labels_hash")
     )
 
 
@@ -236,12 +259,16 @@ class _Version:
 
         id_name = quoted(self._p.id_column)
         scored = self.rows.select(self._window.alias("window"), id_name).distinct()
-        counts: dict[Any, int] = dict(
-            scored.join(self._labels, self._p.id_column).groupBy("window").agg(F.count(F.lit(1))).collect()
-        )
+        # Decimal, because a sum of 64-bit hashes does not fit into 64 bits.
+        hashes = F.sum(F.xxhash64(id_name, quality.LABEL).cast("decimal(38,0)")) % 2**52
+        joined = scored.join(self._labels, self._p.id_column).groupBy("window")
+        counts = {
+            key: (count, float(hash_sum)) for key, count, hash_sum in joined.agg(F.count(F.lit(1)), hashes).collect()
+        }
         if not counts:
             self.notes.append(f"{self._p.labels_table} has no label of a row that was scored")
-        return [replace(window, labelled=counts.get(window.key, 0)) for window in self.of_version]
+        known = ((window, *counts.get(window.key, (0, 0.0))) for window in self.of_version)
+        return [replace(window, labelled=count, labels_hash=hash_sum) for window, count, hash_sum in known]
 
     def measure(self, changed: list[Window]) -> Iterator[tuple[Window, list[Measured]]]:
         """Measure windows, all of them in one pass over the rows."""

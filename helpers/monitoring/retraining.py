@@ -67,10 +67,6 @@ def decide(session: Session, p: Monitor, model_name: str, alerts: Sequence[Alert
         return Retraining(False, "nothing is off")
     if p.on_drift != "retrain":
         return Retraining(False, f"on_drift={p.on_drift}")
-    if not p.labels_table:
-        raise ParameterError(
-            "on_drift", p.on_drift, "needs labels_table: a model is retrained on rows whose labels arrived"
-        )
     # The middle one: what has been off for long by chance must not count, and what comes and goes must not delay it.
     middle = sorted(alerts, key=lambda alert: alert.labelled)[(len(alerts) - 1) // 2]
     if middle.labelled < p.fewest_rows:
@@ -145,6 +141,8 @@ def make_retraining_table(spark: SparkSession, p: Monitor, model_name: str) -> t
         )
     labels, _ = quality.read_labels(spark, labels_table, p.id_column, p.label_column)
     newest = F.max_by(F.struct(*map(quoted, inputs)), "scored_at").alias("inputs")
+    # Rows that were scored with keep_inputs=false have null in each of these columns.
+    scored = scored.where(F.coalesce(*(F.col(quoted(name)).cast("string") for name in inputs)).isNotNull())
     rows = scored.groupBy(quoted(p.id_column)).agg(newest).select(quoted(p.id_column), "inputs.*")
     rows = rows.join(labels.withColumnRenamed(quality.LABEL, p.label_column), p.id_column)
     new_rows = rows.count()

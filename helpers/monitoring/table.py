@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from helpers.monitoring.windows import Window
 
 WINDOW_KEY = "window_key"
-STATES = ("rows", "quarantined_rows", "last_scored_at", "labelled_rows")
+STATES = ("rows", "quarantined_rows", "last_scored_at", "labelled_rows", "labels_hash")
 """Measures that say when a window has to be measured again."""
 _MOST_CHARACTERS = 200
 _COLUMNS = (
-    "model_name STRING, model_version INT, window STRING, window_start TIMESTAMP, measure STRING, feature STRING, "
+    "model_name STRING, model_version INT, window_kind STRING, window STRING, window_start TIMESTAMP, measure STRING, feature STRING, "
     "value DOUBLE, baseline DOUBLE, difference DOUBLE, p_value DOUBLE, rows BIGINT, detail STRING"
 )
 
@@ -61,16 +61,18 @@ def _typed_columns() -> list:
     return [F.lit(None).cast(kind).alias(column) for column, kind in typed]
 
 
-def write(spark: SparkSession, table: str, model_name: str, window: Window, measured: Sequence[Measured]) -> None:
+def write(
+    spark: SparkSession, table: str, model_name: str, kind: str, window: Window, measured: Sequence[Measured]
+) -> None:
     """Write the measures of a window of a version, in place of those that it had."""
     rows = [
         (
-            model_name, window.version, window.name, window.start, item.measure, item.feature, float(item.value),
+            model_name, window.version, kind, window.name, window.start, item.measure, item.feature, float(item.value),
             _number(item.baseline), _number(item.difference), _number(item.p_value), item.rows, item.detail,
         )
         for item in measured
     ]  # fmt: skip
-    key = f"{window.version}.{window.name}"
+    key = f"{window.version}.{kind}.{window.name}"
     storage.replace_rows(spark.createDataFrame(rows, _COLUMNS), table, WINDOW_KEY, key)
 
 
@@ -78,12 +80,14 @@ def _number(value: float | None) -> float | None:
     return None if value is None else float(value)
 
 
-def states(spark: SparkSession, table: str) -> dict[tuple[int, str], dict[str, float]]:
-    """Return what was recorded of each window, by version and window: number of rows and labels, time of the last row."""
+def states(spark: SparkSession, table: str, kind: str) -> dict[tuple[int, str], dict[str, float]]:
+    """Return what was recorded of each window of a kind, by version and window: its `STATES`."""
     from pyspark.sql import functions as F
 
     rows = (
-        spark.table(table).where(F.col("measure").isin(*STATES)).select("model_version", "window", "measure", "value")
+        spark.table(table)
+        .where((F.col("window_kind") == kind) & F.col("measure").isin(*STATES))
+        .select("model_version", "window", "measure", "value")
     )
     recorded: dict[tuple[int, str], dict[str, float]] = {}
     for version, window, measure, value in rows.collect():
@@ -91,7 +95,9 @@ def states(spark: SparkSession, table: str) -> dict[tuple[int, str], dict[str, f
     return recorded
 
 
-def read(spark: SparkSession, table: str) -> pd.DataFrame:
-    """Return all measures, sorted by window."""
-    rows = spark.table(table).drop(WINDOW_KEY).toPandas()
+def read(spark: SparkSession, table: str, kind: str) -> pd.DataFrame:
+    """Return the measures of windows of a kind (``day``, ``week`` or ``batch``), sorted by window."""
+    from pyspark.sql import functions as F
+
+    rows = spark.table(table).where(F.col("window_kind") == kind).drop(WINDOW_KEY).toPandas()
     return rows.sort_values(["window_start", "model_version", "measure", "feature"], ignore_index=True)

@@ -82,7 +82,7 @@ def _runs(client: MlflowClient, experiment_id: str, model_name: str) -> Iterator
 
 def _metrics(of_window: pd.DataFrame) -> Iterator[tuple[str, float]]:
     overall = of_window[of_window["feature"] == ""]
-    yield from ((row.measure, float(row.value)) for row in overall.itertuples())
+    yield from ((row.measure, float(row.value)) for row in overall.itertuples() if row.measure != "labels_hash")
     off = of_window[of_window["breached"].eq(True) & (of_window["feature"] != "")]
     yield "features_off", float(off["feature"].nunique())
     distances = of_window[of_window["measure"] == "psi"].sort_values("value", ascending=False)

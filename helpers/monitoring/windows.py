@@ -32,6 +32,8 @@ class Window:
         When its last row was scored, in seconds since 1970.
     probability : tuple of float, float, int, or None
         Mean, standard deviation and number of the probabilities.
+    labels_hash : float
+        A hash of the ids and labels, a whole number below 2^52: it changes if a label is corrected.
     """
 
     version: int
@@ -43,6 +45,7 @@ class Window:
     newest: float
     probability: tuple[float, float, int] | None
     labelled: int = 0
+    labels_hash: float = 0.0
 
     @property
     def state(self) -> dict[str, float]:
@@ -52,6 +55,7 @@ class Window:
             "quarantined_rows": self.refused,
             "last_scored_at": self.newest,
             "labelled_rows": self.labelled,
+            "labels_hash": self.labels_hash,
         }
 
 

@@ -104,7 +104,7 @@ def first(spark, monitored):
 @pytest.fixture(scope="module")
 def judged(spark, monitored, first):
     _, p, *_ = monitored
-    return monitoring.judge(monitoring.read(spark, first.table), p)
+    return monitoring.judge(monitoring.read(spark, first.table, p.window), p)
 
 
 def value(judged, window, measure, feature=""):
@@ -200,7 +200,7 @@ def test_an_alert_says_what_is_off_since_when_and_how_sure(judged, monitored):
 
 def test_few_rows_are_shown_and_not_judged_and_thresholds_can_be_changed(spark, first, monitored):
     _, p, *_ = monitored
-    history = monitoring.read(spark, first.table)
+    history = monitoring.read(spark, first.table, p.window)
     few = monitoring.judge(history, dataclasses.replace(p, fewest_rows=301))
     assert few["breached"].isna().all() and few["value"].notna().all()
     changed = monitoring.judge(history, monitor_parameters(drift_thresholds="psi=9, null_share = 0.5"))
@@ -213,7 +213,10 @@ def test_few_rows_are_shown_and_not_judged_and_thresholds_can_be_changed(spark, 
         with pytest.raises(ParameterError, match=problem):
             monitor_parameters(drift_thresholds=text)
     with pytest.raises(ParameterError, match="must not be above alert_windows, which is 3"):
-        monitoring.find_alerts(changed, monitor_parameters(alert_breaches=4), 1)
+        monitoring.monitor(spark, monitor_parameters(alert_breaches=4), "people")
+    # As the job runner passes it on.
+    text = parameters.canonical_text("drift_thresholds", "psi=0.3,null_share = 0.1")
+    assert text == "psi=0.3, null_share=0.1" and parameters.canonical_text("drift_thresholds", text) == text
 
 
 def test_only_what_has_changed_is_measured_again_and_gives_the_same_rows(spark, first, monitored, judged):
@@ -221,17 +224,30 @@ def test_only_what_has_changed_is_measured_again_and_gives_the_same_rows(spark, 
     again = monitoring.monitor(spark, p, "people")
     assert again.measured == [] and again.unchanged == 4
     # As if it had been killed before it wrote the window.
-    before = monitoring.read(spark, first.table)
+    before = monitoring.read(spark, first.table, p.window)
     spark.sql(f"CREATE TABLE monitored.copy AS SELECT * FROM {first.table}")
     empty = spark.table(first.table).where("1 = 0").drop("window_key")
-    storage.replace_rows(empty, first.table, "window_key", "1.d3")
+    storage.replace_rows(empty, first.table, "window_key", "1.batch.d3")
     assert [window.name for window in monitoring.monitor(spark, p, "people").measured] == ["d3"]
-    pd.testing.assert_frame_equal(monitoring.read(spark, first.table), before)
+    pd.testing.assert_frame_equal(monitoring.read(spark, first.table, p.window), before)
     # A label arrives, and a batch is scored again.
     more = spark.createDataFrame([(300_000, "tall")], "id long, label string")
     more.write.insertInto("monitored.labels")
     score(spark, session, version, batches["d4"].drop(columns="label"), "d4")
     assert [window.name for window in monitoring.monitor(spark, p, "people").measured] == ["d2", "d4"]
+    # A label is corrected, and a batch has only rows that cannot be scored.
+    rows = spark.table("monitored.labels").toPandas()
+    rows.loc[rows["id"] == 300_000, "label"] = "small"
+    storage.replace_table(spark.createDataFrame(rows), "monitored.labels")
+    bad = people(2, 9).drop(columns="label").assign(**{"size in cm": np.nan})
+    assert score(spark, session, version, bad, "d5", keep_inputs=False).rows_quarantined == 2
+    assert [window.name for window in monitoring.monitor(spark, p, "people").measured] == ["d2", "d5"]
+    after = monitoring.judge(monitoring.read(spark, first.table, p.window), p)
+    assert value(after, "d5", "quarantine_share")["value"] == 1 and value(after, "d5", "rows")["value"] == 0
+    # Windows of another kind have a history of their own.
+    (day,) = monitoring.monitor(spark, dataclasses.replace(p, window="day"), "people").measured
+    assert day.rows == 1_200 and monitoring.read(spark, first.table, "day")["window"].unique().tolist() == [day.name]
+    assert "d1" in set(monitoring.read(spark, first.table, "batch")["window"])
 
 
 def test_each_window_has_one_run_with_its_measures(first, judged, monitored):
@@ -289,7 +305,7 @@ def test_a_model_is_retrained_on_the_scored_rows_with_labels_and_not_again_withi
     assert not decided.wanted and "is not the champion (champion failed: accuracy_score 0.8 < 0.9)" in decided.reason
     assert monitoring.decide(session, dataclasses.replace(p, cool_down_days=0), "people", found).wanted
     with pytest.raises(ParameterError, match="on_drift='retrain': needs labels_table"):
-        monitoring.decide(session, dataclasses.replace(p, labels_table=""), "people", found)
+        monitoring.monitor(spark, dataclasses.replace(p, labels_table=""), "people")
 
 
 def test_what_cannot_be_monitored_is_said_before_anything_is_written(spark, monitored):
@@ -319,7 +335,7 @@ def test_predictions_without_inputs_take_them_from_the_scoring_table(spark, moni
     changes = {"prediction_table": "bare", "labels_table": ""}
     found = monitoring.monitor(spark, dataclasses.replace(p, **changes), "people")
     assert "so they are those that monitored.scoring has for the ids now" in found.notes[0]
-    judged = monitoring.judge(monitoring.read(spark, found.table), p)
+    judged = monitoring.judge(monitoring.read(spark, found.table, p.window), p)
     assert value(judged, "bare", "psi", "size in cm")["breached"] is True
 
 
@@ -327,17 +343,18 @@ def test_a_job_that_is_killed_between_two_windows_leaves_what_the_next_one_compl
     _, p, *_ = monitored
     monitoring.monitor(spark, p, "people")
     table = monitoring.monitoring_table(p)
-    before = monitoring.read(spark, table)
+    before = monitoring.read(spark, table, p.window).query("window in ['d1', 'd2', 'd3', 'd4']").reset_index(drop=True)
     storage.drop_table(spark, table)
     settings = {name: getattr(p, name) for name in ("schema", "model_name", "window", "label_column", "labels_table")}
     command = [sys.executable, "-m", "tests.scenarios.spark.die_while_monitoring", json.dumps(settings), "people"]
     killed = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
     catalog.register_tables(spark)
-    assert set(monitoring.read(spark, table)["window"]) == {"d1", "d2"}
+    assert set(monitoring.read(spark, table, p.window)["window"]) == {"d1", "d2"}
     again = monitoring.monitor(spark, p, "people")
-    assert ([window.name for window in again.measured], again.unchanged) == (["d3", "d4"], 2)
-    pd.testing.assert_frame_equal(monitoring.read(spark, table), before)
+    assert [window.name for window in again.measured][:2] == ["d3", "d4"] and again.unchanged == 2
+    after = monitoring.read(spark, table, p.window).query("window in ['d1', 'd2', 'd3', 'd4']").reset_index(drop=True)
+    pd.testing.assert_frame_equal(after, before)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("day", "2026-11-28"), ("week", "2026-W48")])

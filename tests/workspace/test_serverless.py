@@ -135,7 +135,7 @@ def test_with_the_registry_in_azure_ml_a_run_in_databricks_is_named_by_its_versi
 ):
     client = mlflow.MlflowClient(tracking_uri=databricks.url)
     experiment = client.get_experiment_by_name(f"/Users/{USER}/by_hand")
-    (run,) = client.search_runs([experiment.experiment_id])
+    (run,) = client.search_runs([experiment.experiment_id], "tags.azureml_mlflow = 'by_hand'")
     workspace = azureml_process.run(read_workspace.read, "by_hand", "by_hand")
     assert workspace["runs"] == []
     tags = workspace["versions"]["1"]["tags"]
