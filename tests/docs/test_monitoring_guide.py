@@ -39,7 +39,7 @@ def test_the_guide_has_the_thresholds_and_the_defaults_of_the_code():
 def test_the_queries_of_the_guide_answer(spark):
     rows = []
     for version, quality in ((1, 0.9), (2, 0.95)):
-        start = ("breast_cancer", version, "2026-11-01", "2026-11-01 05:00:00")
+        start = ("breast_cancer", version, "day", "2026-11-01", "2026-11-01 05:00:00")
         rows += [
             (*start, "psi", name, value, 0.0, value, 0.5, 100, "") for name, value in (("age", 0.1), ("size", 0.2))
         ]
