@@ -65,7 +65,7 @@ class Story:
     drifts_on: int = 5
     magnification: float = 2.0
     label_delay: int = 3
-    monitored_on: tuple[int, ...] = (4, 6, 8)
+    monitored_on: tuple[int, ...] = (6, 8)
     rows_per_day: int = 45
     seed: int = 1
 
