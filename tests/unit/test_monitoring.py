@@ -357,6 +357,21 @@ def test_a_job_that_is_killed_between_two_windows_leaves_what_the_next_one_compl
     pd.testing.assert_frame_equal(after, before)
 
 
+def test_a_version_without_a_baseline_is_named_and_not_compared(spark, monitored):
+    session, p, version, *_ = monitored
+    run = session.client().get_run(tracking.run_id(version))
+    other = tracking.create_version(session, run, version.tags["model_uri"], "people", {})
+    storage.replace_table(spark.createDataFrame(people(60, 7).drop(columns="label")), "monitored.scoring")
+    scorer = scoring.Scorer(session, other, "monitored.scoring", "monitored.newer", "id", keep_inputs=True)
+    scorer.score_batch(spark.table("monitored.scoring"), "newer")
+    p = dataclasses.replace(p, prediction_table="newer", labels_table="")
+    assert monitoring.versions_without_baseline(spark, p, "people") == [other.version]
+    found = monitoring.monitor(spark, p, "people")
+    assert found.measured == [] and found.notes == [
+        f"version {other.version} has no baseline, so its predictions are not compared"
+    ]
+
+
 @pytest.mark.parametrize(("kind", "name"), [("day", "2026-11-28"), ("week", "2026-W48")])
 def test_windows_are_days_and_weeks_of_utc_whatever_the_sessions_zone_is(spark, kind, name):
     from helpers import runtime

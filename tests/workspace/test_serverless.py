@@ -63,6 +63,8 @@ def jobs(serverless, azureml_parameters, by_hand):
         serverless.variables = {}
     other = {"schema": "ada", "model_name": "by_hand", "endpoint_name": "by-a-job"}
     executed |= jobs_service.run(serverless, root, "deploy_endpoint", **azureml_parameters, **ENDPOINT, **other)
+    other = {"schema": "ada", "model_name": "by_hand", "experiment_name": "by_hand", "window": "batch"}
+    executed |= jobs_service.run(serverless, root, "monitor", **azureml_parameters, **other)
     return SimpleNamespace(executed=executed, predictions=predictions)
 
 
@@ -144,12 +146,17 @@ def test_with_the_registry_in_azure_ml_a_run_in_databricks_is_named_by_its_versi
 
 
 def test_a_deployed_bundle_trains_a_spark_ml_model_and_scores_a_stream_with_it(jobs):
-    assert list(jobs.executed) == ["setup", "train", "register", "score", "clean_up", "deploy_endpoint"]
+    assert list(jobs.executed) == ["setup", "train", "register", "score", "clean_up", "deploy_endpoint", "monitor"]
     assert jobs.executed["register"].task_values["promoted"] is True
     assert jobs.executed["score"].task_values["rows_scored"] == 569
     assert "engine: spark ml" in jobs.executed["score"].shown
     assert sorted(jobs.predictions["id"]) == list(range(569))
     assert jobs.executed["clean_up"].task_values["deleted"] > 4
+
+
+def test_the_job_monitor_does_not_measure_again_what_has_not_changed(jobs):
+    assert jobs.executed["monitor"].task_values["retrain"] == "false"
+    assert "0 windows with 0 rows measured, 1 have not changed since" in jobs.executed["monitor"].shown
 
 
 def test_the_job_deploys_a_model_to_an_endpoint_of_its_own(serverless, jobs):
