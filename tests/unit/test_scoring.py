@@ -103,7 +103,9 @@ def test_a_challenger_scores_the_same_rows_into_a_table_of_its_own_and_none_of_i
 
     def in_the_shadow(**changed):
         names = {"scoring_table": to_score, "prediction_table": f"{schema}.predictions", "id_column": "Row Key"}
-        p = parameters.parse(parameters.Score, names | {"batch_id": "b1", "shadow": "challenger"} | changed)
+        p = parameters.parse(
+            parameters.Score, names | {"batch_id": "b1", "shadow": "challenger", "keep_inputs": "false"} | changed
+        )
         return scoring.score_shadow(spark, scoring.Scorer.of(session, tree, p), [batch], p)
 
     def shadow_rows():
