@@ -365,7 +365,7 @@ def test_a_version_without_a_baseline_is_named_and_not_compared(spark, monitored
     scorer = scoring.Scorer(session, other, "monitored.scoring", "monitored.newer", "id", keep_inputs=True)
     scorer.score_batch(spark.table("monitored.scoring"), "newer")
     p = dataclasses.replace(p, prediction_table="newer", labels_table="")
-    assert monitoring.versions_without_baseline(spark, p, "people") == [other.version]
+    assert monitoring.versions_without_baseline(spark, p, "people") == [str(other.version)]
     found = monitoring.monitor(spark, p, "people")
     assert found.measured == [] and found.notes == [
         f"version {other.version} has no baseline, so its predictions are not compared"
