@@ -637,8 +637,8 @@ class Monitor(Tracking, Namespace, TrainingTable, ScoringTable, LabelColumn, IdC
     alert_windows: int = Field(default=3, ge=1, description="How many of the last windows are looked at for an alert")
     on_drift: Literal["report", "notify", "retrain"] = Field(
         default="report",
-        description="What an alert does. report: it is shown. notify: the job fails, so that the addresses in notified are "
-        "told. retrain: the job train_and_register runs on the newest labelled rows",
+        description="What an alert does. report: it is shown. notify: the job fails, so that the addresses in notified get "
+        "an e-mail. retrain: the job train_and_register runs on the newest labelled rows",
     )
     cool_down_days: int = Field(
         default=7, ge=0, description="After a retraining, no other one is started for this many days"

@@ -13,6 +13,8 @@ MODEL_OUTPUT_COLUMNS = ("prediction", "probability")
 RESERVED_COLUMNS = (
     *MODEL_OUTPUT_COLUMNS, "probabilities", "problem", "row", "model_name", "model_version", "scored_at", "batch_id",
 )  # fmt: skip
+# The rest of the 255 that a name may have is for what the table has.
+_MOST_CHARACTERS_OF_MODEL = 200
 
 
 def plain_name(name: str, most_characters: int) -> str:
@@ -26,6 +28,11 @@ def plain_name(name: str, most_characters: int) -> str:
     """
     plain = re.sub(r"\W", "_", name, flags=re.ASCII)[:most_characters]
     return plain if plain == name else f"{plain}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def model_table(model_name: str, what: str) -> str:
+    """Return the name of a table that belongs to a model, such as ``churn_predictions``; see `plain_name`."""
+    return f"{plain_name(model_name, _MOST_CHARACTERS_OF_MODEL)}_{what}"
 
 
 def quoted(name: str) -> str:

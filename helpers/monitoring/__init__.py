@@ -2,7 +2,7 @@
 
 from helpers.monitoring.alerts import Alert, DriftFound, find_alerts, judge, notify
 from helpers.monitoring.baseline import Baseline, baseline_table, load_baseline, make_baseline, save_baseline
-from helpers.monitoring.monitor import Monitored, find_windows, monitor, versions_without_baseline
+from helpers.monitoring.monitor import Monitored, monitor, versions_without_baseline
 from helpers.monitoring.plots import heat_map, histograms, quality_over_time
 from helpers.monitoring.retraining import Retraining, decide, make_retraining_table, retraining_table
 from helpers.monitoring.table import monitoring_table, read
@@ -19,7 +19,6 @@ __all__ = [
     "baseline_table",
     "decide",
     "find_alerts",
-    "find_windows",
     "heat_map",
     "histograms",
     "judge",

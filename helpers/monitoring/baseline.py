@@ -52,7 +52,6 @@ _MOST_CATEGORIES = 50
 _TENTHS = tuple(tenth / 10 for tenth in range(1, 10))
 _ACCURACY = 10_000
 _COLUMNS_PER_QUERY = 200
-_MOST_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class Baseline:
 
 def baseline_table(p: OfModel) -> str:
     """Return the qualified name of the table with the baselines of a model's versions."""
-    return names.qualified_name(names.plain_name(p.model_name, _MOST_CHARACTERS) + "_baselines", p.catalog, p.schema)
+    return names.qualified_name(names.model_table(p.model_name, "baselines"), p.catalog, p.schema)
 
 
 def make_baseline(

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from helpers.parameters import Monitor
     from helpers.tracking import Session
 
-_MOST_CHARACTERS = 200
-
 
 @dataclass(frozen=True)
 class Retraining:
@@ -43,8 +41,7 @@ class Retraining:
 
 def retraining_table(p: OfModel) -> str:
     """Return the qualified name of the table that a model is retrained on."""
-    plain = names.plain_name(p.model_name, _MOST_CHARACTERS)
-    return names.qualified_name(f"{plain}_retraining", p.catalog, p.schema)
+    return names.qualified_name(names.model_table(p.model_name, "retraining"), p.catalog, p.schema)
 
 
 def decide(session: Session, p: Monitor, model_name: str, alerts: Sequence[Alert]) -> Retraining:

@@ -2,7 +2,7 @@
 
 Each p-value is the probability of a difference at least this large if the window's rows come from the same distribution
 as the baseline's. A breach needs both: a difference above its threshold, and a p-value below ``drift_significance``. With
-few rows, a PSI of 0.3 is no news; with five million rows, any PSI has a small p-value.
+few rows, a PSI of 0.3 means nothing; with five million rows, any PSI has a small p-value.
 """
 
 from __future__ import annotations

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 WINDOW_KEY = "window_key"
 STATES = ("rows", "quarantined_rows", "last_scored_at", "labelled_rows", "labels_hash")
 """Measures that say when a window has to be measured again."""
-_MOST_CHARACTERS = 200
 _COLUMNS = (
     "model_name STRING, model_version INT, window_kind STRING, window STRING, window_start TIMESTAMP, measure STRING, feature STRING, "
     "value DOUBLE, baseline DOUBLE, difference DOUBLE, p_value DOUBLE, rows BIGINT, detail STRING"
@@ -30,8 +29,7 @@ _COLUMNS = (
 
 def monitoring_table(p: OfModel) -> str:
     """Return the qualified name of the table with the measures of a model."""
-    plain = names.plain_name(p.model_name, _MOST_CHARACTERS)
-    return names.qualified_name(f"{plain}_monitoring", p.catalog, p.schema)
+    return names.qualified_name(names.model_table(p.model_name, "monitoring"), p.catalog, p.schema)
 
 
 def prepare(spark: SparkSession, table: str, model_name: str) -> None:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 BATCH_COLUMN = "batch_id"
 RESULT_COLUMNS = ("prediction", "probability", "model_name", "model_version", "scored_at")
 """What the table of predictions has after the id and the inputs, without `BATCH_COLUMN`."""
-_MOST_CHARACTERS = 200
 
 
 def default_prediction_table(model_name: str) -> str:
@@ -25,7 +24,7 @@ def default_prediction_table(model_name: str) -> str:
     There is one per model, because another model has another id column and other labels. A name with other characters
     than letters, digits and underscores, or a long one, gets a hash: ``conc-2`` and ``conc_2`` are two models.
     """
-    return names.plain_name(model_name, _MOST_CHARACTERS) + "_predictions"
+    return names.model_table(model_name, "predictions")
 
 
 def quarantine_table(prediction_table: str) -> str:
