@@ -1,7 +1,7 @@
 """See the loop close on this machine: ``python -m helpers.jobs.demo``.
 
-A champion scores ten simulated days of real rows. On the fifth day the microscope gets another objective, and all sizes
-are measured twice as large. The job ``monitor`` finds it, waits for labels, and retrains; the gate decides, and scoring goes
+A champion scores ten simulated days of real rows. From the fifth day on they come from another microscope, which measures
+all sizes twice as large. The job ``monitor`` finds it, waits for labels, and retrains; the gate decides, and scoring goes
 on with the new champion. At the end there is a page that says what happened; see `helpers.jobs.demo_page`.
 
 Everything is in a folder of its own: ``demo`` in the one that `helpers.runtime.local_dir` returns.
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _NOTE = "about_this_folder.txt"
 _ARRIVALS, _LABELS, _DAY = "arrivals", "labels", "day"
+_MICROSCOPE, _KNOWN, _NEW = "microscope", ("A", "B"), "C"
 # They have their defaults, whatever the environment sets for the variables of databricks.yml.
 _DEFAULTS = ("experiment_name", "catalog", "schema", "model_name", "id_column", "label_column")
 
@@ -48,7 +49,7 @@ class Story:
     days : int
         How many days are scored.
     drifts_on : int
-        The first day with the other objective.
+        The first day with rows of the new microscope.
     magnification : float
         By what it multiplies lengths. It multiplies areas by the square.
     label_delay : int
@@ -72,8 +73,9 @@ class Story:
     def __str__(self) -> str:
         return (
             f"Each day brings {self.rows_per_day} rows of {SAMPLE}, which version 1 has not learned from.\n"
-            f"From {self.day(self.drifts_on)} on, another objective of the microscope multiplies all lengths by "
-            f"{self.magnification:g}. Labels arrive {self.label_delay} days late."
+            f"From {self.day(self.drifts_on)} on, all rows come from microscope {_NEW}, which version 1 does not know. It "
+            f"measures lengths {self.magnification:g} times as large,\nso that the same size no longer means the same "
+            f"diagnosis. Labels arrive {self.label_delay} days late."
         )
 
     def day(self, number: int) -> str:
@@ -89,11 +91,14 @@ class Story:
         """
         import numpy as np
 
-        order = np.random.default_rng(self.seed).permutation(len(sample))
+        random = np.random.default_rng(self.seed)
+        order = random.permutation(len(sample))
+        sample = sample.assign(**{_MICROSCOPE: random.choice(_KNOWN, len(sample))})
         first = len(sample) - self.days * self.rows_per_day
         arriving = sample.iloc[order[first:]].reset_index(drop=True)
         arriving[_DAY] = np.repeat([self.day(number) for number in range(1, self.days + 1)], self.rows_per_day)
         drifted = arriving[_DAY] >= self.day(self.drifts_on)
+        arriving.loc[drifted, _MICROSCOPE] = _NEW
         for name in sample.columns:
             # mean_radius, radius_error, worst_radius, and the same of perimeter and area
             if {"radius", "perimeter", "area"} & set(name.split("_")):

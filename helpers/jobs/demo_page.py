@@ -136,7 +136,8 @@ class Outcome:
                 reason = look.task.task_values["retraining_reason"]
                 yield from _wrapped(f"{look.day}  {'retrains' if look.retrained else 'does not retrain'}: {reason}")
                 if not described:
-                    yield from _wrapped(f"        such as {_strongest(look.alerts)}")
+                    for alert in _examples(look.alerts):
+                        yield from _wrapped(f"        such as {alert}")
                 described = True
 
     def _versions(self) -> Iterator[str]:
@@ -167,9 +168,14 @@ def _mean(quality: pd.DataFrame) -> float:
     return float((quality["value"] * quality["rows"]).sum() / quality["rows"].sum()) if len(quality) else float("nan")
 
 
-def _strongest(alerts: Sequence[Alert]) -> Alert:
-    """Return the alert of the feature whose distribution has shifted most, or any if there is none of a feature."""
-    return max(alerts, key=lambda alert: alert.value if alert.measure == "psi" else -1)
+def _examples(alerts: Sequence[Alert]) -> list[Alert]:
+    """Return the alert of the number whose distribution has shifted most, and the one with most unseen categories."""
+    measures = ("psi", "unseen_share")
+    return [
+        max(own, key=lambda alert: alert.value)
+        for own in ([alert for alert in alerts if alert.measure == measure] for measure in measures)
+        if own
+    ]
 
 
 def _wrapped(line: str) -> list[str]:

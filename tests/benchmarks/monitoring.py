@@ -2,10 +2,11 @@
 
     python -m tests.benchmarks.monitoring [--rows 5000000] [--growth 1000000 20000000] [--repeats 3]
 
-The rows have 13 numbers, a prediction, a probability and ten days. ``reading`` writes these columns to Spark's data source
-``noop``, which does nothing with them. ``counting`` is `helpers.monitoring.counts.count_by_bin`: one pass over each column.
+The rows have 13 numbers and a prediction, and come in ten batches of one day each, as 04_batch_score writes them.
+``reading`` writes the numbers and the times to Spark's data source ``noop``, which does nothing with them. ``counting`` is `helpers.monitoring.counts.count_by_bin`: one pass over each column.
 ``monitor`` is everything that 06_monitor does for these windows but the table of measures: it finds them, counts, and
-computes the distances. Both run in turn, ``--repeats`` times; printed are medians, and the memory of the JVM.
+computes the distances. They run in turn, ``--repeats`` times.
+Printed are medians, and what was in use of Java's heap after the last garbage collection.
 """
 
 from __future__ import annotations
@@ -18,9 +19,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 COLUMNS = [f"c{number}" for number in range(13)]
 TRAINING_ROWS = 20_000
+BATCHES = 10
 
 
 def main() -> None:
@@ -46,12 +52,12 @@ def measure(folder: Path, row_count: int, repeats: int) -> None:
 
     spark = runtime.spark()
     numbers = [F.randn(number).alias(name) for number, name in enumerate(COLUMNS)]
-    # 2025-11-28; each file has all days.
-    scored_at = F.timestamp_seconds(F.lit(1_764_288_000) + (F.col("id") % 10) * 86_400).alias("scored_at")
-    rows = spark.range(row_count).select(
-        "id", *numbers, (F.col("id") % 2).cast("string").alias("prediction"), scored_at
-    )
-    rows.write.parquet(str(folder))
+    for batch in range(BATCHES):
+        # 2025-11-28 and the days after it.
+        scored_at = F.timestamp_seconds(F.lit(1_764_288_000 + batch * 86_400)).alias("scored_at")
+        rows = spark.range(batch * row_count // BATCHES, (batch + 1) * row_count // BATCHES)
+        rows = rows.select("id", *numbers, F.lit("0").alias("prediction"), scored_at, F.lit(batch).alias("batch_id"))
+        rows.write.mode("append").partitionBy("batch_id").parquet(str(folder))
     rows = spark.read.parquet(str(folder))
     features = baseline.count_features(rows.limit(TRAINING_ROWS), COLUMNS, [])
     bins = {name: counted.bins for name, counted in features.items()}
@@ -61,7 +67,7 @@ def measure(folder: Path, row_count: int, repeats: int) -> None:
 
     def count() -> None:
         counted = counts.count_by_bin(rows, bins, windows.column(windows.DAY))
-        assert len(counted) == 10 and sum(each["c0"].rows for each in counted.values()) == row_count
+        assert len(counted) == BATCHES and sum(each["c0"].rows for each in counted.values()) == row_count
 
     def compare() -> None:
         counted = counts.count_by_bin(rows, bins, windows.column(windows.DAY))
@@ -71,7 +77,7 @@ def measure(folder: Path, row_count: int, repeats: int) -> None:
             for name in bins
             for item in measures.of_feature(name, features[name], each[name])
         ]
-        assert len(measured) == 10 * len(COLUMNS) * 4
+        assert len(measured) == BATCHES * len(COLUMNS) * 4
 
     seconds: dict[str, list[float]] = {"reading": [], "counting": [], "monitor": []}
     for number in range(repeats + 1):
@@ -83,7 +89,14 @@ def measure(folder: Path, row_count: int, repeats: int) -> None:
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     ratio = medians["monitor"] / medians["reading"]
     listed = ", ".join(f"{name} {value:.2f} s" for name, value in medians.items())
-    print(f"{row_count:,} rows: {listed}; monitor / reading {ratio:.2f}", flush=True)
+    print(f"{row_count:,} rows: {listed}; monitor / reading {ratio:.2f}; {heap(spark):.0f} MB of heap", flush=True)
+
+
+def heap(spark: SparkSession) -> float:
+    """Return how much of Java's heap was in use after the last garbage collection, in MB."""
+    beans = spark.sparkContext._jvm.java.lang.management.ManagementFactory.getMemoryPoolMXBeans()
+    used = [bean.getCollectionUsage() for bean in beans]
+    return sum(usage.getUsed() for usage in used if usage is not None) / 1e6
 
 
 def timed(function: Callable[[], None]) -> float:

@@ -130,6 +130,30 @@ def test_values_are_counted_as_pandas_counts_them(spark):
     assert counted[0]["n"].counts == [0, 3, 2, 0, 0] and counted[1]["n"].rows == 5
 
 
+@pytest.mark.parametrize("window", ["day", "CAST(day AS STRING)"])
+def test_many_columns_are_counted_as_pandas_counts_them(spark, window):
+    """More columns than one query counts, one with many categories, in windows that are numbers or texts."""
+    from pyspark.sql import functions as F
+
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame({f"c{number}": random.normal(size=2_000) for number in range(22)})
+    rows["town"] = random.integers(300, size=2_000).astype(str)
+    rows["day"] = random.integers(-2, 3, size=2_000)
+    bins = {name: NumberBins((-0.5, 0.1, 0.7), -2.0, 2.0) for name in rows if name.startswith("c")}
+    bins["town"] = CategoryBins(tuple(map(str, range(290))))
+    counted = counts.count_by_bin(spark.createDataFrame(rows), bins, F.expr(window))
+    assert set(counted) == {day if window == "day" else str(day) for day in range(-2, 3)}
+    for key, columns in counted.items():
+        own = rows[rows["day"] == int(key)]
+        for name, each in columns.items():
+            if name == "town":
+                values = own["town"].astype(int).clip(upper=290)
+                assert each.counts == np.bincount(values, minlength=292).tolist()
+            else:
+                ends = [-np.inf, -2.0, -0.5, 0.1, 0.7, 2.0, np.inf]
+                assert each.counts == [*np.histogram(own[name], ends)[0], 0]
+
+
 def test_bins_are_tenths_and_a_frequent_value_has_its_own(spark):
     random = np.random.default_rng(0)
     rows = pd.DataFrame(
