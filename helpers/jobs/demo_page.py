@@ -169,13 +169,11 @@ def _mean(quality: pd.DataFrame) -> float:
 
 
 def _examples(alerts: Sequence[Alert]) -> list[Alert]:
-    """Return the alert of the number whose distribution has shifted most, and the one with most unseen categories."""
-    measures = ("psi", "unseen_share")
-    return [
-        max(own, key=lambda alert: alert.value)
-        for own in ([alert for alert in alerts if alert.measure == measure] for measure in measures)
-        if own
-    ]
+    """Return the alert of the number whose distribution has shifted most, and one of unseen categories."""
+    unseen = [alert for alert in alerts if alert.measure == "unseen_share"]
+    texts = {alert.feature for alert in unseen}
+    shifted = [alert for alert in alerts if alert.measure == "psi" and alert.feature not in texts]
+    return [max(own, key=lambda alert: alert.value) for own in (shifted, unseen) if own]
 
 
 def _wrapped(line: str) -> list[str]:

@@ -100,7 +100,7 @@ def _scan(rows: DataFrame, bins: Mapping[str, Bins], window: Column, groups: Seq
         numbers = {name: number + F.col("window").cast("bigint") * end for name, number in numbers.items()}
     numbered = rows.select(*keys, *(number.alias(name) for name, number in numbers.items()))
     # Spark unpivots within the generated code, row by row: one scan serves all groups.
-    long = numbered.unpivot(keys, list(numbers), "group", "number")
+    long = numbered.unpivot(tuple(keys), tuple(numbers), "group", "number")
     return long.groupBy(*keys, "number").count()
 
 

@@ -47,10 +47,10 @@ def retraining_table(p: OfModel) -> str:
 def decide(session: Session, p: Monitor, model_name: str, alerts: Sequence[Alert]) -> Retraining:
     """Decide whether alerts lead to a retraining.
 
-    None does before ``fewest_rows`` rows have a label since something is off, for half of the alerts: without them a new model would learn, and the
-    gate would judge it, from the rows before only. And none does for ``cool_down_days`` after a version was retrained: a
-    model that is retrained on the same rows and was not better will not be better today. Which version was retrained is
-    seen in the registry, by the table that judged it.
+    They do not before half of them have ``fewest_rows`` labelled rows since they began: without these, a new model would
+    learn from the rows before, and the gate would judge it by them. They do not for ``cool_down_days`` after a version was
+    retrained either: a model that was retrained on the same rows and was not better will not be better today. The table
+    that judged a version says whether it was retrained.
 
     Parameters
     ----------

@@ -53,6 +53,7 @@ def test_the_page_says_so_with_the_numbers_of_the_tables(page, machine):
     off = {day: int(words[4]) for day, words in days.items()}
     assert off["day-01"] == 0 and min(off["day-02"], off["day-03"]) > 3
     assert re.search(r"^day-03 .* \d+ alerts, retrains$", page, re.M)
+    assert "microscope: it has categories that the training rows do not have: share 1 (C (112))" in page
     assert re.search(r"^day-05 +no alert$", page, re.M)
     before, since, after = map(float, re.search(r"(\S+) before day-02, .* (\S+) with .* (\S+) with its", page).groups())
     assert since < after and since < before

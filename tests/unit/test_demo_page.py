@@ -40,12 +40,14 @@ def outcome(after=0.95, champion=2, alert_day="day-03", retrained=True):
     return Outcome("Each day brings rows.", "day-02", pd.DataFrame(measures), looks, versions, champion)
 
 
-def test_each_row_is_scored_once_or_learned_from_and_only_sizes_change_with_the_objective():
+def test_each_row_is_scored_once_or_learned_from_and_only_sizes_change_with_the_microscope():
     history, arriving = demo.Story().divide(SAMPLE)
     assert sorted([*history["id"], *arriving["id"]]) == list(range(569))
     assert set(arriving.groupby("day").size()) == {45} and arriving["day"].nunique() == 10
-    ratio = arriving.drop(columns="day") / SAMPLE.set_index("id").loc[arriving["id"]].reset_index()
-    before, since = ratio[arriving["day"] < "day-05"], ratio[arriving["day"] >= "day-05"]
+    drifted = arriving["day"] >= "day-05"
+    assert (arriving["microscope"].eq("C") == drifted).all() and set(history["microscope"]) == {"A", "B"}
+    ratio = arriving.drop(columns=["day", "microscope"]) / SAMPLE.set_index("id").loc[arriving["id"]].reset_index()
+    before, since = ratio[~drifted], ratio[drifted]
     assert (before["mean_radius"] == 1).all() and (before["area_error"] == 1).all()
     assert (
         (since["mean_radius"] == 2).all() and (since["area_error"] == 4).all() and (ratio["worst_texture"] == 1).all()
