@@ -387,8 +387,34 @@ class Endpoint:
         default="key", description="How callers of the endpoint sign in. aad_token: managed endpoints only"
     )
     instance_type: InstanceType = Field(default="Standard_DS3_v2", description="Virtual machine of a managed endpoint")
+    collect_data: Flag = Field(
+        default=False,
+        description="Keep the inputs and answers of each request, for 06_monitor. managed and local endpoints only",
+    )
     instance_count: int = Field(
         default=1, ge=1, le=100, description="Virtual machines (managed) or replicas (aks) of a deployment"
+    )
+    public_network_access: Literal["enabled", "disabled"] = Field(
+        default="enabled",
+        description="disabled: a managed endpoint is called, and its containers reach other services, through the workspace's "
+        "private network only",
+    )
+    start_timeout_s: int = Field(
+        default=600,
+        ge=10,
+        le=3_600,
+        description="How long a managed deployment's container may take to start, in seconds",
+    )
+    request_timeout_s: int = Field(
+        # Azure's default is 5 s, and 180 s is its limit:
+        # https://learn.microsoft.com/azure/machine-learning/reference-yaml-deployment-managed-online
+        default=60,
+        ge=1,
+        le=180,
+        description="After how many seconds a managed endpoint gives a request up",
+    )
+    max_concurrent_requests: int = Field(
+        default=1, ge=1, le=1_000, description="Requests that an instance of a managed deployment answers at once"
     )
     aks_compute: str = Field(
         default="",
@@ -617,6 +643,11 @@ class Monitor(Tracking, Namespace, TrainingTable, ScoringTable, LabelColumn, IdC
         default="",
         description="Table with the labels that have arrived: id_column and label_column. Empty: quality is not measured",
     )
+    collected_data: str = Field(
+        default="",
+        description="Folder in which an endpoint with collect_data=true keeps its requests, to watch these instead of the "
+        "table of predictions",
+    )
     fewest_rows: int = Field(default=50, ge=1, description="A measure of fewer rows is shown and not judged")
     drift_thresholds: Thresholds = Field(
         default=(),
@@ -690,7 +721,7 @@ FIELDS = {name: field for group in STAGES for name, field in fields_of(group).it
 
 _GROUP_OF = {name: group for group in STAGES for name in fields_of(group)}
 
-PATHS = frozenset({"source_path"})
+PATHS = frozenset({"source_path", "collected_data"})
 """Parameters whose value may be a path on the machine where it was typed."""
 
 _Group = TypeVar("_Group")

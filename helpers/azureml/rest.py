@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -109,11 +110,30 @@ class AzureRest:
         """Create or replace a resource."""
         return self._send("PUT", path, query, body)
 
+    def start(self, path: str, body: dict[str, Any], **query: str) -> str:
+        """Create or replace a resource that takes long; return the path of the operation, or nothing if it is done.
+
+        https://learn.microsoft.com/azure/azure-resource-manager/management/async-operations
+        """
+        operation = urlsplit(self._respond("PUT", path, query, body).headers.get("Azure-AsyncOperation") or "")
+        return operation._replace(scheme="", netloc="").geturl()
+
     def post(self, path: str, body: dict[str, Any], **query: str) -> dict[str, Any]:
         """Send a query that has a body."""
         return self._send("POST", path, query, body)
 
     def _send(self, method: str, path: str, query: dict[str, str], body: Any = None) -> dict[str, Any]:
+        response = self._respond(method, path, query, body)
+        try:
+            return response.json() if response.content else {}
+        except ValueError:
+            raise AzureError(
+                f"{self.base_url} answered {response.status_code}, but not in JSON: {response.text()[:80]!r}; "
+                "is there a proxy that asks for a sign-in?",
+                response.status_code,
+            ) from None
+
+    def _respond(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
         from azure.core.exceptions import AzureError as RequestFailed
         from azure.core.rest import HttpRequest
 
@@ -126,14 +146,7 @@ class AzureRest:
             raise AzureError(unreachable(self.base_url, error)) from None
         if response.status_code >= 400:
             raise self._refused(response)
-        try:
-            return response.json() if response.content else {}
-        except ValueError:
-            raise AzureError(
-                f"{self.base_url} answered {response.status_code}, but not in JSON: {response.text()[:80]!r}; "
-                "is there a proxy that asks for a sign-in?",
-                response.status_code,
-            ) from None
+        return response
 
     def _refused(self, response: Any) -> AzureError:
         code, message = _error(response)
@@ -182,7 +195,17 @@ def _error(response: Any) -> tuple[str, str]:
     code = details.get("code") or details.get("error_code") or ""
     # The keys of AML's MLflow API begin with capitals: https://github.com/mlflow/mlflow/issues/15329
     message = details.get("message") or (details.get("Error") or {}).get("Message") or ""
-    return str(code), _line(message)
+    reasons = [item["message"] for item in details.get("details") or [] if item.get("message")]
+    return str(code), _line(" ".join(map(reason_in, reasons)) or message)
+
+
+def reason_in(message: str) -> str:
+    """Return the wrong properties and what is wrong with them, if a message has them in JSON; else the message."""
+    try:
+        problems = json.loads(message)["errors"]
+        return "; ".join(f"{name}: {' '.join(texts)}" for name, texts in problems.items())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return message
 
 
 def _line(text: Any) -> str:

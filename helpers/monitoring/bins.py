@@ -94,7 +94,9 @@ class CategoryBins:
 
     def code(self, value: str) -> str:
         """Return a SQL expression for the code of a value."""
-        known = f"array({', '.join(map(_text, self.values))})" if self.values else "CAST(array() AS ARRAY<STRING>)"
+        known = (
+            f"array({', '.join(map(text_literal, self.values))})" if self.values else "CAST(array() AS ARRAY<STRING>)"
+        )
         # The position is 0 for a text that is not there, and null for null.
         size = len(self.values)
         position = f"array_position({known}, {value})"
@@ -164,6 +166,7 @@ def _literal(number: float) -> str:
     return f"double('{'Infinity' if number == math.inf else '-Infinity' if number == -math.inf else repr(number)}')"
 
 
-def _text(value: str) -> str:
+def text_literal(value: str) -> str:
+    """Return a text as a literal of SQL."""
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

@@ -14,6 +14,7 @@ from helpers.data.names import quoted
 from helpers.monitoring import measures, quality, table, windows
 from helpers.monitoring.baseline import Baseline, load_baseline
 from helpers.monitoring.bins import CategoryBins
+from helpers.monitoring.collected import read_collected, with_columns
 from helpers.monitoring.counts import count_by_bin
 from helpers.monitoring.measures import Measured
 from helpers.monitoring.windows import Window
@@ -35,10 +36,13 @@ class Predictions:
     ----------
     rows : pyspark.sql.DataFrame
     windows : list of Window
+    collected : bool
+        Whether the rows are from `helpers.monitoring.collected`.
     """
 
     rows: DataFrame
     windows: list[Window] = field(default_factory=list)
+    collected: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,8 @@ def _tables(p: Monitor) -> tuple[str, ...]:
 def _found(spark: SparkSession, p: Monitor, model_name: str) -> list[Predictions]:
     from pyspark.sql import functions as F
 
+    if p.collected_data:
+        return [_collected(spark, p, model_name)]
     main, shadow = _tables(p)
     if not tables.exists(spark, main):
         raise ParameterError("prediction_table", main, "there are no predictions yet. Run 04_batch_score first")
@@ -116,16 +122,28 @@ def _found(spark: SparkSession, p: Monitor, model_name: str) -> list[Predictions
     return found
 
 
+def _collected(spark: SparkSession, p: Monitor, model_name: str) -> Predictions:
+    rows = read_collected(spark, p.collected_data, p.id_column, model_name)
+    found = Predictions(rows, _windows_of(spark, p, rows, None, model_name), collected=True)
+    if not found.windows:
+        raise ParameterError(
+            "collected_data",
+            p.collected_data,
+            "has no answered request of a deployment of this bundle. Azure ML writes requests after some minutes",
+        )
+    return found
+
+
 def _windows_of(
-    spark: SparkSession, p: Monitor, rows: DataFrame, prediction_table: str, model_name: str
+    spark: SparkSession, p: Monitor, rows: DataFrame, prediction_table: str | None, model_name: str
 ) -> list[Window]:
     from pyspark.sql import functions as F
 
     window = windows.column(p.window).alias("window")
     seconds = [F.expr(f"unix_micros({name}(scored_at))") / 1e6 for name in ("min", "max")]
     refused: dict[tuple[int, Any], tuple[int, float, float]] = {}
-    quarantine = scoring.quarantine_table(prediction_table)
-    if tables.exists(spark, quarantine):
+    quarantine = prediction_table and scoring.quarantine_table(prediction_table)
+    if quarantine and tables.exists(spark, quarantine):
         bad = spark.table(quarantine).where(F.col("model_name") == model_name)
         counts = bad.groupBy("model_version", window).agg(F.count(F.lit(1)), *seconds).collect()
         refused = {(version, key): (count, oldest, newest) for version, key, count, oldest, newest in counts}
@@ -143,7 +161,7 @@ def _windows_of(
         Window(
             version=version,
             key=key,
-            name=windows.name(p.window, key),
+            name=windows.name(p.window, key) + (" at the endpoint" if p.collected_data else ""),
             start=datetime.datetime.fromtimestamp(oldest, datetime.timezone.utc).replace(tzinfo=None),
             rows=count,
             refused=refused.get((version, key), (0,))[0],
@@ -215,6 +233,12 @@ def _check(p: Monitor) -> None:
         raise ParameterError(
             "alert_breaches", p.alert_breaches, f"must not be above alert_windows, which is {p.alert_windows}"
         )
+    if p.collected_data and (p.labels_table or p.on_drift == "retrain"):
+        raise ParameterError(
+            "collected_data",
+            p.collected_data,
+            "cannot be used with labels_table or on_drift=retrain: requests to an endpoint have no id that labels have, too",
+        )
     if p.on_drift == "retrain" and not p.labels_table:
         raise ParameterError(
             "on_drift", p.on_drift, "needs labels_table: a model is retrained on rows whose labels arrived"
@@ -248,6 +272,9 @@ class _Version:
         self._spark, self._p, self._baseline, self._labels = spark, p, baseline, labels
         self._window = windows.column(p.window)
         self.rows = predictions.rows.where(F.col("model_version") == version)
+        if predictions.collected:
+            bins = {name: counted.bins for name, counted in baseline.features.items()}
+            self.rows = with_columns(self.rows, bins, baseline.predictions.bins if baseline.predictions else None)
         self.of_version = [window for window in predictions.windows if window.version == version]
         self.notes: list[str] = []
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from helpers.azureml.rest import AzureError, first_line
+from helpers.azureml.rest import AzureError, first_line, reason_in
 from helpers.azureml.workspace import ROLES
 from helpers.ownership import MARK
 from helpers.serving.endpoint import ServingError
@@ -43,16 +43,9 @@ def explained(problem: str, log: Callable[[], str] = str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the wrong property and what is wrong with it, from JSON inside a detail, or else the first line."""
     details = getattr(getattr(error, "error", None), "details", None) or []
-    messages = [detail.message for detail in details if detail.message]
-    for message in messages:
-        try:
-            problems = json.loads(message)["errors"]
-        except (ValueError, KeyError, TypeError):
-            continue
-        return "; ".join(f"{name}: {' '.join(texts)}" for name, texts in problems.items())
-    return " ".join([first_line(error), *messages])
+    messages = [reason_in(detail.message) for detail in details if detail.message]
+    return " ".join(messages) or first_line(error)
 
 
 def _hint(status: int | None, reason: str) -> str:

@@ -141,10 +141,13 @@ class Endpoint(abc.ABC):
         and there is no traffic to shift.
     in_azureml : bool, default False
         Whether the endpoint deploys models of the Azure ML workspace's registry only.
+    collects_data : bool, default False
+        Whether deployments of this kind can collect their requests.
     """
 
     single_version: ClassVar[bool] = False
     in_azureml: ClassVar[bool] = False
+    collects_data: ClassVar[bool] = False
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -240,6 +243,13 @@ class Endpoint(abc.ABC):
     @abc.abstractmethod
     def log(self, deployment: str) -> str:
         """Return the last lines of a deployment's log."""
+
+    def collected_data(self) -> str:
+        """Return the folder with the requests that deployments have collected, as Spark reads it; empty if there is none.
+
+        It is the parameter ``collected_data`` of 06_monitor.
+        """
+        return ""
 
     @abc.abstractmethod
     def _post(self, body: str, headers: dict[str, str]) -> requests.Response:

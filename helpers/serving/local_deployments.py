@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import logging
 import os
 import random
 import shutil
@@ -19,8 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helpers.serving.data_collection import DataCollector
 from helpers.serving.endpoint import REQUEST_SECONDS
 
+COLLECTED = "modelDataCollector"
+"""Folder of the collected requests, in the one of the endpoint; Azure ML's name for it."""
 # Loading a Spark ML model includes starting Spark.
 _START_SECONDS = 300
 _STOP_SECONDS = 10
@@ -58,6 +62,8 @@ class ModelServer:
         ``<name>/<version>``.
     log : pathlib.Path
         Gets what the process prints.
+    collector : DataCollector, optional
+        Gets the rows of each request that is answered.
 
     Attributes
     ----------
@@ -66,8 +72,9 @@ class ModelServer:
         ``Creating``, ``Succeeded`` or ``Failed``.
     """
 
-    def __init__(self, model_folder: Path, model: str, log: Path) -> None:
+    def __init__(self, model_folder: Path, model: str, log: Path, collector: DataCollector | None = None) -> None:
         self.model, self.state = model, "Creating"
+        self._collector = collector
         self._running_requests, self._changed = 0, threading.Condition()
         # Not below the endpoint's folder: the path of a socket has at most about 100 characters.
         self._socket = Path(tempfile.mkdtemp(prefix="model-server-"), "socket")
@@ -122,7 +129,14 @@ class ModelServer:
         except (OSError, http.client.HTTPException) as error:
             return 502, error_body(f"the model server does not answer ({str(error) or type(error).__name__})")
         if status == 200:
-            content = json.dumps(json.loads(content)["predictions"]).encode()
+            predictions = json.loads(content)["predictions"]
+            if self._collector is not None:
+                try:
+                    self._collector.collect(input_data, predictions)
+                except OSError:
+                    # A full disk is no reason to leave a caller without an answer.
+                    logging.exception("A request was answered, but not collected")
+            content = json.dumps(predictions).encode()
         # If the rows are wrong, MLflow 2 answers 400. Newer ones answer 400 for errors of the model, too.
         return status, content
 
@@ -172,7 +186,7 @@ class LocalDeployments:
     Parameters
     ----------
     folder : pathlib.Path
-        Gets a log file for each deployment.
+        Gets a log file for each deployment, and the requests of those that collect them.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -186,7 +200,7 @@ class LocalDeployments:
             servers = {name: {"state": server.state, "model": server.model} for name, server in self._servers.items()}
             return {"traffic": self._traffic, "deployments": servers}
 
-    def deploy(self, name: str, model_folder: Path, model: str) -> None:
+    def deploy(self, name: str, model_folder: Path, model: str, collect_data: bool = False) -> None:
         """Start to serve a model, instead of the one that the deployment served before.
 
         Parameters
@@ -196,8 +210,11 @@ class LocalDeployments:
             With the ``MLmodel`` file.
         model : str
             ``<name>/<version>``.
+        collect_data : bool, default False
+            Whether to keep the rows of each request that is answered.
         """
-        server = ModelServer(model_folder, model, self._folder / f"{name}.log")
+        collector = DataCollector(self._folder / COLLECTED / name) if collect_data else None
+        server = ModelServer(model_folder, model, self._folder / f"{name}.log", collector)
         with self._lock:
             previous = self._servers.get(name)
             self._servers[name] = server

@@ -23,6 +23,7 @@ from helpers.serving.endpoint import (
     ServingError,
 )
 from helpers.serving.endpoint_names import endpoint_name
+from helpers.serving.local_deployments import COLLECTED
 from helpers.serving.model_environment import model_environment
 
 if TYPE_CHECKING:
@@ -54,17 +55,21 @@ class LocalEndpoint(Endpoint):
         The folder of all local endpoints.
     session : helpers.tracking.Session, optional
         Its registry has the models; only needed to deploy.
+    collect_data : bool, default False
+        Whether new deployments collect their requests.
     """
 
-    def __init__(self, name: str, folder: Path, session: Session | None = None) -> None:
+    collects_data = True
+
+    def __init__(self, name: str, folder: Path, session: Session | None = None, collect_data: bool = False) -> None:
         super().__init__(name)
-        self._session = session
+        self._session, self._collect_data = session, collect_data
         self.folder = folder / name
 
     @classmethod
     def open(cls, session: Session, p: parameters.Endpoint, model_name: str) -> LocalEndpoint:
         folder = _folder()
-        return cls(p.endpoint_name or endpoint_name(model_name, str(folder)), folder, session)
+        return cls(p.endpoint_name or endpoint_name(model_name, str(folder)), folder, session, p.collect_data)
 
     @classmethod
     def existing(cls, session: Session) -> Iterator[ExistingEndpoint]:  # noqa: ARG003 - it is not in Azure
@@ -116,7 +121,8 @@ class LocalEndpoint(Endpoint):
         if self._session is None:
             raise ServingError(f"The local endpoint {self.name} was opened without a session, so it cannot deploy.")
         folder = tracking.download_model(self._session, f"models:/{version.name}/{version.version}", model_folder)
-        content = {"folder": str(folder), "model": f"{version.name}/{version.version}"}
+        model = f"{version.name}/{version.version}"
+        content = {"folder": str(folder), "model": model, "collect_data": self._collect_data}
         self._request("PUT", f"/deployments/{deployment}", content)
         self.wait(deployment, show)
 
@@ -151,6 +157,10 @@ class LocalEndpoint(Endpoint):
             time.sleep(_POLL_SECONDS)
         shutil.rmtree(self.folder)
         return True
+
+    def collected_data(self) -> str:
+        folder = self.folder / COLLECTED
+        return str(folder) if folder.exists() else ""
 
     def log(self, deployment: str) -> str:
         return "\n".join(self._log_lines(deployment)[-_LOG_LINES:])

@@ -64,10 +64,10 @@ def create_app(deployments: LocalDeployments, key: str) -> Flask:
     @app.put("/deployments/<name>")
     def deploy(name: str) -> Response:
         content = _json_object()
-        folder, model = content.get("folder"), content.get("model")
+        folder, model, collect = content.get("folder"), content.get("model"), content.get("collect_data", False)
         if not isinstance(folder, str) or not isinstance(model, str):
             raise BadRequest("the body has to have folder and model, both of them text")
-        deployments.deploy(name, Path(folder), model)
+        deployments.deploy(name, Path(folder), model, collect_data=collect is True)
         return state()
 
     @app.delete("/deployments/<name>")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
-from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
 from helpers.azureml.rest import AzureError
 from helpers.azureml.workspace import API_VERSION, Workspace
 from helpers.ownership import MARK, is_marked
 from helpers.parameters import ParameterError
-from helpers.serving.deploy_client import config_file, explained, marked_model
+from helpers.serving.deploy_client import TROUBLESHOOTING, config_file, explained, marked_model
 from helpers.serving.endpoint import (
     REQUEST_SECONDS,
     Deployment,
@@ -31,11 +29,22 @@ if TYPE_CHECKING:
     from helpers.tracking import Session
 
 _LOG_LINES = 60
-_POLL_SECONDS = 5
+_LONGEST_PAUSE_SECONDS = 5
+_PROBE_SECONDS = 10
 # A deployment usually takes 5 to 15 minutes. This ends the wait for one that hangs.
 _LONGEST_WAIT_SECONDS = 3 * 60 * 60
-_IN_PROGRESS = ("Creating", "Updating", "Scaling")
+# Of endpoints and deployments, and of the operations that create them.
+_IN_PROGRESS = ("Creating", "Updating", "Scaling", "InProgress", "Running")
 _AUTH_MODES = {"key": "Key", "aad_token": "AADToken"}
+
+
+# Azure ML's own scoring script writes these two collections.
+_DATA_COLLECTOR = {
+    "collections": {
+        name: {"dataCollectionMode": "Enabled", "samplingRate": 1.0} for name in ("model_inputs", "model_outputs")
+    },
+    "rollingRate": "Hour",
+}
 
 
 class ManagedEndpoint(Endpoint):
@@ -45,36 +54,34 @@ class ManagedEndpoint(Endpoint):
     ----------
     name : str
     workspace : helpers.azureml.Workspace
-    instance_type : str, default "Standard_DS3_v2"
-    instance_count : int, default 1
-    auth : str or None, default "key"
-        How callers sign in: ``key`` or ``aad_token``. None if no request is sent to the endpoint.
+    p : helpers.parameters.Endpoint, optional
+        Needed to create, to deploy and to send requests.
     """
 
     in_azureml = True
+    collects_data = True
 
-    def __init__(
-        self,
-        name: str,
-        workspace: Workspace,
-        instance_type: str = "Standard_DS3_v2",
-        instance_count: int = 1,
-        auth: str | None = "key",
-    ) -> None:
+    def __init__(self, name: str, workspace: Workspace, p: parameters.Endpoint | None = None) -> None:
         from mlflow.deployments import get_deploy_client
 
         super().__init__(name)
-        self._workspace, self._auth = workspace, auth
-        self._instance_type, self._instance_count = instance_type, instance_count
+        self._workspace, self._parameters = workspace, p
         self._client = get_deploy_client(workspace.tracking_uri)
         self._path = f"{workspace.resource_id}/onlineEndpoints/{name}"
         self._caller: tuple[str, dict[str, str]] | None = None
+        self._operation = ""
+
+    @property
+    def _p(self) -> parameters.Endpoint:
+        if self._parameters is None:
+            raise ServingError(f"Endpoint {self.name} was opened to be listed or deleted only")
+        return self._parameters
 
     @classmethod
     def open(cls, session: Session, p: parameters.Endpoint, model_name: str) -> ManagedEndpoint:
         workspace = session.workspace
         name = p.endpoint_name or endpoint_name(model_name, workspace.resource_id)
-        return cls(name, workspace, p.instance_type, p.instance_count, p.endpoint_auth)
+        return cls(name, workspace, p)
 
     @classmethod
     def existing(cls, session: Session) -> Iterator[ExistingEndpoint]:
@@ -86,7 +93,7 @@ class ManagedEndpoint(Endpoint):
         with explained(f"The endpoints of {workspace.name} cannot be listed"):
             entries = get_deploy_client(workspace.tracking_uri).list_endpoints()
         for entry in entries:
-            endpoint = cls(entry["name"], workspace, auth=None)
+            endpoint = cls(entry["name"], workspace)
             yield ExistingEndpoint(endpoint, f"Azure ML workspace {workspace.name}", marked_model(entry))
 
     def state(self) -> EndpointState | None:
@@ -94,10 +101,10 @@ class ManagedEndpoint(Endpoint):
         if resource is None:
             return None
         properties, is_ours = resource["properties"], is_marked(resource.get("tags") or {})
-        if is_ours and self._auth and properties["authMode"] != _AUTH_MODES[self._auth]:
+        if is_ours and self._parameters and properties["authMode"] != _AUTH_MODES[self._p.endpoint_auth]:
             raise ParameterError(
                 "endpoint_auth",
-                self._auth,
+                self._p.endpoint_auth,
                 f"endpoint {self.name} has {properties['authMode']}, which cannot be changed; give another endpoint_name",
             )
         with explained(f"Endpoint {self.name} cannot be read"):
@@ -115,60 +122,118 @@ class ManagedEndpoint(Endpoint):
             except ResourceNotFoundError:
                 return None
 
+    # Neither is created by the deployment client: its API of 2022 has no data collector and no public network access.
+    # https://learn.microsoft.com/rest/api/azureml/online-endpoints/create-or-update, and online-deployments next to it
     def create(self, model_name: str) -> None:
-        settings = {
-            "auth_mode": self._auth,
-            "identity": {"type": "system_assigned"},
-            "tags": {MARK: model_name},
-            # The plugin's own default has this property, too.
-            "properties": {"azureml.mlflow_client_endpoint": "True"},
-        }
-        with explained(f"Endpoint {self.name} cannot be created"), config_file("endpoint", settings) as config:
-            self._client.create_endpoint(self.name, config)
+        workspace = self._workspace
+        with explained(f"Endpoint {self.name} cannot be created"):
+            body = {
+                "location": workspace.manager.get(workspace.resource_id, api_version=API_VERSION)["location"],
+                "identity": {"type": "SystemAssigned"},
+                "tags": {MARK: model_name},
+                "properties": {
+                    "authMode": _AUTH_MODES[self._p.endpoint_auth],
+                    "publicNetworkAccess": self._p.public_network_access.capitalize(),
+                    # The deployment client sets it, too.
+                    "properties": {"azureml.mlflow_client_endpoint": "True"},
+                },
+            }
+            self._start(self._path, body)
+            state = _wait(lambda: self._resource(self._path)["properties"]["provisioningState"])
+        if state != "Succeeded":
+            raise ServingError(f"Endpoint {self.name} is in state {state}{self._reason()}; see {TROUBLESHOOTING}.")
 
     def deploy(self, deployment: str, version: ModelVersion, show: Callable[[str], Any] = print) -> None:
-        settings = {
-            "instance_type": self._instance_type,
-            "instance_count": self._instance_count,
+        p = self._p
+        probe = {
+            "initialDelay": "PT10S",
+            "period": f"PT{_PROBE_SECONDS}S",
+            "timeout": f"PT{_PROBE_SECONDS}S",
+            "successThreshold": 1,
+            "failureThreshold": -(-p.start_timeout_s // _PROBE_SECONDS),
+        }
+        properties = {
+            "endpointComputeType": "Managed",
+            "model": f"{self._workspace.resource_id}/models/{version.name}/versions/{version.version}",
+            "instanceType": p.instance_type,
+            "egressPublicNetworkAccess": p.public_network_access.capitalize(),
+            "livenessProbe": probe,
+            "readinessProbe": probe,
+            "requestSettings": {
+                "requestTimeout": f"PT{p.request_timeout_s}S",
+                "maxConcurrentRequestsPerInstance": p.max_concurrent_requests,
+            },
             "properties": {MARK: version.name},
         }
-        uri = f"models:/{version.name}/{version.version}"
-        with (
-            explained(f"Endpoint {self.name}, deployment {deployment} failed", lambda: self.log(deployment)),
-            config_file("deploy", settings) as config,
-            warnings.catch_warnings(),
-        ):
-            # The plugin asks MLflow for stages, which are deprecated.
-            warnings.simplefilter("ignore", FutureWarning)
-            pool = futures.ThreadPoolExecutor(1)
-            creation = pool.submit(self._client.create_deployment, deployment, uri, config=config, endpoint=self.name)
-            # An interrupt ends this call at once. The next rollout waits for the deployment.
-            pool.shutdown(wait=False)
-            progress, is_done = _Progress(self, deployment, show), False
-            while not is_done:
-                is_done = bool(futures.wait([creation], _POLL_SECONDS).done)
-                progress.update()
-            creation.result()
+        if p.collect_data:
+            properties["dataCollector"] = _DATA_COLLECTOR
+        with explained(f"Endpoint {self.name}, deployment {deployment} failed", lambda: self.log(deployment)):
+            body = {
+                "location": self._resource(self._path)["location"],
+                "sku": {"name": "Default", "capacity": p.instance_count},
+                "properties": properties,
+            }
+            self._start(f"{self._path}/deployments/{deployment}", body)
+        self.wait(deployment, show)
+
+    def _start(self, path: str, body: dict[str, Any]) -> None:
+        try:
+            self._operation = self._workspace.manager.start(path, body, api_version=API_VERSION)
+        except AzureError as error:
+            # An earlier attempt, whose answer was lost, is in progress.
+            if error.status != 409:
+                raise
+
+    def _resource(self, path: str) -> dict[str, Any]:
+        return self._workspace.manager.get(path, api_version=API_VERSION)
+
+    def collected_data(self) -> str:
+        # https://learn.microsoft.com/azure/machine-learning/how-to-collect-production-data
+        path = f"{self._workspace.resource_id}/datastores/workspaceblobstore"
+        with explained("The workspace's datastore workspaceblobstore cannot be read"):
+            store = self._workspace.manager.get(path, api_version=API_VERSION)["properties"]
+        host = f"{store['accountName']}.dfs.{store['endpoint']}"
+        return f"abfss://{store['containerName']}@{host}/modelDataCollector/{self.name}"
 
     def wait(self, deployment: str, show: Callable[[str], Any] = print) -> None:
-        progress, deadline = _Progress(self, deployment, show), time.monotonic() + _LONGEST_WAIT_SECONDS
-        state = progress.update()
-        while state in _IN_PROGRESS and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
-            state = progress.update()
+        state = _wait(_Progress(self, deployment, show).update)
         if state != "Succeeded":
             raise ServingError(
-                f"Endpoint {self.name} has deployment {deployment} in state {state}.", self.log(deployment)
+                f"Endpoint {self.name} has deployment {deployment} in state {state}{self._reason()}; see "
+                f"{TROUBLESHOOTING}.",
+                self.log(deployment),
             )
+
+    def _reason(self) -> str:
+        """Return why the deployment that `deploy` has started failed, in Azure's words; nothing if Azure does not say."""
+        if not self._operation:
+            return ""
+        operation: dict[str, Any] = {}
+
+        def status() -> str:
+            operation.update(self._workspace.manager.get(self._operation))
+            return operation.get("status", "")
+
+        try:
+            # The operation may end a moment after the deployment.
+            _wait(status)
+        except AzureError:
+            # The state is known, and a missing reason must not hide it.
+            return ""
+        error = operation.get("error") or {}
+        return f" ({' '.join(str(error.get('message') or error.get('code')).split())})" if error else ""
 
     def deployment_state(self, deployment: str) -> str:
         """Return Azure's name for the state of a deployment, or why it cannot be read."""
         try:
-            resource = self._workspace.manager.get(f"{self._path}/deployments/{deployment}", api_version=API_VERSION)
+            return self.resource(deployment)["properties"]["provisioningState"]
         except AzureError as error:
             # It does not exist yet, or no longer. Any other error here would also make the deployment fail.
             return f"not found ({error.code or error.status})"
-        return resource["properties"]["provisioningState"]
+
+    def resource(self, deployment: str) -> dict[str, Any]:
+        """Return a deployment as Azure Resource Manager has it."""
+        return self._resource(f"{self._path}/deployments/{deployment}")
 
     def set_traffic(self, traffic: dict[str, int]) -> None:
         settings = {"traffic": traffic}
@@ -222,12 +287,23 @@ class ManagedEndpoint(Endpoint):
     def _scoring_address(self) -> tuple[str, dict[str, str]]:
         with explained(f"The key or token of endpoint {self.name} cannot be read"):
             resource = self._workspace.manager.get(self._path, api_version=API_VERSION)
-            if self._auth == "key":
+            if self._p.endpoint_auth == "key":
                 path, name = f"{self._path}/listKeys", "primaryKey"
             else:
                 path, name = f"{self._path}/token", "accessToken"
             secret = self._workspace.manager.post(path, {}, api_version=API_VERSION)[name]
         return resource["properties"]["scoringUri"], {"Authorization": f"Bearer {secret}"}
+
+
+def _wait(state_now: Callable[[], str]) -> str:
+    """Wait until something is no longer in progress, and return its state."""
+    pause, deadline = 0.5, time.monotonic() + _LONGEST_WAIT_SECONDS
+    state = state_now()
+    while state in _IN_PROGRESS and time.monotonic() < deadline:
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        state = state_now()
+    return state
 
 
 class _Progress:

@@ -38,7 +38,13 @@ def open_endpoint(
     helpers.azureml.rest.AzureError
         If the Azure Machine Learning workspace cannot be used.
     """
-    endpoint = endpoint_class(requested_kind(session, p)).open(session, p, version.name)
+    kind = requested_kind(session, p)
+    opened = endpoint_class(kind)
+    if p.collect_data and not opened.collects_data:
+        raise parameters.ParameterError(
+            "collect_data", p.collect_data, f"needs a managed or local endpoint; endpoint_target is {kind}"
+        )
+    endpoint = opened.open(session, p, version.name)
     if endpoint.in_azureml:
         version, _ = tracking.in_azureml(session, version)
     return endpoint, version

@@ -52,6 +52,17 @@ def test_no_request_fails_while_a_version_takes_over_and_the_plugin_sees_what_it
     (deployment,) = served["deployments"]
     assert deployment["sku"]["capacity"] == 1 and deployment["properties"]["instanceType"] == "Standard_DS3_v2"
     assert deployment["properties"]["model"].endswith("/models/rolled/versions/2")
+    collection = {"dataCollectionMode": "Enabled", "samplingRate": 1.0}
+    properties = served["properties"]
+    assert properties["dataCollector"] == {
+        "collections": {"model_inputs": collection, "model_outputs": collection}, "rollingRate": "Hour"
+    }  # fmt: skip
+    assert properties["requestSettings"] == {"requestTimeout": "PT30S", "maxConcurrentRequestsPerInstance": 1}
+    assert properties["livenessProbe"] == properties["readinessProbe"]
+    assert properties["livenessProbe"]["failureThreshold"] == 10 and properties["livenessProbe"]["period"] == "PT10S"
+    assert properties["egressPublicNetworkAccess"] == "Enabled"
+    store = "azureml-blobstore-1@amlstorage.dfs.core.windows.net"
+    assert served["collected_data"] == f"abfss://{store}/modelDataCollector/under-load"
     assert any(request.path.endswith("under-load/listKeys") for request in aml.requests()[before:])
 
 

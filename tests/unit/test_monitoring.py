@@ -21,6 +21,7 @@ from helpers.laptop import catalog
 from helpers.monitoring import baseline, counts, windows
 from helpers.monitoring.bins import CategoryBins, NumberBins
 from helpers.parameters import ParameterError
+from helpers.serving.local_endpoint import LocalEndpoint
 
 pytestmark = pytest.mark.slow
 COLUMNS = ["size in cm", "flag", "city"]
@@ -417,3 +418,41 @@ def test_numbers_are_measured_from_sums_as_scikit_learn_measures_them(spark):
     expected = data.metrics.regression_metrics(labels, rows["prediction"])
     assert measured.metrics == pytest.approx({name: expected[name] for name in measured.metrics}, rel=1e-9)
     assert len(measured.metrics) == 5 and measured.loss[0] == pytest.approx(expected["mean_squared_error"])
+
+
+def test_requests_to_an_endpoint_are_measured_as_the_same_rows_of_a_table(spark, monitored, judged, tmp_path):
+    session, _, version, _, batches = monitored
+    endpoint = LocalEndpoint("watched", tmp_path, session, collect_data=True)
+    endpoint.create("people")
+    try:
+        # In two requests; the name of the deployment ends with the version.
+        endpoint.deploy(f"people-{version.version}", version)
+        for rows in (batches["d4"][:100], batches["d4"][100:]):
+            endpoint.invoke(rows[COLUMNS], f"people-{version.version}")
+        p = monitor_parameters(collected_data=endpoint.collected_data(), window="week")
+        done = monitoring.monitor(spark, p, "people")
+        again = monitoring.monitor(spark, p, "people")
+    finally:
+        endpoint.delete()
+    assert [window.rows for window in done.measured] == [300] and (again.measured, again.unchanged) == ([], 1)
+    of_requests = monitoring.judge(monitoring.read(spark, done.table, "week"), p)
+    assert set(of_requests["window"]) == {done.measured[0].name} and done.measured[0].name.endswith(" at the endpoint")
+    for measure in ("psi", "js_distance", "null_share", "outside_range", "unseen_share", "prediction_psi"):
+        same = [rows[rows["measure"] == measure] for rows in (judged[judged["window"] == "d4"], of_requests)]
+        table, requests = (rows.set_index("feature")["value"].to_dict() for rows in same)
+        assert requests == pytest.approx(table) and table
+    assert any("Oslo (75)" in detail for detail in of_requests["detail"].dropna())
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({}, "cannot be read"),
+        ({"labels_table": "labels"}, "cannot be used with labels_table"),
+        ({"on_drift": "retrain"}, "on_drift=retrain"),
+    ],
+)
+def test_collected_data_that_cannot_be_used_stops_the_run(spark, monitored, tmp_path, changes, problem):
+    p = monitor_parameters(collected_data=str(tmp_path / "missing"), **changes)
+    with pytest.raises(parameters.ParameterError, match=problem):
+        monitoring.monitor(spark, p, "people")

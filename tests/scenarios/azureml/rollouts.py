@@ -145,7 +145,9 @@ def shown(state: EndpointState) -> dict[str, Any]:
 
 def take_over_under_load() -> dict[str, Any]:
     """Roll version 2 out while callers keep sending requests, and once more."""
-    endpoint, (old, new, _), (of_old, of_new) = start("under-load")
+    endpoint, (old, new, _), (of_old, of_new) = start(
+        "under-load", collect_data="true", request_timeout_s="30", start_timeout_s="95"
+    )
     first, first_lines = roll_out(endpoint, old, of_old)
     with Callers(endpoint, {"rolled-1": of_old, "rolled-2": of_new}) as callers:
 
@@ -172,6 +174,8 @@ def take_over_under_load() -> dict[str, Any]:
         "again_lines": again_lines,
         "endpoint": client.get_endpoint("under-load"),
         "deployments": client.list_deployments("under-load"),
+        "properties": endpoint.resource("rolled-2")["properties"],
+        "collected_data": endpoint.collected_data(),
     }
 
 

@@ -27,6 +27,7 @@ class ResourceManager:
         resources = [
             _aml_workspace(url, host, names.WORKSPACE, private=False),
             _aml_workspace(url, host, names.PRIVATE_WORKSPACE, private=True),
+            _default_datastore(names.WORKSPACE),
             # In Azure: adb-<number>.<number>.azuredatabricks.net, which a client's Databricks SDK would try to reach.
             _databricks_workspace(names.DATABRICKS_WORKSPACE, host, private=False),
             _databricks_workspace(
@@ -37,6 +38,7 @@ class ResourceManager:
         self.blueprint = routes = Blueprint("arm", __name__)
         routes.before_request(missing)
         routes.get(_AML)(self._get)
+        routes.get(f"{_AML}/datastores/<datastore>")(self._get)
         routes.get(f"{_GROUP}{_DATABRICKS}/<name>")(self._get)
         routes.put(f"{_GROUP}{_DATABRICKS}/<name>")(self._put_databricks)
         routes.patch(f"{_GROUP}{_DATABRICKS}/<name>")(self._patch_databricks)
@@ -102,6 +104,23 @@ class ResourceManager:
                 return arm_error(400, "InvalidRequestContent", message)
             resource["tags"] = sent["tags"]
             return json_answer(resource)
+
+
+def _default_datastore(workspace: str) -> dict[str, Any]:
+    """Return the datastore that each workspace has: https://learn.microsoft.com/rest/api/azureml/datastores/get."""
+    return {
+        "id": f"{names.workspace_resource_id(workspace)}/datastores/workspaceblobstore",
+        "name": "workspaceblobstore",
+        "type": "Microsoft.MachineLearningServices/workspaces/datastores",
+        "properties": {
+            "datastoreType": "AzureBlob",
+            "accountName": "amlstorage",
+            "containerName": "azureml-blobstore-1",
+            "endpoint": "core.windows.net",
+            "protocol": "https",
+            "isDefault": True,
+        },
+    }
 
 
 def missing() -> Response | None:
