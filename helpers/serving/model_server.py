@@ -38,8 +38,8 @@ def main(model_folder: Path, socket: Path) -> None:
     """
     command = [sys.executable, "-m", "uvicorn", "--uds", str(socket), "--no-access-log"]
     command += ["mlflow.pyfunc.scoring_server.app:app"]
-    # MLflow's app reads this variable to find its model.
-    environment = os.environ | {"__pyfunc_model_path__": model_folder.as_uri()}
+    # MLflow's app finds its model by the first variable. Its warnings are about packages that only Azure's container needs.
+    environment = os.environ | {"__pyfunc_model_path__": model_folder.as_uri(), "MLFLOW_LOGGING_LEVEL": "ERROR"}
     # A signal to the group is meant for the server. This process ends after it.
     signal.signal(signal.SIGTERM, _ignore)
     server = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)

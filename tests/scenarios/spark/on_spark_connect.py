@@ -24,8 +24,11 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 from helpers import parameters, runtime, scoring, storage, tracking, training
+from helpers.monitoring.bins import CategoryBins, NumberBins
+from helpers.monitoring.collected import read_collected, with_columns
 from helpers.parameters import ParameterError
 from helpers.scoring.engines import shipping
+from helpers.serving.data_collection import DataCollector
 
 ROWS = 300
 # Spark takes the dot for a field of a struct, unless it is quoted.
@@ -124,6 +127,13 @@ def main() -> None:
         steps[f"{name} rows"] = once and bool((rows["prediction"].to_numpy()[:ROWS] == predicted).all())
         steps[f"{name} inputs"] = rows[list(numbers)].notna().all(axis=1).value_counts().to_dict().get(True)
         steps[f"{name} last inputs"] = rows[list(numbers)].iloc[-1].tolist()
+
+    collector = DataCollector(runtime.local_dir() / "collected" / "linear-3")
+    collector.collect({"columns": ["a", "b"], "data": [[1.5, None], [True, "x"]]}, [0, 1])
+    collected = read_collected(spark, str(runtime.local_dir() / "collected"), ID, "linear")
+    bins = {"a": NumberBins((), 0, 1), "b": CategoryBins(("x",))}
+    of_requests = with_columns(collected, bins, NumberBins((), 0, 1)).sort(f"`{ID}`")
+    steps["collected"] = [list(row) for row in of_requests.select("model_version", "prediction", "a", "b").collect()]
 
     add((1.0, 2.0, 1.0, 1.0, 600))
     threading.Thread(target=add_another_then_interrupt, daemon=True).start()
