@@ -114,7 +114,7 @@ def test_each_default_is_accepted_and_described(name):
         ("deploy", "yes", "true or false"),
         ("deploy", "1", "true or false"),
         ("dry_run", "", "true or false"),
-        ("clean_up", "tables, everything", "'everything' is not one of deployments, endpoints"),
+        ("clean_up", "tables, everything", "'everything' is not one of monitors, deployments, endpoints"),
         ("azureml_subscription_id", "my-subscription", "00000000-0000-0000-0000-000000000000"),
         ("azureml_resource_group", "group.", "not ending in a period"),
         ("azureml_resource_group", "a/b", "letters, digits and _ . ( ) -"),

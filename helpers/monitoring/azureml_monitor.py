@@ -1,0 +1,255 @@
+"""Azure ML's own model monitor of an endpoint: a schedule in the workspace, beside what 06_monitor measures itself.
+
+It is made through Azure Resource Manager, with the client that signs in to the workspace anyway. `azure-ai-ml` would
+add about ten packages, and it sends a preview version of the same request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from helpers import tracking
+from helpers.azureml.rest import AzureError
+from helpers.azureml.workspace import API_VERSION, Workspace
+from helpers.monitoring.azureml_definition import INPUTS, OUTPUTS, Watched, definition
+from helpers.ownership import MARK, NOT_OURS, OTHER_MODEL, Item
+from helpers.parameters import ParameterError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from helpers.monitoring.baseline import Baseline
+    from helpers.parameters import CleanUp, Monitor
+
+# The digest of the definition that was sent last. Azure ML may add to a schedule and reorder it, so that it cannot be
+# compared with a new definition.
+_DIGEST = f"{MARK}_definition"
+# https://learn.microsoft.com/azure/machine-learning/how-to-collect-production-data
+_COLLECTED = "datastores/workspaceblobstore/paths/modelDataCollector"
+_IN_PROGRESS = ("Creating", "Updating", "Deleting")
+_POLL_SECONDS = 1
+_LONGEST_WAIT_SECONDS = 10 * 60
+
+
+@dataclass(frozen=True)
+class AzureMLMonitor:
+    """What `schedule_azureml_monitor` found or made.
+
+    Attributes
+    ----------
+    name : str
+        Of the schedule.
+    change : str
+        ``created``, ``updated`` or ``unchanged``.
+    watched : Watched
+    is_enabled : bool
+        False if somebody has paused it.
+    page : str
+        Address of the monitors in Azure Machine Learning studio.
+    """
+
+    name: str
+    change: str
+    watched: Watched
+    is_enabled: bool
+    page: str
+
+    def __str__(self) -> str:
+        next_step = "The first result comes after its first run" if self.change == "created" else "Results"
+        if not self.is_enabled:
+            next_step = "It is paused: no new results come before you enable it"
+        return (
+            f"{self.name}: {self.change}, {'enabled' if self.is_enabled else 'paused'}; it watches deployment "
+            f"{self.watched.deployment} of endpoint {self.watched.endpoint}. {next_step}: {self.page}"
+        )
+
+
+def schedule_azureml_monitor(
+    session: tracking.Session, p: Monitor, model_name: str, baseline_of: Callable[[str], Baseline | None]
+) -> list[AzureMLMonitor]:
+    """Create or update Azure ML's monitor of each managed endpoint that this bundle made for a model.
+
+    It watches the deployment with most of the traffic. A schedule that somebody has paused stays paused.
+
+    Parameters
+    ----------
+    session : helpers.tracking.Session
+    p : helpers.parameters.Monitor
+    model_name : str
+        Name in the registry.
+    baseline_of : callable
+        Returns the baseline of a version, or None: `load_baseline` with its first two arguments.
+
+    Raises
+    ------
+    ParameterError
+        If there is no workspace or endpoint, if the endpoint does not collect data, if the parameters turn all
+        measures off, or if somebody else has a schedule of that name. Nothing is written then.
+    helpers.azureml.rest.AzureError
+        If the workspace cannot be used, or if Azure ML does not make the schedule.
+    """
+    if not session.connection.is_named:
+        raise ParameterError(
+            "azureml_monitor",
+            True,
+            "needs an Azure ML workspace. Give azureml_subscription_id, azureml_resource_group and azureml_workspace",
+        )
+    workspace = session.workspace
+    plans = []
+    for watched in _watched(workspace, model_name):
+        baseline = baseline_of(_registry_version(session, model_name, watched.version))
+        plans.append(_Plan.make(workspace, watched, definition(p, watched, baseline), model_name))
+    return [plan.carry_out(workspace) for plan in plans]
+
+
+def _watched(workspace: Workspace, model_name: str) -> list[Watched]:
+    manager, found = workspace.manager, []
+    for endpoint in manager.get_all(f"{workspace.resource_id}/onlineEndpoints", api_version=API_VERSION):
+        if (endpoint.get("tags") or {}).get(MARK) != model_name:
+            continue
+        traffic = endpoint["properties"].get("traffic") or {}
+        deployment = max(traffic, key=lambda name: traffic[name], default="")
+        if not traffic.get(deployment):
+            raise ParameterError(
+                "azureml_monitor", True, f"endpoint {endpoint['name']} has no traffic. Run 05_deploy_endpoint first"
+            )
+        path = f"{workspace.resource_id}/onlineEndpoints/{endpoint['name']}/deployments/{deployment}"
+        properties = manager.get(path, api_version=API_VERSION)["properties"]
+        collections = (properties.get("dataCollector") or {}).get("collections") or {}
+        off = [
+            name
+            for name in (INPUTS, OUTPUTS)
+            if (collections.get(name) or {}).get("dataCollectionMode", "").lower() != "enabled"
+        ]
+        if off:
+            raise ParameterError(
+                "azureml_monitor",
+                True,
+                f"deployment {deployment} of endpoint {endpoint['name']} does not collect {' and '.join(off)}. Run "
+                "05_deploy_endpoint with collect_data=true",
+            )
+        folder = f"azureml:/{_with_lower_groups(workspace)}/{_COLLECTED}/{endpoint['name']}/{deployment}"
+        collected = {name: collections[name].get("dataId") or f"{folder}/{name}" for name in (INPUTS, OUTPUTS)}
+        version = properties["model"].rpartition("/")[2]
+        found.append(Watched(endpoint["name"], deployment, path, version, collected))
+    if not found:
+        raise ParameterError(
+            "azureml_monitor",
+            True,
+            f"the Azure ML workspace {workspace.name} has no managed endpoint of {model_name} that this bundle made. Run "
+            "05_deploy_endpoint with endpoint_target=managed and collect_data=true",
+        )
+    return found
+
+
+def _with_lower_groups(workspace: Workspace) -> str:
+    """Return the workspace as it is written in the URI of a datastore."""
+    _, subscriptions, subscription, _, group, _, _, workspaces, name = workspace.resource_id.split("/")
+    return f"/{subscriptions}/{subscription}/resourcegroups/{group}/{workspaces}/{name}"
+
+
+def _registry_version(session: tracking.Session, model_name: str, version: str) -> str:
+    """Return the number that a version of Azure ML's registry has in the session's registry."""
+    if session.registry.in_azureml:
+        return version
+    copied = session.azureml_server.client().get_model_version(model_name, version)
+    return copied.tags.get(tracking.SOURCE_TAG, "").rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A schedule that is checked and not yet written."""
+
+    name: str
+    watched: Watched
+    body: dict[str, Any]
+    change: str
+
+    @classmethod
+    def make(cls, workspace: Workspace, watched: Watched, properties: dict[str, Any], model_name: str) -> _Plan:
+        name = f"{watched.endpoint}-monitor"
+        existing = _read(workspace, name)
+        digest = hashlib.sha256(json.dumps(properties, sort_keys=True).encode()).hexdigest()[:16]
+        is_enabled, change = True, "created"
+        if existing is not None:
+            tags = existing.get("tags") or {}
+            if tags.get(MARK) != model_name:
+                raise ParameterError(
+                    "azureml_monitor",
+                    True,
+                    f"the workspace {workspace.name} has a schedule {name} that this bundle did not make for {model_name}. "
+                    "Delete it there, or give the endpoint another name",
+                )
+            is_enabled = existing.get("isEnabled") is not False
+            is_same = tags.get(_DIGEST) == digest and existing.get("provisioningState") == "Succeeded"
+            change = "unchanged" if is_same else "updated"
+        tags = {MARK: model_name, _DIGEST: digest}
+        return cls(name, watched, properties | {"isEnabled": is_enabled, "tags": tags}, change)
+
+    def carry_out(self, workspace: Workspace) -> AzureMLMonitor:
+        if self.change != "unchanged":
+            workspace.manager.put(_path(workspace, self.name), {"properties": self.body}, api_version=API_VERSION)
+            written = _settled(workspace, self.name)
+            state = written["provisioningState"] if written else "missing"
+            if state != "Succeeded":
+                raise AzureError(f"Azure ML's monitor {self.name} was sent, and is in state {state}; run this again")
+        page = workspace.studio_url("monitoring")
+        return AzureMLMonitor(self.name, self.change, self.watched, self.body["isEnabled"], page)
+
+
+def _path(workspace: Workspace, name: str = "") -> str:
+    return f"{workspace.resource_id}/schedules/{name}".rstrip("/")
+
+
+def _read(workspace: Workspace, name: str) -> dict[str, Any] | None:
+    """Return the properties of a schedule, or None if there is none of that name."""
+    try:
+        return workspace.manager.get(_path(workspace, name), api_version=API_VERSION)["properties"]
+    except AzureError as error:
+        if error.status != 404:
+            raise
+        return None
+
+
+def _settled(workspace: Workspace, name: str) -> dict[str, Any] | None:
+    """Wait while Azure ML works on a schedule, and return its properties, or None if it is gone."""
+    deadline = time.monotonic() + _LONGEST_WAIT_SECONDS
+    properties = _read(workspace, name)
+    while properties and properties.get("provisioningState") in _IN_PROGRESS and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+        properties = _read(workspace, name)
+    return properties
+
+
+def items(spark: SparkSession, session: tracking.Session, p: CleanUp) -> Iterator[Item]:
+    """Return the monitors in the Azure ML workspace that the parameters name, paused ones too, for clean-up."""
+    del spark
+    if not session.connection.is_named:
+        return
+    workspace = session.workspace
+    model_name = session.registered_model_name(p.model_name, p.catalog, p.schema)
+    # By default, Azure lists only those that are enabled.
+    for resource in workspace.manager.get_all(_path(workspace), api_version=API_VERSION, listViewType="All"):
+        properties = resource["properties"]
+        if properties["action"]["actionType"] != "CreateMonitor":
+            continue
+        made_for = (properties.get("tags") or {}).get(MARK)
+        reason = "" if made_for == model_name else NOT_OURS if made_for is None else OTHER_MODEL
+        delete = partial(_delete, workspace, resource["name"])
+        yield Item("monitors", resource["name"], f"Azure ML workspace {workspace.name}", delete, reason)
+
+
+def _delete(workspace: Workspace, name: str) -> bool:
+    if _read(workspace, name) is None:
+        return False
+    workspace.manager.delete(_path(workspace, name), api_version=API_VERSION)
+    left = _settled(workspace, name)
+    if left is not None:
+        raise AzureError(f"Azure ML's monitor {name} was not deleted; it is in state {left.get('provisioningState')}")
+    return True
