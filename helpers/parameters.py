@@ -658,7 +658,8 @@ class Monitor(Tracking, Namespace, TrainingTable, ScoringTable, LabelColumn, IdC
     azureml_monitor: Flag = Field(
         default=False,
         description="Azure ML's own monitor also watches the model's managed endpoint, whose data is collected with "
-        "collect_data=true. Each of its runs is paid for",
+        "collect_data=true. Up to 10,000 training rows are copied to the version's run there, and each run of the monitor "
+        "is paid for",
     )
     azureml_monitor_emails: Emails = Field(
         default=(), description="Who gets Azure ML's e-mails about its monitor, separated by commas. Empty: nobody"

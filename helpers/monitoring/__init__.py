@@ -2,6 +2,7 @@
 
 from helpers.monitoring.alerts import Alert, DriftFound, find_alerts, judge, notify
 from helpers.monitoring.azureml_monitor import AzureMLMonitor, schedule_azureml_monitor
+from helpers.monitoring.azureml_reference import VersionsOnSpark
 from helpers.monitoring.baseline import Baseline, baseline_table, load_baseline, make_baseline, save_baseline
 from helpers.monitoring.monitor import Monitored, monitor, versions_without_baseline
 from helpers.monitoring.plots import heat_map, histograms, quality_over_time
@@ -17,6 +18,7 @@ __all__ = [
     "DriftFound",
     "Monitored",
     "Retraining",
+    "VersionsOnSpark",
     "Window",
     "baseline_table",
     "decide",

@@ -68,7 +68,7 @@ class Watched:
     collected: dict[str, str]
 
 
-def definition(p: Monitor, watched: Watched, baseline: Baseline | None) -> dict[str, Any]:
+def definition(p: Monitor, watched: Watched, baseline: Baseline | None, training_rows: str) -> dict[str, Any]:
     """Return the properties of the schedule, without the tags.
 
     Parameters
@@ -77,6 +77,8 @@ def definition(p: Monitor, watched: Watched, baseline: Baseline | None) -> dict[
     watched : Watched
     baseline : Baseline or None
         Of the version. Its features are watched, as numbers or text. None: all that is collected, as Azure ML takes it.
+    training_rows : str
+        URI of an MLTable of training rows, with which inputs are compared. Empty: with what was collected before.
 
     Raises
     ------
@@ -96,7 +98,7 @@ def definition(p: Monitor, watched: Watched, baseline: Baseline | None) -> dict[
             "taskType": "Regression" if model_type == REGRESSOR else "Classification",
             "deploymentId": watched.deployment_id,
         },
-        "signals": _signals(p, watched, baseline),
+        "signals": _signals(p, watched, baseline, training_rows),
     }
     if p.azureml_monitor_emails:
         monitor["alertNotificationSettings"] = {"emailNotificationSettings": {"emails": list(p.azureml_monitor_emails)}}
@@ -108,7 +110,7 @@ def definition(p: Monitor, watched: Watched, baseline: Baseline | None) -> dict[
     }
 
 
-def _signals(p: Monitor, watched: Watched, baseline: Baseline | None) -> dict[str, Any]:
+def _signals(p: Monitor, watched: Watched, baseline: Baseline | None, training_rows: str) -> dict[str, Any]:
     thresholds = DRIFT_THRESHOLDS | dict(p.drift_thresholds)
     _, size, size_before = _BY_WINDOW[p.window]
     signals: dict[str, Any] = {}
@@ -139,6 +141,9 @@ def _signals(p: Monitor, watched: Watched, baseline: Baseline | None) -> dict[st
             signals[kind]["notificationTypes"] = ["AmlNotification"]
         if collection == INPUTS:
             signals[kind] |= _features(baseline)
+            if training_rows:
+                fixed = {"inputDataType": "Fixed", "dataContext": "training", "jobInputType": "mltable"}
+                signals[kind]["referenceData"] = fixed | {"uri": training_rows}
     if not signals:
         raise ParameterError(
             "drift_thresholds",

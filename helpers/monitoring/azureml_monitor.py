@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,20 +18,21 @@ from helpers import tracking
 from helpers.azureml.rest import AzureError
 from helpers.azureml.workspace import API_VERSION, Workspace
 from helpers.monitoring.azureml_definition import INPUTS, OUTPUTS, Watched, definition
+from helpers.monitoring.azureml_reference import Reference, Versions
 from helpers.ownership import MARK, NOT_OURS, OTHER_MODEL, Item
 from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
     from pyspark.sql import SparkSession
 
-    from helpers.monitoring.baseline import Baseline
     from helpers.parameters import CleanUp, Monitor
 
 # The digest of the definition that was sent last. Azure ML may add to a schedule and reorder it, so that it cannot be
 # compared with a new definition.
 _DIGEST = f"{MARK}_definition"
 # https://learn.microsoft.com/azure/machine-learning/how-to-collect-production-data
-_COLLECTED = "datastores/workspaceblobstore/paths/modelDataCollector"
+_COLLECTED = "workspaceblobstore/paths/modelDataCollector"
 _IN_PROGRESS = ("Creating", "Updating", "Deleting")
 _POLL_SECONDS = 1
 _LONGEST_WAIT_SECONDS = 10 * 60
@@ -50,6 +51,8 @@ class AzureMLMonitor:
     watched : Watched
     is_enabled : bool
         False if somebody has paused it.
+    with_training_rows : bool
+        Whether inputs are compared with training rows of the version, or with what was collected before.
     page : str
         Address of the monitors in Azure Machine Learning studio.
     """
@@ -58,24 +61,29 @@ class AzureMLMonitor:
     change: str
     watched: Watched
     is_enabled: bool
+    with_training_rows: bool
     page: str
 
     def __str__(self) -> str:
         next_step = "The first result comes after its first run" if self.change == "created" else "Results"
         if not self.is_enabled:
             next_step = "It is paused: no new results come before you enable it"
+        compared = "training rows of its version" if self.with_training_rows else "those that were collected before"
         return (
-            f"{self.name}: {self.change}, {'enabled' if self.is_enabled else 'paused'}; it watches deployment "
-            f"{self.watched.deployment} of endpoint {self.watched.endpoint}. {next_step}: {self.page}"
+            f"{self.name}: {self.change}, {'enabled' if self.is_enabled else 'paused'}; it compares the inputs of "
+            f"deployment {self.watched.deployment} of endpoint {self.watched.endpoint} with {compared}. {next_step}: "
+            f"{self.page}"
         )
 
 
 def schedule_azureml_monitor(
-    session: tracking.Session, p: Monitor, model_name: str, baseline_of: Callable[[str], Baseline | None]
+    session: tracking.Session, p: Monitor, model_name: str, versions: Versions
 ) -> list[AzureMLMonitor]:
     """Create or update Azure ML's monitor of each managed endpoint that this bundle made for a model.
 
-    It watches the deployment with most of the traffic. A schedule that somebody has paused stays paused.
+    It watches the deployment with most of the traffic. What is collected is compared with training rows of the version,
+    which are copied to the version's run in Azure ML; if there are no such rows or no run, with what was collected
+    before. A schedule that somebody has paused stays paused.
 
     Parameters
     ----------
@@ -83,8 +91,8 @@ def schedule_azureml_monitor(
     p : helpers.parameters.Monitor
     model_name : str
         Name in the registry.
-    baseline_of : callable
-        Returns the baseline of a version, or None: `load_baseline` with its first two arguments.
+    versions : helpers.monitoring.azureml_reference.Versions
+        What is known of the model's versions: `VersionsOnSpark`.
 
     Raises
     ------
@@ -103,9 +111,23 @@ def schedule_azureml_monitor(
     workspace = session.workspace
     plans = []
     for watched in _watched(workspace, model_name):
-        baseline = baseline_of(_registry_version(session, model_name, watched.version))
-        plans.append(_Plan.make(workspace, watched, definition(p, watched, baseline), model_name))
-    return [plan.carry_out(workspace) for plan in plans]
+        version = session.azureml_server.client().get_model_version(model_name, watched.version)
+        number = _registry_version(session, version)
+        baseline, reference, rows = versions.baseline(number), None, None
+        if baseline and baseline.features and version.run_id:
+            reference = Reference.of(session, workspace, version.run_id)
+            if not reference.exists():
+                rows = versions.training_rows(number, list(baseline.features))
+                reference = reference if rows is not None else None
+        properties = definition(p, watched, baseline, reference.uri if reference else "")
+        plan = _Plan.make(workspace, watched, properties, model_name, reference is not None)
+        plans.append((plan, reference, rows))
+    made = []
+    for plan, reference, rows in plans:
+        if reference is not None and rows is not None:
+            reference.upload(rows)
+        made.append(plan.carry_out(workspace))
+    return made
 
 
 def _watched(workspace: Workspace, model_name: str) -> list[Watched]:
@@ -134,7 +156,7 @@ def _watched(workspace: Workspace, model_name: str) -> list[Watched]:
                 f"deployment {deployment} of endpoint {endpoint['name']} does not collect {' and '.join(off)}. Run "
                 "05_deploy_endpoint with collect_data=true",
             )
-        folder = f"azureml:/{_with_lower_groups(workspace)}/{_COLLECTED}/{endpoint['name']}/{deployment}"
+        folder = workspace.datastore_uri(f"{_COLLECTED}/{endpoint['name']}/{deployment}")
         collected = {name: collections[name].get("dataId") or f"{folder}/{name}" for name in (INPUTS, OUTPUTS)}
         version = properties["model"].rpartition("/")[2]
         found.append(Watched(endpoint["name"], deployment, path, version, collected))
@@ -148,18 +170,11 @@ def _watched(workspace: Workspace, model_name: str) -> list[Watched]:
     return found
 
 
-def _with_lower_groups(workspace: Workspace) -> str:
-    """Return the workspace as it is written in the URI of a datastore."""
-    _, subscriptions, subscription, _, group, _, _, workspaces, name = workspace.resource_id.split("/")
-    return f"/{subscriptions}/{subscription}/resourcegroups/{group}/{workspaces}/{name}"
-
-
-def _registry_version(session: tracking.Session, model_name: str, version: str) -> str:
+def _registry_version(session: tracking.Session, version: ModelVersion) -> str:
     """Return the number that a version of Azure ML's registry has in the session's registry."""
     if session.registry.in_azureml:
-        return version
-    copied = session.azureml_server.client().get_model_version(model_name, version)
-    return copied.tags.get(tracking.SOURCE_TAG, "").rpartition("/")[2]
+        return str(version.version)
+    return version.tags.get(tracking.SOURCE_TAG, "").rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -170,9 +185,17 @@ class _Plan:
     watched: Watched
     body: dict[str, Any]
     change: str
+    with_training_rows: bool
 
     @classmethod
-    def make(cls, workspace: Workspace, watched: Watched, properties: dict[str, Any], model_name: str) -> _Plan:
+    def make(
+        cls,
+        workspace: Workspace,
+        watched: Watched,
+        properties: dict[str, Any],
+        model_name: str,
+        with_training_rows: bool,
+    ) -> _Plan:
         name = f"{watched.endpoint}-monitor"
         existing = _read(workspace, name)
         digest = hashlib.sha256(json.dumps(properties, sort_keys=True).encode()).hexdigest()[:16]
@@ -190,7 +213,7 @@ class _Plan:
             is_same = tags.get(_DIGEST) == digest and existing.get("provisioningState") == "Succeeded"
             change = "unchanged" if is_same else "updated"
         tags = {MARK: model_name, _DIGEST: digest}
-        return cls(name, watched, properties | {"isEnabled": is_enabled, "tags": tags}, change)
+        return cls(name, watched, properties | {"isEnabled": is_enabled, "tags": tags}, change, with_training_rows)
 
     def carry_out(self, workspace: Workspace) -> AzureMLMonitor:
         if self.change != "unchanged":
@@ -199,8 +222,8 @@ class _Plan:
             state = written["provisioningState"] if written else "missing"
             if state != "Succeeded":
                 raise AzureError(f"Azure ML's monitor {self.name} was sent, and is in state {state}; run this again")
-        page = workspace.studio_url("monitoring")
-        return AzureMLMonitor(self.name, self.change, self.watched, self.body["isEnabled"], page)
+        page, is_enabled = workspace.studio_url("monitoring"), self.body["isEnabled"]
+        return AzureMLMonitor(self.name, self.change, self.watched, is_enabled, self.with_training_rows, page)
 
 
 def _path(workspace: Workspace, name: str = "") -> str:

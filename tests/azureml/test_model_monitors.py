@@ -34,7 +34,7 @@ def process(signed_in, aml):
     signed_in.run(model_monitors.set_traffic, telling=60, silent=40)
     yield signed_in
     aml.faults.clear()
-    signed_in.run(model_monitors.clean_up)
+    signed_in.run(model_monitors.delete_schedules)
 
 
 def written(aml):
@@ -49,8 +49,8 @@ def test_the_monitor_is_created_once_updated_when_parameters_change_and_shown(pr
     before = len(written(aml))
     (created,) = process.run(model_monitors.schedule)
     assert created.startswith(
-        f"{NAMED}: created, enabled; it watches deployment telling of endpoint watched-endpoint. The first result comes "
-        "after its first run: https://ml.azure.com/monitoring?wsid=/subscriptions/"
+        f"{NAMED}: created, enabled; it compares the inputs of deployment telling of endpoint watched-endpoint with those "
+        "that were collected before. The first result comes after its first run: https://ml.azure.com/monitoring?wsid="
     )
     (unchanged,) = process.run(model_monitors.schedule)
     assert unchanged.startswith(f"{NAMED}: unchanged, enabled") and len(written(aml)) == before + 1
@@ -95,10 +95,10 @@ def test_the_request_has_the_parameters_and_the_form_of_the_vendors_specificatio
     ]  # fmt: skip
     assert drift["features"] == {"filterType": "FeatureSubset", "features": ["x", "colour"]}
     assert drift["featureDataTypeOverride"] == {"x": "Numerical", "colour": "Categorical"}
-    where = workspace.replace("resourceGroups", "resourcegroups").replace(
-        "/providers/Microsoft.MachineLearningServices", ""
+    folder = (
+        f"azureml://subscriptions/{AzureMLStandIn.subscription_id}/resourcegroups/{AzureMLStandIn.resource_group}/workspaces/"
+        "ml-workspace/datastores/workspaceblobstore/paths/modelDataCollector/watched-endpoint/telling"
     )
-    folder = f"azureml:/{where}/datastores/workspaceblobstore/paths/modelDataCollector/watched-endpoint/telling"
     assert drift["productionData"]["uri"] == f"{folder}/model_inputs"
     windows = [(each["windowSize"], each["windowOffset"]) for each in (drift["productionData"], drift["referenceData"])]
     assert windows == [("P7D", "P0D"), ("P28D", "P7D")]
@@ -156,7 +156,12 @@ def test_clean_up_deletes_the_models_monitor_if_it_is_asked_to_and_follows_pages
     ("changes", "reason"),
     [
         (
-            {"azureml_workspace": "", "tracking_mode": "local", "model_registry": "local"},
+            {
+                "azureml_workspace": "",
+                "tracking_mode": "databricks",
+                "model_registry": "databricks",
+                "experiment_name": "/Shared/monitors",
+            },
             "needs an Azure ML workspace. Give azureml_subscription_id, azureml_resource_group and azureml_workspace",
         ),
         (
@@ -189,15 +194,43 @@ def test_an_endpoint_without_traffic_or_without_collected_data_is_named(process,
     assert len(written(aml)) == before
 
 
-@pytest.mark.parametrize("answer", ["drop", "lose_answer", 503, 429])
-def test_a_fault_at_the_write_leaves_one_monitor_after_the_next_run(process, aml, answer):
-    aml.faults.add(f"PUT .*/schedules/{NAMED}", answer, times=4)
-    first = process.run(model_monitors.error_of_schedule)
-    assert first is None or first.startswith("AzureError: ")
-    aml.faults.clear()
-    (again,) = process.run(model_monitors.schedule)
-    assert again.startswith(f"{NAMED}: ")
+def test_a_fault_at_the_write_leaves_one_monitor_after_the_next_run(process, aml):
+    aml.faults.add(f"PUT .*/schedules/{NAMED}", 503, times=4)
+    assert process.run(model_monitors.error_of_schedule).startswith("AzureError: ")
+    assert process.run(model_monitors.clean_up) == []
+    aml.faults.add(f"PUT .*/schedules/{NAMED}", "lose_answer", times=1)
+    (created,) = process.run(model_monitors.schedule)
+    assert created.startswith(f"{NAMED}: created")
+    (unchanged,) = process.run(model_monitors.schedule)
+    assert unchanged.startswith(f"{NAMED}: unchanged")
     assert process.run(model_monitors.clean_up) == [[NAMED, PLACE, "deleted"]]
+
+
+def test_inputs_are_compared_with_training_rows_of_the_version_which_are_copied_to_its_run_once(process, aml):
+    (rolling,) = process.run(model_monitors.schedule)
+    assert "with those that were collected before" in rolling
+    aml.faults.add(r"PUT .*DATA\.parquet", 403, times=1)
+    assert process.run(model_monitors.error_of_schedule, with_rows=True) is not None
+    (updated,) = process.run(model_monitors.schedule, with_rows=True)
+    assert updated.startswith(f"{NAMED}: updated") and "with training rows of its version" in updated
+    jsonschema.validate(written(aml)[-1], SCHEDULE)
+    signals = written(aml)[-1]["properties"]["action"]["monitorDefinition"]["signals"]
+    of_inputs = signals["DataDrift"]["referenceData"]
+    assert of_inputs == signals["DataQuality"]["referenceData"]
+    assert {key: value for key, value in of_inputs.items() if key != "uri"} == {
+        "inputDataType": "Fixed", "dataContext": "training", "jobInputType": "mltable",
+    }  # fmt: skip
+    # The names of the collected outputs are Azure ML's own, so our predictions could not be matched with them.
+    assert signals["PredictionDrift"]["referenceData"]["inputDataType"] == "Rolling"
+    uploaded = process.run(model_monitors.reference, of_inputs["uri"])
+    assert uploaded["files"] == ["DATA.parquet", "MLTable"] and "- file: ./DATA.parquet" in uploaded["mltable"]
+    # What is watched, and not the label.
+    assert uploaded["rows"] == {"x": [0.5, 1.5], "colour": ["a", None]}
+    # The table may be gone by now.
+    before = len(aml.requests("DATA.parquet"))
+    (unchanged,) = process.run(model_monitors.schedule)
+    assert f"{NAMED}: unchanged" in unchanged and "with training rows of its version" in unchanged
+    assert len(aml.requests("DATA.parquet")) == before
 
 
 def test_a_deletion_whose_answer_is_lost_is_a_deletion_and_a_refused_one_is_reported(process, aml):

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from helpers import cleanup, kinds, monitoring, parameters, tracking
+from helpers.azureml import artifacts
 from helpers.monitoring import azureml_monitor
 from helpers.monitoring.baseline import Baseline
 from helpers.monitoring.bins import CategoryBins, Counted, NumberBins
@@ -24,6 +29,23 @@ _TEXTS = Counted(CategoryBins(("a", "b")), [5, 5, 0, 0])
 BASELINE = Baseline(
     "training rows", {"x": _NUMBERS, "colour": _TEXTS}, "regressor", "r2_score", {}, None, None, (0.0, 0.0, 1)
 )
+ROWS = pd.DataFrame({"label": [1, 2], "colour": ["a", None], "x": [0.5, 1.5]})
+
+
+class Versions:
+    """Versions with a baseline, and with training rows if there are any."""
+
+    def __init__(self, baseline: Baseline | None, rows: pd.DataFrame | None) -> None:
+        self._baseline, self._rows = baseline, rows
+
+    def baseline(self, number: str) -> Baseline | None:
+        """Return the baseline, which only version 1 has."""
+        return self._baseline if number == "1" else None
+
+    def training_rows(self, number: str, columns: list[str]) -> pd.DataFrame | None:
+        """Return the rows of version 1."""
+        assert number == "1"
+        return None if self._rows is None else self._rows[columns]
 
 
 def deploy() -> None:
@@ -34,9 +56,12 @@ def deploy() -> None:
     for name, tags in ((ENDPOINT, {MARK: MODEL}), ("somebodys", {})):
         body = {"location": "westeurope", "tags": tags, "properties": {"authMode": "Key"}}
         deploying.wait_for(deploying.arm("PUT", f"/{name}", body))
+    starting = []
     for name, more in (("silent", {}), ("telling", {"dataCollector": {"collections": COLLECTS}})):
         body = deploying.deployment(f"{MODEL}/{version}", **more)
-        deploying.wait_for(deploying.arm("PUT", f"/{ENDPOINT}/deployments/{name}", body))
+        starting.append(deploying.arm("PUT", f"/{ENDPOINT}/deployments/{name}", body))
+    for answer in starting:
+        deploying.wait_for(answer)
 
 
 def set_traffic(**traffic: int) -> None:
@@ -47,8 +72,8 @@ def set_traffic(**traffic: int) -> None:
 
 def delete_endpoints() -> None:
     """Delete the endpoints: other tests need the same quota and list what there is."""
-    for name in (ENDPOINT, "somebodys"):
-        deploying.wait_for(deploying.arm("DELETE", f"/{name}"))
+    for ending in [deploying.arm("DELETE", f"/{name}") for name in (ENDPOINT, "somebodys")]:
+        deploying.wait_for(ending)
 
 
 def _session(group: type, **changes: Any) -> tuple[tracking.Session, Any]:
@@ -57,10 +82,28 @@ def _session(group: type, **changes: Any) -> tuple[tracking.Session, Any]:
     return tracking.configure(p, create=False), p
 
 
-def schedule(model: str = MODEL, baseline: Baseline | None = BASELINE, **changes: Any) -> list[str]:
+def schedule(
+    model: str = MODEL, baseline: Baseline | None = BASELINE, with_rows: bool = False, **changes: Any
+) -> list[str]:
     """Create or update the monitor; return what is said of it, with its studio page."""
     session, p = _session(parameters.Monitor, **{"azureml_monitor": "true", "model_name": model} | changes)
-    return [str(made) for made in monitoring.schedule_azureml_monitor(session, p, model, lambda _: baseline)]
+    versions = Versions(baseline, ROWS if with_rows else None)
+    return [str(made) for made in monitoring.schedule_azureml_monitor(session, p, model, versions)]
+
+
+def reference(uri: str) -> dict[str, Any]:
+    """Return the files that a URI of the monitor's training rows names, by name, and the rows."""
+    run_id = re.fullmatch(r".*/paths/ExperimentRun/dcid\.([^/]+)/monitor_reference", uri)[1]
+    session, _ = _session(parameters.Monitor)
+    run = session.client().get_run(run_id)
+    folder = Path("downloaded")
+    artifacts.download_folder(session.workspace.tracking_uri, f"{run.info.artifact_uri}/monitor_reference", folder)
+    rows = pd.read_parquet(folder / "DATA.parquet")
+    return {
+        "files": sorted(file.name for file in folder.iterdir()),
+        "mltable": (folder / "MLTable").read_text(),
+        "rows": rows.to_dict("list"),
+    }
 
 
 def schedule_without_baseline(**changes: Any) -> list[str]:
@@ -97,3 +140,12 @@ def clean_up(requested: str = "monitors", **changes: Any) -> list[list[str]]:
     outcomes = list(cleanup.delete(planned))
     assert {outcome.item.kind for outcome in outcomes} <= set(kinds.CLEAN_UP)
     return [[outcome.item.name, outcome.item.where, outcome.result] for outcome in outcomes]
+
+
+def delete_schedules() -> None:
+    """Delete all schedules, whoever made them."""
+    manager = _session(parameters.Monitor)[0].workspace.manager
+    path = f"{AzureMLStandIn.workspace_resource_id}/schedules"
+    while found := list(manager.get_all(path, api_version="2024-10-01", listViewType="All")):
+        for resource in found:
+            manager.delete(f"{path}/{resource['name']}", api_version="2024-10-01")
