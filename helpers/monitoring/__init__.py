@@ -1,8 +1,7 @@
 """Watch a model in production: drift of inputs and predictions, quality with labels that arrive later, alerts."""
 
 from helpers.monitoring.alerts import Alert, DriftFound, find_alerts, judge, notify
-from helpers.monitoring.azureml_monitor import AzureMLMonitor, schedule_azureml_monitor
-from helpers.monitoring.azureml_reference import VersionsOnSpark
+from helpers.monitoring.azureml import AzureMLMonitor, VersionsOnSpark, schedule_monitors
 from helpers.monitoring.baseline import Baseline, baseline_table, load_baseline, make_baseline, save_baseline
 from helpers.monitoring.monitor import Monitored, monitor, versions_without_baseline
 from helpers.monitoring.plots import heat_map, histograms, quality_over_time
@@ -37,6 +36,6 @@ __all__ = [
     "read",
     "retraining_table",
     "save_baseline",
-    "schedule_azureml_monitor",
+    "schedule_monitors",
     "versions_without_baseline",
 ]

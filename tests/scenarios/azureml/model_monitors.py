@@ -12,7 +12,7 @@ import pandas as pd
 
 from helpers import cleanup, kinds, monitoring, parameters, tracking
 from helpers.azureml import artifacts
-from helpers.monitoring import azureml_monitor
+from helpers.monitoring.azureml.schedule import items
 from helpers.monitoring.baseline import Baseline
 from helpers.monitoring.bins import CategoryBins, Counted, NumberBins
 from helpers.ownership import MARK
@@ -88,7 +88,7 @@ def schedule(
     """Create or update the monitor; return what is said of it, with its studio page."""
     session, p = _session(parameters.Monitor, **{"azureml_monitor": "true", "model_name": model} | changes)
     versions = Versions(baseline, ROWS if with_rows else None)
-    return [str(made) for made in monitoring.schedule_azureml_monitor(session, p, model, versions)]
+    return [str(made) for made in monitoring.schedule_monitors(session, p, model, versions)]
 
 
 def reference(uri: str) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def put(name: str = SCHEDULE, tags: dict[str, str] | None = None, **changes: Any
 def clean_up(requested: str = "monitors", **changes: Any) -> list[list[str]]:
     """List and delete the monitors; return name, place and result of each."""
     session, p = _session(parameters.CleanUp, **changes)
-    planned = cleanup.plan(list(azureml_monitor.items(None, session, p)), requested.split(", "))
+    planned = cleanup.plan(list(items(None, session, p)), requested.split(", "))
     outcomes = list(cleanup.delete(planned))
     assert {outcome.item.kind for outcome in outcomes} <= set(kinds.CLEAN_UP)
     return [[outcome.item.name, outcome.item.where, outcome.result] for outcome in outcomes]

@@ -7,11 +7,11 @@ https://learn.microsoft.com/azure/templates/microsoft.machinelearningservices/20
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from helpers.data.metrics import REGRESSOR
 from helpers.kinds import DRIFT_THRESHOLDS
+from helpers.monitoring.azureml.collected import INPUTS, OUTPUTS, Watched
 from helpers.monitoring.bins import NumberBins
 from helpers.parameters import ParameterError
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from helpers.monitoring.baseline import Baseline
     from helpers.parameters import Monitor
 
-INPUTS, OUTPUTS = "model_inputs", "model_outputs"
 # The smallest of the five that are supported, and the newest runtime that azure-ai-ml 1.35 accepts:
 # https://learn.microsoft.com/azure/machine-learning/how-to-monitor-model-performance#configure-a-serverless-spark-compute-pool
 INSTANCE_TYPE, SPARK_VERSION = "standard_e4s_v3", "3.5"
@@ -43,29 +42,6 @@ _SIGNALS: dict[str, tuple[str, list[tuple[str, str, tuple[str, ...]]]]] = {
         ],
     ),
 }
-
-
-@dataclass(frozen=True)
-class Watched:
-    """A deployment of an endpoint, and where Azure ML collects its data.
-
-    Attributes
-    ----------
-    endpoint, deployment : str
-        Their names.
-    deployment_id : str
-        In Azure Resource Manager.
-    version : str
-        The version of the model that it serves, in Azure ML's registry.
-    collected : dict of str to str
-        The data's URI by collection: `INPUTS` and `OUTPUTS`.
-    """
-
-    endpoint: str
-    deployment: str
-    deployment_id: str
-    version: str
-    collected: dict[str, str]
 
 
 def definition(p: Monitor, watched: Watched, baseline: Baseline | None, training_rows: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Azure ML's own model monitor of an endpoint: a schedule in the workspace, beside what 06_monitor measures itself.
+"""The schedule of Azure ML's own monitor: created, updated when its definition changes, and deleted by clean-up.
 
 It is made through Azure Resource Manager, with the client that signs in to the workspace anyway. `azure-ai-ml` would
 add about ten packages, and it sends a preview version of the same request.
@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 from helpers import tracking
 from helpers.azureml.rest import AzureError
 from helpers.azureml.workspace import API_VERSION, Workspace
-from helpers.monitoring.azureml_definition import INPUTS, OUTPUTS, Watched, definition
-from helpers.monitoring.azureml_reference import Reference, Versions
+from helpers.monitoring.azureml import collected
+from helpers.monitoring.azureml.collected import Watched
+from helpers.monitoring.azureml.definition import definition
+from helpers.monitoring.azureml.reference import Reference, Versions
 from helpers.ownership import MARK, NOT_OURS, OTHER_MODEL, Item
 from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow.entities.model_registry import ModelVersion
     from pyspark.sql import SparkSession
 
@@ -31,8 +34,6 @@ if TYPE_CHECKING:
 # The digest of the definition that was sent last. Azure ML may add to a schedule and reorder it, so that it cannot be
 # compared with a new definition.
 _DIGEST = f"{MARK}_definition"
-# https://learn.microsoft.com/azure/machine-learning/how-to-collect-production-data
-_COLLECTED = "workspaceblobstore/paths/modelDataCollector"
 _IN_PROGRESS = ("Creating", "Updating", "Deleting")
 _POLL_SECONDS = 1
 _LONGEST_WAIT_SECONDS = 10 * 60
@@ -40,7 +41,7 @@ _LONGEST_WAIT_SECONDS = 10 * 60
 
 @dataclass(frozen=True)
 class AzureMLMonitor:
-    """What `schedule_azureml_monitor` found or made.
+    """What `schedule_monitors` found or made.
 
     Attributes
     ----------
@@ -76,7 +77,7 @@ class AzureMLMonitor:
         )
 
 
-def schedule_azureml_monitor(
+def schedule_monitors(
     session: tracking.Session, p: Monitor, model_name: str, versions: Versions
 ) -> list[AzureMLMonitor]:
     """Create or update Azure ML's monitor of each managed endpoint that this bundle made for a model.
@@ -91,7 +92,7 @@ def schedule_azureml_monitor(
     p : helpers.parameters.Monitor
     model_name : str
         Name in the registry.
-    versions : helpers.monitoring.azureml_reference.Versions
+    versions : helpers.monitoring.azureml.reference.Versions
         What is known of the model's versions: `VersionsOnSpark`.
 
     Raises
@@ -108,73 +109,11 @@ def schedule_azureml_monitor(
             True,
             "needs an Azure ML workspace. Give azureml_subscription_id, azureml_resource_group and azureml_workspace",
         )
-    workspace = session.workspace
-    plans = []
-    for watched in _watched(workspace, model_name):
-        version = session.azureml_server.client().get_model_version(model_name, watched.version)
-        number = _registry_version(session, version)
-        baseline, reference, rows = versions.baseline(number), None, None
-        if baseline and baseline.features and version.run_id:
-            reference = Reference.of(session, workspace, version.run_id)
-            if not reference.exists():
-                rows = versions.training_rows(number, list(baseline.features))
-                reference = reference if rows is not None else None
-        properties = definition(p, watched, baseline, reference.uri if reference else "")
-        plan = _Plan.make(workspace, watched, properties, model_name, reference is not None)
-        plans.append((plan, reference, rows))
-    made = []
-    for plan, reference, rows in plans:
-        if reference is not None and rows is not None:
-            reference.upload(rows)
-        made.append(plan.carry_out(workspace))
-    return made
-
-
-def _watched(workspace: Workspace, model_name: str) -> list[Watched]:
-    manager, found = workspace.manager, []
-    for endpoint in manager.get_all(f"{workspace.resource_id}/onlineEndpoints", api_version=API_VERSION):
-        if (endpoint.get("tags") or {}).get(MARK) != model_name:
-            continue
-        traffic = endpoint["properties"].get("traffic") or {}
-        deployment = max(traffic, key=lambda name: traffic[name], default="")
-        if not traffic.get(deployment):
-            raise ParameterError(
-                "azureml_monitor", True, f"endpoint {endpoint['name']} has no traffic. Run 05_deploy_endpoint first"
-            )
-        path = f"{workspace.resource_id}/onlineEndpoints/{endpoint['name']}/deployments/{deployment}"
-        properties = manager.get(path, api_version=API_VERSION)["properties"]
-        collections = (properties.get("dataCollector") or {}).get("collections") or {}
-        off = [
-            name
-            for name in (INPUTS, OUTPUTS)
-            if (collections.get(name) or {}).get("dataCollectionMode", "").lower() != "enabled"
-        ]
-        if off:
-            raise ParameterError(
-                "azureml_monitor",
-                True,
-                f"deployment {deployment} of endpoint {endpoint['name']} does not collect {' and '.join(off)}. Run "
-                "05_deploy_endpoint with collect_data=true",
-            )
-        folder = workspace.datastore_uri(f"{_COLLECTED}/{endpoint['name']}/{deployment}")
-        collected = {name: collections[name].get("dataId") or f"{folder}/{name}" for name in (INPUTS, OUTPUTS)}
-        version = properties["model"].rpartition("/")[2]
-        found.append(Watched(endpoint["name"], deployment, path, version, collected))
-    if not found:
-        raise ParameterError(
-            "azureml_monitor",
-            True,
-            f"the Azure ML workspace {workspace.name} has no managed endpoint of {model_name} that this bundle made. Run "
-            "05_deploy_endpoint with endpoint_target=managed and collect_data=true",
-        )
-    return found
-
-
-def _registry_version(session: tracking.Session, version: ModelVersion) -> str:
-    """Return the number that a version of Azure ML's registry has in the session's registry."""
-    if session.registry.in_azureml:
-        return str(version.version)
-    return version.tags.get(tracking.SOURCE_TAG, "").rpartition("/")[2]
+    plans = [
+        _Plan.make(session, p, model_name, versions, watched)
+        for watched in collected.find(session.workspace, model_name)
+    ]
+    return [plan.carry_out(session.workspace) for plan in plans]
 
 
 @dataclass(frozen=True)
@@ -185,45 +124,70 @@ class _Plan:
     watched: Watched
     body: dict[str, Any]
     change: str
-    with_training_rows: bool
+    reference: Reference | None
+    # What is still to be uploaded to the reference.
+    rows: pd.DataFrame | None
 
     @classmethod
     def make(
-        cls,
-        workspace: Workspace,
-        watched: Watched,
-        properties: dict[str, Any],
-        model_name: str,
-        with_training_rows: bool,
+        cls, session: tracking.Session, p: Monitor, model_name: str, versions: Versions, watched: Watched
     ) -> _Plan:
         name = f"{watched.endpoint}-monitor"
-        existing = _read(workspace, name)
+        existing = _read(session.workspace, name) or {}
+        known = existing.get("tags") or {}
+        if existing and known.get(MARK) != model_name:
+            raise ParameterError(
+                "azureml_monitor",
+                True,
+                f"the workspace {session.workspace.name} has a schedule {name} that this bundle did not make for "
+                f"{model_name}. Delete it there, or give the endpoint another name",
+            )
+        version = session.azureml_server.client().get_model_version(model_name, watched.version)
+        number = _number_in_registry(session, version)
+        baseline, reference, rows = versions.baseline(number), None, None
+        if baseline and baseline.features and version.run_id:
+            reference = Reference.of(session, version.run_id)
+        if reference and not reference.exists():
+            rows = versions.training_rows(number, list(baseline.features)) if baseline else None
+            reference = None if rows is None else reference
+        properties = definition(p, watched, baseline, reference.uri if reference else "")
         digest = hashlib.sha256(json.dumps(properties, sort_keys=True).encode()).hexdigest()[:16]
-        is_enabled, change = True, "created"
-        if existing is not None:
-            tags = existing.get("tags") or {}
-            if tags.get(MARK) != model_name:
-                raise ParameterError(
-                    "azureml_monitor",
-                    True,
-                    f"the workspace {workspace.name} has a schedule {name} that this bundle did not make for {model_name}. "
-                    "Delete it there, or give the endpoint another name",
-                )
-            is_enabled = existing.get("isEnabled") is not False
-            is_same = tags.get(_DIGEST) == digest and existing.get("provisioningState") == "Succeeded"
-            change = "unchanged" if is_same else "updated"
-        tags = {MARK: model_name, _DIGEST: digest}
-        return cls(name, watched, properties | {"isEnabled": is_enabled, "tags": tags}, change, with_training_rows)
+        is_same = known.get(_DIGEST) == digest and existing.get("provisioningState") == "Succeeded"
+        return cls(
+            name=name,
+            watched=watched,
+            # Who has paused the schedule wants it paused.
+            body=properties
+            | {"isEnabled": existing.get("isEnabled") is not False, "tags": {MARK: model_name, _DIGEST: digest}},
+            change="unchanged" if is_same else "updated" if existing else "created",
+            reference=reference,
+            rows=rows,
+        )
 
     def carry_out(self, workspace: Workspace) -> AzureMLMonitor:
+        if self.reference is not None and self.rows is not None:
+            self.reference.upload(self.rows)
         if self.change != "unchanged":
             workspace.manager.put(_path(workspace, self.name), {"properties": self.body}, api_version=API_VERSION)
             written = _settled(workspace, self.name)
             state = written["provisioningState"] if written else "missing"
             if state != "Succeeded":
                 raise AzureError(f"Azure ML's monitor {self.name} was sent, and is in state {state}; run this again")
-        page, is_enabled = workspace.studio_url("monitoring"), self.body["isEnabled"]
-        return AzureMLMonitor(self.name, self.change, self.watched, is_enabled, self.with_training_rows, page)
+        return AzureMLMonitor(
+            name=self.name,
+            change=self.change,
+            watched=self.watched,
+            is_enabled=self.body["isEnabled"],
+            with_training_rows=self.reference is not None,
+            page=workspace.studio_url("monitoring"),
+        )
+
+
+def _number_in_registry(session: tracking.Session, version: ModelVersion) -> str:
+    """Return the number that a version of Azure ML's registry has in the session's registry; empty if it has none."""
+    if session.registry.in_azureml:
+        return str(version.version)
+    return version.tags.get(tracking.SOURCE_TAG, "").rpartition("/")[2]
 
 
 def _path(workspace: Workspace, name: str = "") -> str:

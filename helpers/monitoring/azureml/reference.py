@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from helpers import tracking
 from helpers.azureml.run_files import RunFiles
-from helpers.azureml.workspace import Workspace
 from helpers.data.names import quoted
 from helpers.data.split import load_for_run
 from helpers.monitoring.baseline import Baseline, load_baseline
@@ -92,9 +91,19 @@ class Reference:
     files: RunFiles
 
     @classmethod
-    def of(cls, session: tracking.Session, workspace: Workspace, run_id: str) -> Reference:
-        """Return the folder in a run, whether or not it exists."""
-        run = session.azureml_server.client().get_run(run_id)
+    def of(cls, session: tracking.Session, run_id: str) -> Reference | None:
+        """Return the folder in a run, whether or not the folder exists; None if the run does not."""
+        from mlflow.exceptions import MlflowException
+
+        workspace = session.workspace
+        try:
+            run = session.azureml_server.client().get_run(run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+        if run.info.lifecycle_stage != "active":
+            return None
         # https://learn.microsoft.com/azure/machine-learning/how-to-manage-models (the path of a job's output)
         uri = workspace.datastore_uri(f"workspaceartifactstore/paths/ExperimentRun/dcid.{run_id}/{FOLDER}")
         return cls(uri, RunFiles(workspace.tracking_uri, run.info.artifact_uri))
