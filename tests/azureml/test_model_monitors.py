@@ -118,11 +118,20 @@ def test_without_a_baseline_all_that_is_collected_is_watched_daily_and_nobody_ge
     assert all("notificationTypes" not in signal for signal in monitor["signals"].values())
 
 
+def test_the_baseline_of_a_copied_version_is_that_of_the_version_it_was_copied_from(process, aml):
+    for number, watched in (("1", "FeatureSubset"), ("9", "AllFeatures")):
+        process.run(model_monitors.copied_from, f"databricks watched/{number}")
+        process.run(model_monitors.schedule, model_registry="databricks")
+        signals = written(aml)[-1]["properties"]["action"]["monitorDefinition"]["signals"]
+        assert signals["DataDrift"]["features"]["filterType"] == watched
+
+
 def test_a_monitor_that_somebody_has_paused_stays_paused_also_when_it_is_updated(process):
     process.run(model_monitors.schedule)
-    assert process.run(model_monitors.put, isEnabled=False) is None
+    assert process.run(model_monitors.put, isEnabled=False, displayName="mine") is None
     (unchanged,) = process.run(model_monitors.schedule)
     assert f"{NAMED}: unchanged, paused" in unchanged and "before you enable it: https://" in unchanged
+    assert process.run(model_monitors.read)["properties"]["displayName"] == "mine"
     (updated,) = process.run(model_monitors.schedule, window="week")
     assert f"{NAMED}: updated, paused" in updated
     assert process.run(model_monitors.clean_up) == [[NAMED, PLACE, "deleted"]]

@@ -115,6 +115,8 @@ def test_each_default_is_accepted_and_described(name):
         ("deploy", "1", "true or false"),
         ("dry_run", "", "true or false"),
         ("clean_up", "tables, everything", "'everything' is not one of monitors, deployments, endpoints"),
+        ("azureml_monitor_emails", "ada", "'ada' is not an e-mail address"),
+        ("azureml_monitor_emails", "ada@example.com, " * 32, "up to 499 characters"),
         ("azureml_subscription_id", "my-subscription", "00000000-0000-0000-0000-000000000000"),
         ("azureml_resource_group", "group.", "not ending in a period"),
         ("azureml_resource_group", "a/b", "letters, digits and _ . ( ) -"),

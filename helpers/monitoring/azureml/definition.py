@@ -80,7 +80,7 @@ def definition(p: Monitor, watched: Watched, baseline: Baseline | None, training
         monitor["alertNotificationSettings"] = {"emailNotificationSettings": {"emails": list(p.azureml_monitor_emails)}}
     return {
         "displayName": f"{watched.endpoint} {watched.deployment}",
-        "description": "Made by 06_monitor from its parameters, which replace what is changed here.",
+        "description": "Made by 06_monitor, which sends it anew when its parameters, the champion or the baseline change.",
         "trigger": {"triggerType": "Recurrence", "interval": 1, "timeZone": "UTC"} | trigger,
         "action": {"actionType": "CreateMonitor", "monitorDefinition": monitor},
     }

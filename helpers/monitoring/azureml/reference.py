@@ -72,7 +72,10 @@ class VersionsOnSpark:
         except ParameterError:
             return None
         rows = split.hold_out.parts(split.rows)["training"].select(*map(quoted, columns))
-        return rows.orderBy(F.xxhash64(*map(quoted, columns))).limit(MOST_ROWS).toPandas()
+        sample = rows.orderBy(F.xxhash64(*map(quoted, columns))).limit(MOST_ROWS).toPandas()
+        # Spark Connect leaves objects there that a Parquet file cannot have.
+        sample.attrs.clear()
+        return sample
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,12 @@ def deploy() -> None:
         deploying.wait_for(answer)
 
 
+def copied_from(source: str) -> None:
+    """Mark version 1 in Azure ML as a copy of another registry's version, or, with an empty text, as none."""
+    client = _session(parameters.Monitor)[0].client()
+    client.set_model_version_tag(MODEL, "1", tracking.SOURCE_TAG, source)
+
+
 def set_traffic(**traffic: int) -> None:
     """Divide the endpoint's requests among its deployments."""
     body = {"location": "westeurope", "tags": {MARK: MODEL}, "properties": {"authMode": "Key", "traffic": traffic}}
