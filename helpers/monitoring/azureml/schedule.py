@@ -1,7 +1,7 @@
 """The schedule of Azure ML's own monitor: created, updated when its definition changes, and deleted by clean-up.
 
-It is made through Azure Resource Manager, with the client that signs in to the workspace anyway. `azure-ai-ml` would
-add about ten packages, and it sends a preview version of the same request.
+It is made through Azure Resource Manager, with the client that signs in to the workspace anyway. `azure-ai-ml` 1.35 would
+add 26 packages, and it sends a preview version of the same request.
 """
 
 from __future__ import annotations

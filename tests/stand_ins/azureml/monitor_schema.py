@@ -1,9 +1,9 @@
 """The part of Azure's REST specification that says what a schedule of a monitor is, as JSON Schema.
 
-Taken by hand from Azure/azure-rest-api-specs,
-specification/machinelearningservices/resource-manager/Microsoft.MachineLearningServices/stable/2024-10-01/mfe.json
-(definitions `Schedule`, `CreateMonitorAction`, `MonitorDefinition` and what they refer to). Only the three kinds of
-signals that this bundle sends are here. Unlike Azure, it refuses keys that the specification does not have.
+Written by hand from Azure/bicep-types-az, generated/machinelearningservices/microsoft.machinelearningservices/2024-10-01/types.md
+(`workspaces/schedules`, `CreateMonitorAction`, `MonitorDefinition` and what they refer to), which is generated from
+Azure/azure-rest-api-specs, Microsoft.MachineLearningServices/stable/2024-10-01/mfe.json. Only the three kinds of signals
+that this bundle sends are here. Unlike Azure, it refuses keys and values that the specification does not have.
 """
 
 from __future__ import annotations
