@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from helpers import kinds, parameters, storage
 from helpers.azureml.rest import first_line
 from helpers.data import names, tables
-from helpers.ownership import NOT_OURS, Item, is_marked
+from helpers.ownership import NOT_OURS, OTHER_MODEL, Item, is_marked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,7 +99,7 @@ def tables_of_schema(spark: SparkSession, session: Session, p: parameters.CleanU
             # A view of a table that no longer exists, or one that only somebody else may read.
             reason = f"its properties cannot be read: {_in_one_line(error)}"
         else:
-            reason = "" if key in ours else "made by this bundle, and not named by these parameters"
+            reason = "" if key in ours else OTHER_MODEL
             reason = reason if marked else NOT_OURS
         yield Item("tables", table, "Spark", partial(_drop, spark, table), reason)
 

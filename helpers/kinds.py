@@ -56,6 +56,7 @@ TRACKING_MODES = {
 """``tracking_mode``: the tracking server and the registry that goes with it. ``dual`` is mirrored, too."""
 
 CLEAN_UP = {
+    "monitors": "helpers.monitoring.azureml.schedule:items",
     "deployments": "helpers.serving.inventory:items",
     "endpoints": "helpers.serving.inventory:items",
     "model_versions": "helpers.tracking.inventory:items",

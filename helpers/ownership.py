@@ -10,6 +10,7 @@ from dataclasses import dataclass
 # https://learn.microsoft.com/azure/databricks/database-objects/tags#constraints
 MARK = "azureml_mlflow"
 NOT_OURS = "not made by this bundle"
+OTHER_MODEL = "made by this bundle, and not named by these parameters"
 
 
 def is_marked(tags: Mapping[str, str]) -> bool:

@@ -119,6 +119,17 @@ def _thresholds(value: object) -> tuple[tuple[str, float], ...]:
     return tuple(thresholds)
 
 
+def _emails(value: object) -> tuple[str, ...]:
+    emails = _texts(value)
+    for email in emails:
+        if not re.fullmatch(r"[^@\s]+@[^@\s]+", email):
+            raise ValueError(f"{email!r} is not an e-mail address")
+    # https://learn.microsoft.com/azure/templates/microsoft.machinelearningservices/workspaces/schedules
+    if len(",".join(emails)) > 499:
+        raise ValueError("Azure ML takes up to 499 characters of addresses together; give a list's address")
+    return emails
+
+
 def _number_or_nothing(value: object) -> float | None:
     if value is None or str(value).strip() == "":
         return None
@@ -214,6 +225,7 @@ InstanceType = Annotated[
 ]
 RolloutSteps = Annotated[tuple[int, ...], BeforeValidator(_percentages)]
 Thresholds = Annotated[tuple[tuple[str, float], ...], BeforeValidator(_thresholds)]
+Emails = Annotated[tuple[str, ...], BeforeValidator(_emails)]
 CleanUpKinds = Annotated[tuple[str, ...], BeforeValidator(_clean_up_kinds)]
 Flag = Annotated[bool, BeforeValidator(_true_or_false)]
 RunId = Annotated[str, _matching(r"[\w-]*", "empty (the newest finished run), or a run id")]
@@ -673,6 +685,15 @@ class Monitor(Tracking, Namespace, TrainingTable, ScoringTable, LabelColumn, IdC
     )
     cool_down_days: int = Field(
         default=7, ge=0, description="After a retraining, no other one is started for this many days"
+    )
+    azureml_monitor: Flag = Field(
+        default=False,
+        description="Azure ML's own monitor also watches the model's managed endpoint, whose data is collected with "
+        "collect_data=true. Up to 10,000 training rows are copied to the version's run there, and each run of the monitor "
+        "is paid for",
+    )
+    azureml_monitor_emails: Emails = Field(
+        default=(), description="Who gets Azure ML's e-mails about its monitor, separated by commas. Empty: nobody"
     )
 
 

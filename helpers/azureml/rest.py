@@ -122,6 +122,10 @@ class AzureRest:
         """Send a query that has a body."""
         return self._send("POST", path, query, body)
 
+    def delete(self, path: str, **query: str) -> dict[str, Any]:
+        """Delete a resource, or begin to; one that does not exist is deleted already."""
+        return self._send("DELETE", path, query)
+
     def _send(self, method: str, path: str, query: dict[str, str], body: Any = None) -> dict[str, Any]:
         response = self._respond(method, path, query, body)
         try:

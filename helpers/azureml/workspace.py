@@ -58,6 +58,11 @@ class Workspace:
         subscription, group, name = _IN_URI.findall(self.resource_id)[0]
         return f"{studio}/{page}?wsid=/subscriptions/{subscription}/resourcegroups/{group}/workspaces/{name}"
 
+    def datastore_uri(self, path: str) -> str:
+        """Return the URI of a path in a datastore, such as ``workspaceblobstore/paths/folder``."""
+        subscription, group, name = _IN_URI.findall(self.resource_id)[0]
+        return f"azureml://subscriptions/{subscription}/resourcegroups/{group}/workspaces/{name}/datastores/{path}"
+
 
 def connect(p: AzureML) -> Workspace:
     """Sign in, find the workspace's address, and make MLflow use both.

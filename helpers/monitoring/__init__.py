@@ -1,6 +1,7 @@
 """Watch a model in production: drift of inputs and predictions, quality with labels that arrive later, alerts."""
 
 from helpers.monitoring.alerts import Alert, DriftFound, find_alerts, judge, notify
+from helpers.monitoring.azureml import AzureMLMonitor, VersionsOnSpark, schedule_monitors
 from helpers.monitoring.baseline import Baseline, baseline_table, load_baseline, make_baseline, save_baseline
 from helpers.monitoring.monitor import Monitored, monitor, versions_without_baseline
 from helpers.monitoring.plots import heat_map, histograms, quality_over_time
@@ -11,10 +12,12 @@ from helpers.monitoring.windows import Window
 
 __all__ = [
     "Alert",
+    "AzureMLMonitor",
     "Baseline",
     "DriftFound",
     "Monitored",
     "Retraining",
+    "VersionsOnSpark",
     "Window",
     "baseline_table",
     "decide",
@@ -33,5 +36,6 @@ __all__ = [
     "read",
     "retraining_table",
     "save_baseline",
+    "schedule_monitors",
     "versions_without_baseline",
 ]

@@ -7,14 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from helpers import kinds, parameters, tracking
-from helpers.ownership import NOT_OURS, Item
+from helpers.ownership import NOT_OURS, OTHER_MODEL, Item
 from helpers.serving.endpoint import Endpoint, EndpointState, ExistingEndpoint
 from helpers.serving.opening import endpoint_class
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-OTHER_MODEL = "made by this bundle, and not named by these parameters"
 
 
 def items(spark: SparkSession, session: tracking.Session, p: parameters.CleanUp) -> list[Item]:

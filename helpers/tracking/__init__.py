@@ -6,7 +6,7 @@ the bundle knows how.
 
 from helpers.tracking.dual import mirror_for_registry, mirror_pending
 from helpers.tracking.models import CLASSES, COLUMNS, download_model, log_model, logged_model_uri
-from helpers.tracking.registry_copy import in_azureml
+from helpers.tracking.registry_copy import SOURCE_TAG, in_azureml
 from helpers.tracking.runs import MODEL_NAME_TAG, MONITORING_TAG, autolog, find_run, log_split
 from helpers.tracking.session import Session, configure, open_servers
 from helpers.tracking.versions import (
@@ -51,6 +51,7 @@ __all__ = [
     "MONITORING_TAG",
     "PASSED",
     "REFUSED",
+    "SOURCE_TAG",
     "Session",
     "autolog",
     "challenger",

@@ -11,8 +11,10 @@ from pathlib import Path
 from threading import Thread
 
 from helpers import kinds, parameters
+from helpers.azureml.workspace import API_VERSION
 from helpers.data import tables
 from helpers.monitoring import baseline, statistics, table
+from helpers.monitoring.azureml import definition, reference
 from helpers.scoring.output_tables import RESULT_COLUMNS
 from helpers.tracking import MONITORING_TAG
 
@@ -34,6 +36,19 @@ def test_the_guide_has_the_thresholds_and_the_defaults_of_the_code():
     assert f"an empty bin has the share {statistics.SMALLEST_SHARE:.4f}" in GUIDE
     assert f"its {baseline._MOST_CATEGORIES} most frequent categories" in GUIDE
     assert f"`tags.{MONITORING_TAG} = " in GUIDE
+
+
+def test_the_guide_says_which_thresholds_azure_mls_monitor_gets_and_on_what_it_runs():
+    table = GUIDE.partition("| signal | metric |")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    listed = {
+        (cells[0].title().replace(" ", ""), measure) for cells in rows for measure in re.findall(r"`(\w+)`", cells[2])
+    }
+    sent = {(signal, metric[0]) for signal, (_, metrics) in definition._SIGNALS.items() for metric in metrics}
+    assert listed == sent
+    assert f"(`{definition.INSTANCE_TYPE}`, the smallest of five sizes, with Spark {definition.SPARK_VERSION})" in GUIDE
+    assert f"{reference.MOST_ROWS:,} training rows" in GUIDE and f"folder `{reference.FOLDER}`" in GUIDE
+    assert f"Azure Resource Manager in version {API_VERSION}" in GUIDE
 
 
 def test_the_queries_of_the_guide_answer(spark):

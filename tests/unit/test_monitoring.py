@@ -19,6 +19,7 @@ from sklearn.preprocessing import OneHotEncoder
 from helpers import data, monitoring, parameters, registration, scoring, storage, tracking
 from helpers.laptop import catalog
 from helpers.monitoring import baseline, counts, windows
+from helpers.monitoring.azureml import reference
 from helpers.monitoring.bins import CategoryBins, NumberBins
 from helpers.parameters import ParameterError
 from helpers.serving.local_endpoint import LocalEndpoint
@@ -181,6 +182,28 @@ def test_the_baseline_is_kept_and_has_the_training_rows_the_predictions_and_the_
         and kept.predictions.rows == kept.loss[2] == kept.probability[2]
     )
     assert kept.metrics["accuracy_score"] == pytest.approx(1 - kept.loss[0])
+
+
+def test_the_training_rows_for_azure_mls_monitor_are_the_same_each_time_and_none_if_their_table_is_gone(
+    spark, monitored, monkeypatch
+):
+    session, p, version, made, _ = monitored
+    versions = monitoring.VersionsOnSpark(spark, session, p, "people")
+    number = str(version.version)
+    assert versions.baseline(number) == made and versions.baseline("99") is None and versions.baseline("") is None
+    rows = versions.training_rows(number, COLUMNS)
+    assert list(rows) == COLUMNS and len(rows) == made.features["city"].rows
+    monkeypatch.setattr(reference, "MOST_ROWS", 200)
+    few, again = (versions.training_rows(number, COLUMNS) for _ in range(2))
+    assert len(few) == 200 and few.equals(again)
+    # Not those that come first in the table.
+    assert few["size in cm"].mean() == pytest.approx(rows["size in cm"].mean(), abs=3)
+    kept = spark.table("monitored.training").toPandas()
+    storage.drop_table(spark, "monitored.training")
+    try:
+        assert versions.training_rows(number, COLUMNS) is None
+    finally:
+        storage.replace_table(spark.createDataFrame(kept), "monitored.training")
 
 
 def test_each_window_is_compared_with_the_training_rows(first, judged):

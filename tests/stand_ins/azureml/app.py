@@ -19,6 +19,7 @@ from tests.stand_ins.azureml.long_running import Operations
 from tests.stand_ins.azureml.mlflow_api import MLflowApi, MLflowServer
 from tests.stand_ins.azureml.model_server import ModelFiles, ModelServers
 from tests.stand_ins.azureml.online_endpoints import OnlineEndpoints
+from tests.stand_ins.azureml.schedules import Schedules
 from tests.stand_ins.azureml.web_services import WebServices
 
 
@@ -55,7 +56,7 @@ def create(url: str, folder: Path, token_lifetime: int) -> Gate:
         app.register_blueprint(public)
     protected = Blueprint("protected", __name__)
     protected.before_request(entra.refusal)
-    resources = (ResourceManager(url), operations, endpoints)
+    resources = (ResourceManager(url), operations, endpoints, Schedules(url, operations))
     for service in (item.blueprint for item in (*resources, artifacts, mlflow_api, web_services)):
         protected.register_blueprint(service)
     app.register_blueprint(protected)
