@@ -38,13 +38,8 @@ _IN_PROGRESS = ("Creating", "Updating", "Scaling", "InProgress", "Running")
 _AUTH_MODES = {"key": "Key", "aad_token": "AADToken"}
 
 
-# Azure ML's own scoring script writes these two collections.
-_DATA_COLLECTOR = {
-    "collections": {
-        name: {"dataCollectionMode": "Enabled", "samplingRate": 1.0} for name in ("model_inputs", "model_outputs")
-    },
-    "rollingRate": "Hour",
-}
+# Azure ML's own scoring script writes these.
+_COLLECTIONS = ("model_inputs", "model_outputs")
 
 
 class ManagedEndpoint(Endpoint):
@@ -165,9 +160,9 @@ class ManagedEndpoint(Endpoint):
             },
             "properties": {MARK: version.name},
         }
-        if p.collect_data:
-            properties["dataCollector"] = _DATA_COLLECTOR
         with explained(f"Endpoint {self.name}, deployment {deployment} failed", lambda: self.log(deployment)):
+            if p.collect_data:
+                properties["dataCollector"] = self._data_collector(deployment)
             body = {
                 "location": self._resource(self._path)["location"],
                 "sku": {"name": "Default", "capacity": p.instance_count},
@@ -175,6 +170,21 @@ class ManagedEndpoint(Endpoint):
             }
             self._start(f"{self._path}/deployments/{deployment}", body)
         self.wait(deployment, show)
+
+    def _data_collector(self, deployment: str) -> dict[str, Any]:
+        """Register the folders that requests are collected in, and return the setting of the deployment.
+
+        The client has to see to it that each collection has a data asset, as the vendor's own, `azure-ai-ml`, does:
+        https://learn.microsoft.com/rest/api/azureml/online-deployments/create-or-update#collection
+        """
+        collections = {}
+        for collection in _COLLECTIONS:
+            folder = f"workspaceblobstore/paths/modelDataCollector/{self.name}/{deployment}/{collection}"
+            asset = f"{self._workspace.resource_id}/data/{self.name}-{deployment}-{collection}/versions/1"
+            properties = {"dataType": "uri_folder", "dataUri": self._workspace.datastore_uri(folder)}
+            self._workspace.manager.put(asset, {"properties": properties}, api_version=API_VERSION)
+            collections[collection] = {"dataCollectionMode": "Enabled", "samplingRate": 1.0, "dataId": asset}
+        return {"collections": collections, "rollingRate": "Hour"}
 
     def _start(self, path: str, body: dict[str, Any]) -> None:
         try:

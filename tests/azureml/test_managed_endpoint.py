@@ -52,11 +52,14 @@ def test_no_request_fails_while_a_version_takes_over_and_the_plugin_sees_what_it
     (deployment,) = served["deployments"]
     assert deployment["sku"]["capacity"] == 1 and deployment["properties"]["instanceType"] == "Standard_DS3_v2"
     assert deployment["properties"]["model"].endswith("/models/rolled/versions/2")
-    collection = {"dataCollectionMode": "Enabled", "samplingRate": 1.0}
     properties = served["properties"]
-    assert properties["dataCollector"] == {
-        "collections": {"model_inputs": collection, "model_outputs": collection}, "rollingRate": "Hour"
-    }  # fmt: skip
+    assert properties["dataCollector"]["rollingRate"] == "Hour"
+    for name in ("model_inputs", "model_outputs"):
+        collection = properties["dataCollector"]["collections"][name]
+        assert (collection["dataCollectionMode"], collection["samplingRate"]) == ("Enabled", 1.0)
+        # The data asset exists, and is the folder that Azure ML writes to.
+        folder = served["assets"][collection["dataId"]]
+        assert folder.endswith(f"/datastores/workspaceblobstore/paths/modelDataCollector/under-load/{NEW}/{name}")
     assert properties["requestSettings"] == {"requestTimeout": "PT30S", "maxConcurrentRequestsPerInstance": 1}
     assert properties["livenessProbe"] == properties["readinessProbe"]
     assert properties["livenessProbe"]["failureThreshold"] == 10 and properties["livenessProbe"]["period"] == "PT10S"

@@ -26,7 +26,7 @@ def output(machine, own_spark, earlier_requests, tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("jobs")
     jobs = ["train_and_register", "batch_score", "--output", str(folder), "--param", "batch_id=one"]
-    endpoint = {"deploy": "true", "health_requests": 5, "latency_limit_ms": NO_LIMIT_MS}
+    endpoint = {"deploy": "true", "collect_data": "true", "health_requests": 5, "latency_limit_ms": NO_LIMIT_MS}
     printed = machine.run("-m", "helpers.jobs", *jobs, **MODE, **endpoint)
     (folder / "printed.txt").write_text(printed)
     spark_ml = {"model_flavor": "spark", "validation_threshold": 0.5, "batch_id": "two"}
@@ -51,7 +51,7 @@ def results(output, machine, read_aml, azureml_process):
 @pytest.fixture(scope="module")
 def watched(results, machine, read_aml):
     """The runs of the windows that 06_monitor measured."""
-    machine.nbmake("06_monitor", **MODE, window="batch")
+    machine.nbmake("06_monitor", **MODE, window="batch", azureml_monitor="true")
     return read_aml("churn", "breast_cancer")["watched"]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.data.metrics import REGRESSOR
 from helpers.kinds import DRIFT_THRESHOLDS
-from helpers.monitoring.azureml.collected import INPUTS, OUTPUTS, Watched
+from helpers.monitoring.azureml.watched import INPUTS, OUTPUTS, Watched
 from helpers.monitoring.bins import NumberBins
 from helpers.parameters import ParameterError
 

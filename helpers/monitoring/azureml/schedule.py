@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 from helpers import tracking
 from helpers.azureml.rest import AzureError
 from helpers.azureml.workspace import API_VERSION, Workspace
-from helpers.monitoring.azureml import collected
-from helpers.monitoring.azureml.collected import Watched
 from helpers.monitoring.azureml.definition import definition
 from helpers.monitoring.azureml.reference import Reference, Versions
+from helpers.monitoring.azureml.watched import Watched, watched_deployments
 from helpers.ownership import MARK, NOT_OURS, OTHER_MODEL, Item
 from helpers.parameters import ParameterError
 
@@ -111,7 +110,7 @@ def schedule_monitors(
         )
     plans = [
         _Plan.make(session, p, model_name, versions, watched)
-        for watched in collected.find(session.workspace, model_name)
+        for watched in watched_deployments(session.workspace, model_name)
     ]
     return [plan.carry_out(session.workspace) for plan in plans]
 

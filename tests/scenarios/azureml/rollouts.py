@@ -16,6 +16,7 @@ from mlflow.entities.model_registry import ModelVersion
 from sklearn.linear_model import LogisticRegression
 
 from helpers import parameters, serving, tracking
+from helpers.azureml.workspace import API_VERSION
 from helpers.ownership import MARK, Item
 from helpers.serving import Endpoint
 from helpers.serving.endpoint import EndpointState
@@ -145,6 +146,7 @@ def shown(state: EndpointState) -> dict[str, Any]:
 
 def take_over_under_load() -> dict[str, Any]:
     """Roll version 2 out while callers keep sending requests, and once more."""
+    session, _ = configure()
     endpoint, (old, new, _), (of_old, of_new) = start(
         "under-load", collect_data="true", request_timeout_s="30", start_timeout_s="95"
     )
@@ -161,6 +163,8 @@ def take_over_under_load() -> dict[str, Any]:
         rollout, lines = roll_out(endpoint, new, of_new, requests=10, after_line=wait_for_callers)
     again, again_lines = roll_out(endpoint, new, of_new)
     client = plugin()
+    properties = endpoint.resource("rolled-2")["properties"]
+    azure, collections = session.workspace.manager, properties["dataCollector"]["collections"].values()
     return {
         "first": shown(first.state),
         "first_lines": first_lines,
@@ -174,7 +178,11 @@ def take_over_under_load() -> dict[str, Any]:
         "again_lines": again_lines,
         "endpoint": client.get_endpoint("under-load"),
         "deployments": client.list_deployments("under-load"),
-        "properties": endpoint.resource("rolled-2")["properties"],
+        "properties": properties,
+        "assets": {
+            each["dataId"]: azure.get(each["dataId"], api_version=API_VERSION)["properties"]["dataUri"]
+            for each in collections
+        },
         "collected_data": endpoint.collected_data(),
     }
 

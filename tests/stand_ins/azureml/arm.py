@@ -39,6 +39,8 @@ class ResourceManager:
         routes.before_request(missing)
         routes.get(_AML)(self._get)
         routes.get(f"{_AML}/datastores/<datastore>")(self._get)
+        routes.get(f"{_AML}/data/<data>/versions/<version>")(self._get)
+        routes.put(f"{_AML}/data/<data>/versions/<version>")(self._put_data)
         routes.get(f"{_GROUP}{_DATABRICKS}/<name>")(self._get)
         routes.put(f"{_GROUP}{_DATABRICKS}/<name>")(self._put_databricks)
         routes.patch(f"{_GROUP}{_DATABRICKS}/<name>")(self._patch_databricks)
@@ -62,6 +64,23 @@ class ResourceManager:
             version = request.args["api-version"]
             page["nextLink"] = f"{self._url}{request.path}?api-version={version}&%24skiptoken={skipped + 1}"
         return json_answer(page)
+
+    def _put_data(self, data: str, version: str, **_: str) -> Response:
+        """Register a version of a data asset: https://learn.microsoft.com/rest/api/azureml/data-versions/create-or-update.
+
+        That a version's address cannot be changed is documented, the wording of the error is not:
+        https://learn.microsoft.com/azure/machine-learning/how-to-create-data-assets
+        """
+        properties = request.get_json().get("properties") or {}
+        if properties.get("dataType") not in ("uri_file", "uri_folder", "mltable") or not properties.get("dataUri"):
+            return arm_error(400, "ValidationError", "A data asset needs dataType and dataUri.")
+        with self._lock:
+            known = self._resources.get(request.path.lower())
+            if known and known["properties"]["dataUri"] != properties["dataUri"]:
+                return arm_error(400, "UserError", f"The dataUri of {data} version {version} cannot be changed.")
+            resource = {"id": request.path, "name": version, "properties": properties}
+            self._resources[request.path.lower()] = resource
+        return json_answer(resource, 200 if known else 201)
 
     def _put_databricks(self, **_: str) -> Response:
         """Replace a workspace, as the portal's button does to set ``amlWorkspaceId``.

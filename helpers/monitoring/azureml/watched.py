@@ -38,7 +38,7 @@ class Watched:
     collected: dict[str, str]
 
 
-def find(workspace: Workspace, model_name: str) -> list[Watched]:
+def watched_deployments(workspace: Workspace, model_name: str) -> list[Watched]:
     """Return the deployment with most traffic of each endpoint; usually a model has one endpoint.
 
     Raises
