@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import queue
+import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 import pytest
 import yaml
+from sklearn.dummy import DummyRegressor
 
 from helpers import parameters, serving, tracking, training
 from helpers.data import split
 from helpers.ownership import MARK
 from helpers.serving.health import is_equal
+from helpers.serving.no_code import problem_of
 from tests.stand_ins.azureml import inference_server
 from tests.stand_ins.azureml.inference_server import InferenceServer
 
 pytestmark = pytest.mark.slow
 
-# Spark ML models need Java, which that container does not have.
+# Not Spark: tests/unit/test_no_code.py has the reason.
 FLAVORS = ["sklearn", "xgboost"]
 
 
@@ -78,13 +85,90 @@ def environment(models):
     return folder
 
 
+@pytest.fixture
+def data_collector():
+    """The address of the container's agent that takes collected data, and what it got, in order."""
+    collected = queue.Queue()
+
+    class Agent(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            collected.put((dict(self.headers), json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            """Print nothing."""
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Agent) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port, collected
+        server.shutdown()
+
+
 @pytest.mark.parametrize("flavor", FLAVORS)
-def test_the_vendors_server_gives_the_models_own_predictions(models, environment, tmp_path, flavor):
+def test_the_vendors_server_gives_and_collects_the_models_own_predictions(
+    models, environment, data_collector, tmp_path, flavor
+):
     model, known = models[flavor]
+    port, collected = data_collector
+    config = tmp_path / "collect.json"
+    config.write_text(
+        json.dumps({"collections": {name: {"enabled": True} for name in ("model_inputs", "model_outputs")}})
+    )
+    variables = {"AZUREML_MDC_CONFIG_PATH": str(config), "AZUREML_MDC_PORT": str(port)}
     started = time.perf_counter()
-    with InferenceServer.start(environment, model, tmp_path / "server.log") as server:
+    with InferenceServer.start(environment, model, tmp_path / "server.log", variables) as server:
         server.wait()
         print(f"{flavor}: ready after {time.perf_counter() - started:.1f} s")
         status, answer = server.score(serving.payload(known.rows))
         assert status == 200, server.log_file.read_text()
+        sent = [collected.get(timeout=60) for _ in range(2)]
     assert is_equal(json.loads(answer), known.predictions)
+    (of_inputs, inputs), (of_outputs, outputs) = sent
+    assert (of_inputs["ce-type"], of_outputs["ce-type"]) == (
+        "azureml.inference.model_inputs", "azureml.inference.model_outputs",
+    )  # fmt: skip
+    assert of_inputs["ce-x-request-id"] == of_outputs["ce-x-request-id"]
+    assert is_equal(inputs, json.loads(known.rows.to_json(orient="records")))
+    # The script makes a table of the model's array, which has no name.
+    assert is_equal([row["0"] for row in outputs], known.predictions)
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_conda_and_pip_get_the_same_requirements(models, flavor):
+    folder, _ = models[flavor]
+    conda = yaml.safe_load((folder / "conda.yaml").read_text())
+    # The container makes its environment from this file.
+    assert conda["dependencies"][-1] == {"pip": (folder / "requirements.txt").read_text().splitlines()}
+    assert problem_of(folder) == ""
+
+
+def test_a_model_that_is_refused_before_it_is_deployed_would_not_have_been_served(environment, tmp_path):
+    rows = pd.DataFrame({"size": [0.5, 1.0, 2.5], "note": [None, None, "rare"]})
+    signature = mlflow.models.infer_signature(rows, pd.Series([0.0], name="prediction"))
+    model = DummyRegressor().fit(rows[["size"]], rows["size"])
+    options = {"signature": signature, "input_example": rows.head(2), "pip_requirements": ["scikit-learn"]}
+    mlflow.sklearn.save_model(model, tmp_path / "model", **options)
+    assert "converts column note to float64" in problem_of(tmp_path / "model")
+    with InferenceServer.start(environment, tmp_path / "model", tmp_path / "server.log") as server:
+        server.wait()
+        status, _ = server.score(serving.payload(rows))
+    assert status == 500 and "could not convert string to float: 'rare'" in server.log_file.read_text()
+
+
+@pytest.fixture
+def without_monitoring(environment, tmp_path):
+    """The same environment, had `azureml-ai-monitoring` not been among the requirements."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "other"], check=True)
+    (there,) = (tmp_path / "other" / "lib").glob("*/site-packages")
+    for path in (environment / there.relative_to(tmp_path / "other")).iterdir():
+        if path.name != "azureml":
+            (there / path.name).symlink_to(path)
+    return tmp_path / "other"
+
+
+def test_without_one_of_the_two_packages_the_server_ends_and_its_log_names_it(models, without_monitoring, tmp_path):
+    folder, _ = models["sklearn"]
+    server = InferenceServer.start(without_monitoring, folder, tmp_path / "server.log")
+    with server as started, pytest.raises(RuntimeError, match="ModuleNotFoundError: No module named 'azureml'"):
+        started.wait()

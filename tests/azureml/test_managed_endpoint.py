@@ -119,6 +119,8 @@ def test_a_model_of_another_registry_is_registered_in_azure_ml_once_with_where_i
     assert model["tags"]["registered_from"] == f"{model['local']} elsewhere/1"
     assert model["own_tags"].items() <= model["tags"].items() and model["own_tags"]["run_id"]
     assert model["state"]["traffic"] == {"elsewhere-1": 100} and model["name"].startswith("elsewhere-")
+    assert "endpoint_target='managed': Azure ML cannot serve needs_java version 1" in model["needs_java"]
+    assert "needs Java" in model["needs_java"] and "RESOURCE_DOES_NOT_EXIST" in model["not_registered"]
 
 
 def test_clean_up_lists_the_models_endpoints_and_deletes_what_serves_only_if_forced(process):

@@ -89,7 +89,14 @@ class InferenceServer:
         """
         # As in the vendor's image: azureml-assets, assets/training/model_management/environments/mlflow-model-inference/
         # context/runit/gunicorn/run, commit 36a08d8f of 2025-05-20.
-        command = [environment / "bin" / "azmlinfsrv", "--entry_script", SCORING_SCRIPT]
+        # Its command is called `azmlinfsrv`.
+        command = [
+            environment / "bin" / "python",
+            "-m",
+            "azureml_inference_server_http",
+            "--entry_script",
+            SCORING_SCRIPT,
+        ]
         settings = {
             "PATH": f"{environment / 'bin'}{os.pathsep}{os.defpath}",
             "AZUREML_MODEL_DIR": str(model.parent),

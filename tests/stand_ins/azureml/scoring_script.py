@@ -51,7 +51,7 @@ def init():
     """Prepare to collect inputs and outputs; a deployment without data collection goes on without."""
     try:
         collectors.update(inputs=Collector(name="model_inputs"), outputs=Collector(name="model_outputs"))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the collector raises no other
         print(f"Nothing is collected: {error}")
 
 
