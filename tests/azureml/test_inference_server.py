@@ -80,7 +80,9 @@ def environment(models):
     """One environment of the requirements of all models, which `make` keeps."""
     requirements = [(folder / "requirements.txt").read_text().splitlines() for folder, _ in models.values()]
     started = time.perf_counter()
-    folder = inference_server.environment(Path(sys.prefix, "inference-server"), sum(requirements, []))
+    folder = inference_server.environment(
+        Path(sys.prefix, "inference-server"), [line for lines in requirements for line in lines]
+    )
     print(f"environment after {time.perf_counter() - started:.1f} s")
     return folder
 
