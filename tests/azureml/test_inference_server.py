@@ -20,6 +20,7 @@ from sklearn.dummy import DummyRegressor
 from helpers import parameters, serving, tracking, training
 from helpers.data import split
 from helpers.ownership import MARK
+from helpers.serving.endpoint import _refusal
 from helpers.serving.health import is_equal
 from helpers.serving.no_code import problem_of
 from tests.stand_ins.azureml import inference_server
@@ -122,10 +123,13 @@ def test_the_vendors_server_gives_and_collects_the_models_own_predictions(
     with InferenceServer.start(environment, model, tmp_path / "server.log", variables) as server:
         server.wait()
         print(f"{flavor}: ready after {time.perf_counter() - started:.1f} s")
-        status, answer = server.score(serving.payload(known.rows))
-        assert status == 200, server.log_file.read_text()
+        answer = server.score(serving.payload(known.rows))
+        assert answer.status_code == 200, server.log_file.read_text()
         sent = [collected.get(timeout=60) for _ in range(2)]
-    assert is_equal(json.loads(answer), known.predictions)
+        refused = _refusal("e", "", server.score(serving.payload(known.rows.drop(columns="count"))))
+    assert is_equal(answer.json(), known.predictions)
+    assert "(the model server failed, perhaps because the rows do not fit" in refused
+    assert "missing inputs ['count']" in server.log_file.read_text()
     (of_inputs, inputs), (of_outputs, outputs) = sent
     assert (of_inputs["ce-type"], of_outputs["ce-type"]) == (
         "azureml.inference.model_inputs", "azureml.inference.model_outputs",
@@ -154,8 +158,8 @@ def test_a_model_that_is_refused_before_it_is_deployed_would_not_have_been_serve
     assert "converts column note to float64" in problem_of(tmp_path / "model")
     with InferenceServer.start(environment, tmp_path / "model", tmp_path / "server.log") as server:
         server.wait()
-        status, _ = server.score(serving.payload(rows))
-    assert status == 500 and "could not convert string to float: 'rare'" in server.log_file.read_text()
+        answer = server.score(serving.payload(rows))
+    assert answer.status_code == 500 and "could not convert string to float: 'rare'" in server.log_file.read_text()
 
 
 @pytest.fixture

@@ -9,17 +9,19 @@ Run as a script, it starts a command with a socket that listens already, and kil
 
 from __future__ import annotations
 
-import http.client
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import requests
+from filelock import FileLock
 
 SCORING_SCRIPT = Path(__file__).with_name("scoring_script.py")
 # The number that systemd gives the first socket that it hands over. Gunicorn listens to that instead of the port that
@@ -30,26 +32,23 @@ _HANDED_OVER = 3
 _SECONDS_TO_ANSWER = 300
 
 
-def environment(folder: Path, requirements: Iterable[str]) -> Path:
-    """Return a virtual environment of these requirements and what they bring; it is made only if it is not there.
+def environment(folder: Path, requirements: Collection[str]) -> Path:
+    """Return a virtual environment of these requirements and what they bring; it is made only if it is not there yet.
 
     Parameters
     ----------
     folder : pathlib.Path
         Where the environment is kept. One of other requirements is replaced.
-    requirements : iterable of str
+    requirements : collection of str
         Lines of ``requirements.txt``.
     """
-    from filelock import FileLock
-
     wanted = "\n".join([f"# Python {sys.version}", *sorted(set(requirements))])
     installed = folder / "requirements.txt"
     with FileLock(f"{folder}.lock"):
         if not installed.is_file() or installed.read_text() != wanted:
             shutil.rmtree(folder, ignore_errors=True)
-            # This Python's pip installs, which is quicker than to install another first.
-            subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-            pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", folder / "bin" / "python"]
+            subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+            pip = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
             subprocess.run([*pip, "install", "--quiet", "--no-compile", *sorted(set(requirements))], check=True)
             installed.write_text(wanted)
     return folder
@@ -124,23 +123,14 @@ class InferenceServer:
         """
         try:
             # The socket listens already: the request waits for the server, or is dropped with it.
-            status, _ = self._request("GET", "/")
-        except (ConnectionError, http.client.HTTPException):
+            requests.get(f"http://127.0.0.1:{self.port}/", timeout=_SECONDS_TO_ANSWER).raise_for_status()
+        except requests.ConnectionError:
             raise RuntimeError(self.log_file.read_text()) from None
-        assert status == 200
 
-    def score(self, payload: str) -> tuple[int, bytes]:
-        """Send a scoring request; return the status and the body of the answer."""
-        return self._request("POST", "/score", payload)
-
-    def _request(self, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_SECONDS_TO_ANSWER)
-        try:
-            connection.request(method, path, body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
+    def score(self, payload: str) -> requests.Response:
+        """Send a scoring request; return the answer."""
+        url, headers = f"http://127.0.0.1:{self.port}/score", {"Content-Type": "application/json"}
+        return requests.post(url, payload, headers=headers, timeout=_SECONDS_TO_ANSWER)
 
 
 def _serve(listener: str, *command: str) -> None:
