@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import mlflow
 import pandas as pd
@@ -76,18 +75,6 @@ def models(module_session, spark, table, tmp_path_factory):
     return made
 
 
-@pytest.fixture(scope="module")
-def environment(models):
-    """One environment of the requirements of all models, which `make` keeps."""
-    requirements = [(folder / "requirements.txt").read_text().splitlines() for folder, _ in models.values()]
-    started = time.perf_counter()
-    folder = inference_server.environment(
-        Path(sys.prefix, "inference-server"), [line for lines in requirements for line in lines]
-    )
-    print(f"environment after {time.perf_counter() - started:.1f} s")
-    return folder
-
-
 @pytest.fixture
 def data_collector():
     """The address of the container's agent that takes collected data, and what it got, in order."""
@@ -110,7 +97,7 @@ def data_collector():
 
 @pytest.mark.parametrize("flavor", FLAVORS)
 def test_the_vendors_server_gives_and_collects_the_models_own_predictions(
-    models, environment, data_collector, tmp_path, flavor
+    models, inference_environment, data_collector, tmp_path, flavor
 ):
     model, known = models[flavor]
     port, collected = data_collector
@@ -120,7 +107,7 @@ def test_the_vendors_server_gives_and_collects_the_models_own_predictions(
     )
     variables = {"AZUREML_MDC_CONFIG_PATH": str(config), "AZUREML_MDC_PORT": str(port)}
     started = time.perf_counter()
-    with InferenceServer.start(environment, model, tmp_path / "server.log", variables) as server:
+    with InferenceServer.start(inference_environment, model, tmp_path / "server.log", variables) as server:
         server.wait()
         print(f"{flavor}: ready after {time.perf_counter() - started:.1f} s")
         answer = server.score(serving.payload(known.rows))
@@ -140,34 +127,36 @@ def test_the_vendors_server_gives_and_collects_the_models_own_predictions(
     assert is_equal([row["0"] for row in outputs], known.predictions)
 
 
-@pytest.mark.parametrize("flavor", FLAVORS)
-def test_conda_and_pip_get_the_same_requirements(models, flavor):
-    folder, _ = models[flavor]
-    conda = yaml.safe_load((folder / "conda.yaml").read_text())
-    # The container makes its environment from this file.
-    assert conda["dependencies"][-1] == {"pip": (folder / "requirements.txt").read_text().splitlines()}
-    assert problem_of(folder) == ""
+def test_the_environment_is_that_of_the_models_whether_it_is_made_with_pip_or_with_conda(models, inference_environment):
+    lines = {}
+    for flavor, (folder, _) in models.items():
+        lines[flavor] = (folder / "requirements.txt").read_text().splitlines()
+        # The container makes its environment from this file.
+        conda = yaml.safe_load((folder / "conda.yaml").read_text())
+        assert conda["dependencies"][-1] == {"pip": lines[flavor]}
+        assert problem_of(folder) == ""
+    assert inference_server.installed(inference_environment) == {*lines["sklearn"], *lines["xgboost"]}
 
 
-def test_a_model_that_is_refused_before_it_is_deployed_would_not_have_been_served(environment, tmp_path):
+def test_a_model_that_is_refused_before_it_is_deployed_would_not_have_been_served(inference_environment, tmp_path):
     rows = pd.DataFrame({"size": [0.5, 1.0, 2.5], "note": [None, None, "rare"]})
     signature = mlflow.models.infer_signature(rows, pd.Series([0.0], name="prediction"))
     model = DummyRegressor().fit(rows[["size"]], rows["size"])
     options = {"signature": signature, "input_example": rows.head(2), "pip_requirements": ["scikit-learn"]}
     mlflow.sklearn.save_model(model, tmp_path / "model", **options)
     assert "converts column note to float64" in problem_of(tmp_path / "model")
-    with InferenceServer.start(environment, tmp_path / "model", tmp_path / "server.log") as server:
+    with InferenceServer.start(inference_environment, tmp_path / "model", tmp_path / "server.log") as server:
         server.wait()
         answer = server.score(serving.payload(rows))
     assert answer.status_code == 500 and "could not convert string to float: 'rare'" in server.log_file.read_text()
 
 
 @pytest.fixture
-def without_monitoring(environment, tmp_path):
-    """The same environment, had `azureml-ai-monitoring` not been among the requirements."""
+def without_monitoring(inference_environment, tmp_path):
+    """The same inference_environment, had `azureml-ai-monitoring` not been among the requirements."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "other"], check=True)
     (there,) = (tmp_path / "other" / "lib").glob("*/site-packages")
-    for path in (environment / there.relative_to(tmp_path / "other")).iterdir():
+    for path in (inference_environment / there.relative_to(tmp_path / "other")).iterdir():
         if path.name != "azureml":
             (there / path.name).symlink_to(path)
     return tmp_path / "other"

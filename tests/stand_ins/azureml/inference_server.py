@@ -10,6 +10,7 @@ Run as a script, it starts a command with a socket that listens already, and kil
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import signal
 import socket
@@ -28,6 +29,7 @@ SCORING_SCRIPT = Path(__file__).with_name("scoring_script.py")
 # the vendor's server names, which would be open to the network.
 # https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html
 _HANDED_OVER = 3
+_REQUIREMENTS = "requirements.txt"
 # Guards against a server that hangs.
 _SECONDS_TO_ANSWER = 300
 
@@ -42,16 +44,21 @@ def environment(folder: Path, requirements: Collection[str]) -> Path:
     requirements : collection of str
         Lines of ``requirements.txt``.
     """
-    wanted = "\n".join([f"# Python {sys.version}", *sorted(set(requirements))])
-    installed = folder / "requirements.txt"
+    wanted = "\n".join([f"# Python {platform.python_version()}", *sorted(set(requirements))])
+    made_of = folder / _REQUIREMENTS
     with FileLock(f"{folder}.lock"):
-        if not installed.is_file() or installed.read_text() != wanted:
+        if not made_of.is_file() or made_of.read_text() != wanted:
             shutil.rmtree(folder, ignore_errors=True)
             subprocess.run([sys.executable, "-m", "venv", folder], check=True)
             pip = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
             subprocess.run([*pip, "install", "--quiet", "--no-compile", *sorted(set(requirements))], check=True)
-            installed.write_text(wanted)
+            made_of.write_text(wanted)
     return folder
+
+
+def installed(environment: Path) -> set[str]:
+    """Return the requirements of which an environment was made."""
+    return set((environment / _REQUIREMENTS).read_text().splitlines()[1:])
 
 
 @dataclass(frozen=True)
