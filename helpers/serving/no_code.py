@@ -61,10 +61,10 @@ def problem_of(folder: Path) -> str:
 
     model = Model.load(folder)
     if "spark" in model.flavors and not _brings_java(folder):
-        # The image's Dockerfile installs none, and containers have failed for that reason:
+        # The image's Dockerfile installs none on a base that is not published, and containers failed for that reason:
         # https://github.com/Azure/azure-sdk-for-python/issues/23158
         return (
-            "a Spark ML model needs Java, which the container does not have. Train with another model_flavor, set "
+            "a Spark ML model needs Java, which the container's image does not install. Train with another model_flavor, set "
             "endpoint_target=local, or log the model with a conda_env that lists openjdk"
         )
     return _problem_of_example(folder, model)
