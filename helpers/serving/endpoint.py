@@ -321,6 +321,8 @@ def _refusal(endpoint: str, deployment: str, response: requests.Response) -> str
         401: "the key or token does not belong to this endpoint, or is no longer valid",
         400: "the rows do not fit the model's signature",
         424: "the model server failed; its log says why",
+        # Azure ML's own server answers this for whatever its scoring script raises.
+        500: "the model server failed, perhaps because the rows do not fit the model's signature; its log says why",
         429: "too many requests at once for the instances of the deployment; raise instance_count",
     }.get(status, "")
     text = " ".join(response.text.split())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from helpers import kinds, parameters, tracking
+from helpers.serving import no_code
 from helpers.serving.endpoint import Endpoint
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def open_endpoint(
     Raises
     ------
     helpers.parameters.ParameterError
-        If a parameter is missing or does not fit the kind of endpoint.
+        If a parameter is missing or does not fit the kind of endpoint, or if a managed endpoint cannot serve the model.
     helpers.azureml.rest.AzureError
         If the Azure Machine Learning workspace cannot be used.
     """
@@ -45,6 +46,8 @@ def open_endpoint(
             "collect_data", p.collect_data, f"needs a managed or local endpoint; endpoint_target is {kind}"
         )
     endpoint = opened.open(session, p, version.name)
+    if kind == "managed":
+        no_code.check_version(session, version)
     if endpoint.in_azureml:
         version, _ = tracking.in_azureml(session, version)
     return endpoint, version

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _Fit = TypeVar("_Fit", bound="Fit")
 # Training rows from which the signature is inferred.
 SAMPLE_ROWS = 1_000
+_EXAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class TrainedModel:
     signature : mlflow.models.ModelSignature
         The features by name as inputs, and ``prediction`` as output.
     input_example : pandas.DataFrame
-        A few rows of features.
+        A few rows of features, with a value in each column that has one in the sample.
     metrics : dict of str to float
         Metrics of the rows that measure the model, ``split.validation``: ``val_<metric>``.
     figures : dict of str to matplotlib.figure.Figure
@@ -151,8 +152,18 @@ def fit(split: Split, p: Fit, hyperparameters: Mapping[str, Any] | None = None) 
         flavor=flavor.mlflow_flavor,
         classes=split.classes,
         signature=signature,
-        input_example=sample.head(5),
+        input_example=_examples(sample),
         metrics=metrics,
         figures={name: draw(fitted) for name, draw in plots.FIGURES[split.model_type].items()},
         each_class=measure_each_class(labels, predictions, split.classes) if split.model_type == CLASSIFIER else None,
     )
+
+
+def _examples(sample: pd.DataFrame) -> pd.DataFrame:
+    """Return the first rows, and of each column the first that has a value.
+
+    Azure ML's scoring script converts requests to the types of the example's columns. It would take a column of texts for
+    one of numbers if no row had a text.
+    """
+    with_values = {sample[name].first_valid_index() for name in sample} - {None}
+    return sample.loc[sorted({*sample.index[:_EXAMPLES], *with_values})]

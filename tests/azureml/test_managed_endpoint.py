@@ -9,6 +9,7 @@ import pytest
 from tests.scenarios.azureml import rollouts
 from tests.scenarios.process import ScenarioProcess
 from tests.stand_ins import both_servers
+from tests.stand_ins.azureml.model_server import VENDORS_ENVIRONMENT
 
 OLD, NEW = "rolled-1", "rolled-2"
 SERVES_OLD = {"traffic": {OLD: 100}, "deployments": [OLD], "ours": True}
@@ -32,7 +33,17 @@ def process(signed_in, aml):
     aml.faults.clear()
 
 
-def test_no_request_fails_while_a_version_takes_over_and_the_plugin_sees_what_it_left(process, aml):
+@pytest.fixture
+def vendors_server(aml, inference_environment):
+    """Have Azure ML's own server serve what is deployed."""
+    file = aml.folder / "model_servers" / VENDORS_ENVIRONMENT
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(str(inference_environment))
+    yield
+    file.unlink()
+
+
+def test_no_request_fails_while_a_version_takes_over_and_the_plugin_sees_what_it_left(process, aml, vendors_server):
     before = len(aml.requests())
     served = process.run(rollouts.take_over_under_load)
     print(f"{sum(served['answered'].values())} requests, {len(served['failed'])} failed, {served['answered']}")
@@ -45,8 +56,9 @@ def test_no_request_fails_while_a_version_takes_over_and_the_plugin_sees_what_it
     ]  # fmt: skip
     # The container's log is shown while it starts.
     for lines, deployment in ((served["first_lines"], OLD), (served["lines"], NEW)):
-        # This line is the model server's: it looks for the packages that the container needs.
-        assert f"  {deployment}: Succeeded" in lines and any("azureml-inference-server-http" in line for line in lines)
+        assert f"  {deployment}: Succeeded" in lines and any(
+            "Azure ML Inferencing HTTP server" in line for line in lines
+        )
     assert served["changed_again"] is False and "nothing is changed" in served["again_lines"][0]
     assert served["endpoint"]["tags"] == {"azureml_mlflow": "rolled"}
     (deployment,) = served["deployments"]
@@ -133,6 +145,8 @@ def test_a_model_of_another_registry_is_registered_in_azure_ml_once_with_where_i
     assert model["tags"]["registered_from"] == f"{model['local']} elsewhere/1"
     assert model["own_tags"].items() <= model["tags"].items() and model["own_tags"]["run_id"]
     assert model["state"]["traffic"] == {"elsewhere-1": 100} and model["name"].startswith("elsewhere-")
+    assert "endpoint_target='managed': Azure ML cannot serve needs_java version 1" in model["needs_java"]
+    assert "needs Java" in model["needs_java"] and "RESOURCE_DOES_NOT_EXIST" in model["not_registered"]
 
 
 def test_clean_up_lists_the_models_endpoints_and_deletes_what_serves_only_if_forced(process):

@@ -6,11 +6,13 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
+import yaml
 from mlflow.deployments import BaseDeploymentClient, get_deploy_client
 from mlflow.entities.model_registry import ModelVersion
 from sklearn.linear_model import LogisticRegression
@@ -82,6 +84,17 @@ def register_models() -> None:
     with mlflow.start_run() as active:
         mlflow.log_artifacts(folder, "model")
     register(session, active.info.run_id, f"runs:/{active.info.run_id}/model", MODEL)
+
+
+def register_spark_model(session: tracking.Session, model_name: str) -> ModelVersion:
+    """Register a model that its files describe as one of Spark ML; it needs no Spark to be made."""
+    folder = Path(deploying.save_model(1.0, *deploying.FOR_AML))
+    described = yaml.safe_load((folder / "MLmodel").read_text())
+    described["flavors"]["spark"] = {"model_data": "sparkml"}
+    (folder / "MLmodel").write_text(yaml.safe_dump(described))
+    with mlflow.start_run() as active:
+        mlflow.log_artifacts(str(folder), "model")
+    return register(session, active.info.run_id, f"runs:/{active.info.run_id}/model", model_name)
 
 
 def delete_endpoints() -> None:
@@ -282,14 +295,17 @@ def serve_with_tokens() -> dict[str, Any]:
 
 
 def serve_a_model_of_another_registry() -> dict[str, Any]:
-    """Serve a version of the local registry, and open its endpoint again."""
+    """Serve a version of the local registry, open its endpoint again, and try to serve a Spark ML model."""
     session, p = configure(tracking_mode="databricks", model_registry="local", experiment_name="/Shared/elsewhere")
     version = train(session, "a", "elsewhere")
     (endpoint, deployable), (_, again) = (serving.open_endpoint(session, p, version) for _ in range(2))
     rollout, _ = roll_out(endpoint, deployable, serving.examples(session, version, ROWS))
+    of_spark = register_spark_model(session, "needs_java")
     return {
         "state": shown(rollout.state),
         "name": endpoint.name,
+        "needs_java": error_of(serving.open_endpoint, session, p, of_spark),
+        "not_registered": error_of(session.azureml_server.client().get_registered_model, "needs_java"),
         "tags": deployable.tags,
         "local": session.registry.uri,
         "own_tags": version.tags,

@@ -1,11 +1,12 @@
-"""MLflow's scoring server for a registered model, in its own process.
+"""MLflow's scoring server for a registered model, in its own process; or Azure ML's own server, if a test asks for it.
 
-The processes are forked from one that has already imported MLflow, which saves seconds per process.
+MLflow's processes are forked from one that has already imported MLflow, which saves seconds per process.
 They end when this process ends, even if it is killed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import itertools
 import multiprocessing
@@ -15,10 +16,11 @@ import shutil
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from tests.stand_ins.azureml.inference_server import InferenceServer
 from tests.stand_ins.azureml.mlflow_api import MLflowServer
 
 # Modules that nearly every model needs; a server imports any others itself.
@@ -29,6 +31,9 @@ _IMPORTED_BY_AML = {
     "azureml-inference-server-http": ("azureml_inference_server_http.server.entry", "azureml_inference_server_http"),
     "azureml-ai-monitoring": ("azureml.ai.monitoring", "azureml.ai"),
 }
+# A file among those of the model servers. While it exists, new deployments of online endpoints are served by Azure ML's own
+# server in the environment that it names.
+VENDORS_ENVIRONMENT = "vendors_environment.txt"
 # Guards against a model that hangs.
 _SECONDS_TO_ANSWER = 600
 
@@ -70,14 +75,18 @@ class ModelServer:
 
     Parameters
     ----------
-    process : multiprocessing.Process
     port : int
         Of 127.0.0.1.
+    end : callable
+        Ends the server.
+    takes_azureml : bool, default False
+        Whether it takes and gives Azure ML's form, because it is Azure ML's own server. Otherwise it is MLflow's.
     """
 
-    def __init__(self, process: multiprocessing.Process, port: int) -> None:
-        self._process = process
+    def __init__(self, port: int, end: Callable[[], object], takes_azureml: bool = False) -> None:
         self._port = port
+        self._end = end
+        self.takes_azureml = takes_azureml
         self._in_flight = 0
         self._idle = threading.Condition()
 
@@ -93,17 +102,18 @@ class ModelServer:
             self._idle.notify_all()
 
     def score(self, payload: bytes) -> tuple[int, bytes]:
-        """Return status and body of MLflow's answer, or 502 if its process has ended.
+        """Return status and body of the server's answer, or 502 if its process has ended.
 
         Parameters
         ----------
         payload : bytes
-            https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally#json-input
+            In Azure ML's form or MLflow's: https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally#json-input
         """
         # A new connection each time: the server closes idle ones, perhaps just when a request is on its way.
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_SECONDS_TO_ANSWER)
         try:
-            connection.request("POST", "/invocations", payload, {"Content-Type": "application/json"})
+            route = "/score" if self.takes_azureml else "/invocations"
+            connection.request("POST", route, payload, {"Content-Type": "application/json"})
             answer = connection.getresponse()
             return answer.status, answer.read()
         except OSError as gone:
@@ -115,8 +125,7 @@ class ModelServer:
         """End the server when it has answered its requests."""
         with self._idle:
             self._idle.wait_for(lambda: not self._in_flight)
-        self._process.kill()
-        self._process.join()
+        self._end()
 
 
 class ModelServers:
@@ -165,6 +174,9 @@ class ModelServers:
         shutil.copytree(model, folder)
         if needs_aml:
             _check_requirements(folder, log_file)
+            vendors = self._folder / VENDORS_ENVIRONMENT
+            if vendors.is_file():
+                return _start_vendors(Path(vendors.read_text()), folder, log_file, environment)
         read, write = self._context.Pipe(duplex=False)
         arguments = (folder, log_file, dict(environment), write)
         process = self._context.Process(target=_serve, args=arguments, daemon=True)
@@ -180,7 +192,23 @@ class ModelServers:
             raise ModelServerError(f"exit code {process.exitcode}") from None
         finally:
             read.close()
-        return ModelServer(process, port)
+
+        def end() -> None:
+            process.kill()
+            process.join()
+
+        return ModelServer(port, end)
+
+
+def _start_vendors(environment: Path, model: Path, log_file: Path, variables: Mapping[str, str]) -> ModelServer:
+    """Start Azure ML's own server in an environment of `inference_server`, and return it when it is ready."""
+    with contextlib.ExitStack() as started:
+        server = started.enter_context(InferenceServer.start(environment, model, log_file, variables))
+        try:
+            server.wait()
+        except RuntimeError:
+            raise ModelServerError("the server ended") from None
+        return ModelServer(server.port, started.pop_all().close, takes_azureml=True)
 
 
 def _check_requirements(model: Path, log_file: Path) -> None:

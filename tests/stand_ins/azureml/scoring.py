@@ -38,12 +38,13 @@ def answer(server: ModelServer, body: bytes, status_of_errors: int) -> Response:
         The status that the client gets if the container's is not 200.
     """
     try:
-        payload = _to_mlflow(body)
+        payload = body if server.takes_azureml else _to_mlflow(body)
     except ValueError as invalid:
         return scoring_error(400, "BadRequest", str(invalid))
     status, answered = server.score(payload)
     if status == 200:
-        return json_answer(json.loads(answered)["predictions"])
+        content = json.loads(answered)
+        return json_answer(content if server.takes_azureml else content["predictions"])
     text = answered.decode(errors="replace")
     with contextlib.suppress(ValueError, KeyError, TypeError):
         text = json.loads(text)["message"]

@@ -1,0 +1,169 @@
+"""Models of each flavor in the vendor's own inference server, as Azure ML's no-code deployment serves them."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import queue
+import subprocess
+import sys
+import threading
+import time
+
+import mlflow
+import pandas as pd
+import pytest
+import yaml
+from sklearn.dummy import DummyRegressor
+
+from helpers import parameters, serving, tracking, training
+from helpers.data import split
+from helpers.ownership import MARK
+from helpers.serving.endpoint import _refusal
+from helpers.serving.health import is_equal
+from helpers.serving.no_code import problem_of
+from tests.stand_ins.azureml import inference_server
+from tests.stand_ins.azureml.inference_server import InferenceServer
+
+pytestmark = pytest.mark.slow
+
+# Not Spark: tests/unit/test_no_code.py has the reason.
+FLAVORS = ["sklearn", "xgboost"]
+
+
+@pytest.fixture(scope="module")
+def module_session(local_dir, tracking_parameters):
+    return tracking.configure(tracking_parameters(experiment_name="inference server"))
+
+
+@pytest.fixture(scope="module")
+def table(spark):
+    """Numbers and texts, some of them missing; the first rows have no ``note`` and no ``weight``."""
+    spark.sql("CREATE SCHEMA inference_server")
+    rows = spark.range(200).selectExpr(
+        "id",
+        "IF(id % 11 = 0, NULL, id % 3 + (id * 7919) % 100 / 400) AS `size.in cm`",
+        "int(id % 7) AS count",
+        "IF(id < 40, NULL, id / 10) AS weight",
+        "IF(id % 7 = 0, NULL, concat('shop é ', id % 3)) AS `Shop Name`",
+        "IF(id < 40, NULL, 'rare') AS note",
+        "element_at(array('low', 'mid', 'high'), int(id % 3) + 1) AS label",
+    )
+    rows.coalesce(1).write.saveAsTable("inference_server.rows")
+    return "inference_server.rows"
+
+
+@pytest.fixture(scope="module")
+def models(module_session, spark, table, tmp_path_factory):
+    """By flavor: the folder of a model, and rows with its predictions."""
+    rows = split.load_split(spark, table, label_column="label", id_column="id", test_fraction=0.3, seed=1)
+    made = {}
+    for flavor in FLAVORS:
+        p = parameters.parse(parameters.Fit, {"model_flavor": flavor, "epochs": 3, "seed": 3})
+        with mlflow.start_run():
+            trained = training.fit(rows, p)
+            uri = tracking.log_model(
+                trained.model,
+                flavor=trained.flavor,
+                signature=trained.signature,
+                input_example=trained.input_example,
+                classes=trained.classes,
+            )
+        version = mlflow.register_model(uri, f"inference_{flavor}", tags={MARK: f"inference_{flavor}"})
+        folder = tracking.download_model(module_session, uri, tmp_path_factory.mktemp("download"))
+        made[flavor] = folder, serving.examples(module_session, version, rows.held_out.toPandas())
+    return made
+
+
+@pytest.fixture
+def data_collector():
+    """The address of the container's agent that takes collected data, and what it got, in order."""
+    collected = queue.Queue()
+
+    class Agent(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            collected.put((dict(self.headers), json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            """Print nothing."""
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Agent) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port, collected
+        server.shutdown()
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_the_vendors_server_gives_and_collects_the_models_own_predictions(
+    models, inference_environment, data_collector, tmp_path, flavor
+):
+    model, known = models[flavor]
+    port, collected = data_collector
+    config = tmp_path / "collect.json"
+    config.write_text(
+        json.dumps({"collections": {name: {"enabled": True} for name in ("model_inputs", "model_outputs")}})
+    )
+    variables = {"AZUREML_MDC_CONFIG_PATH": str(config), "AZUREML_MDC_PORT": str(port)}
+    started = time.perf_counter()
+    with InferenceServer.start(inference_environment, model, tmp_path / "server.log", variables) as server:
+        server.wait()
+        print(f"{flavor}: ready after {time.perf_counter() - started:.1f} s")
+        answer = server.score(serving.payload(known.rows))
+        assert answer.status_code == 200, server.log_file.read_text()
+        sent = [collected.get(timeout=60) for _ in range(2)]
+        refused = _refusal("e", "", server.score(serving.payload(known.rows.drop(columns="count"))))
+    assert is_equal(answer.json(), known.predictions)
+    assert "(the model server failed, perhaps because the rows do not fit" in refused
+    assert "missing inputs ['count']" in server.log_file.read_text()
+    (of_inputs, inputs), (of_outputs, outputs) = sent
+    assert (of_inputs["ce-type"], of_outputs["ce-type"]) == (
+        "azureml.inference.model_inputs", "azureml.inference.model_outputs",
+    )  # fmt: skip
+    assert of_inputs["ce-x-request-id"] == of_outputs["ce-x-request-id"]
+    assert is_equal(inputs, json.loads(known.rows.to_json(orient="records")))
+    # The script makes a table of the model's array, which has no name.
+    assert is_equal([row["0"] for row in outputs], known.predictions)
+
+
+def test_the_environment_is_that_of_the_models_whether_it_is_made_with_pip_or_with_conda(models, inference_environment):
+    lines = {}
+    for flavor, (folder, _) in models.items():
+        lines[flavor] = (folder / "requirements.txt").read_text().splitlines()
+        # The container makes its environment from this file.
+        conda = yaml.safe_load((folder / "conda.yaml").read_text())
+        assert conda["dependencies"][-1] == {"pip": lines[flavor]}
+        assert problem_of(folder) == ""
+    assert inference_server.installed(inference_environment) == {*lines["sklearn"], *lines["xgboost"]}
+
+
+def test_a_model_that_is_refused_before_it_is_deployed_would_not_have_been_served(inference_environment, tmp_path):
+    rows = pd.DataFrame({"size": [0.5, 1.0, 2.5], "note": [None, None, "rare"]})
+    signature = mlflow.models.infer_signature(rows, pd.Series([0.0], name="prediction"))
+    model = DummyRegressor().fit(rows[["size"]], rows["size"])
+    options = {"signature": signature, "input_example": rows.head(2), "pip_requirements": ["scikit-learn"]}
+    mlflow.sklearn.save_model(model, tmp_path / "model", **options)
+    assert "converts column note to float64" in problem_of(tmp_path / "model")
+    with InferenceServer.start(inference_environment, tmp_path / "model", tmp_path / "server.log") as server:
+        server.wait()
+        answer = server.score(serving.payload(rows))
+    assert answer.status_code == 500 and "could not convert string to float: 'rare'" in server.log_file.read_text()
+
+
+@pytest.fixture
+def without_monitoring(inference_environment, tmp_path):
+    """The same inference_environment, had `azureml-ai-monitoring` not been among the requirements."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "other"], check=True)
+    (there,) = (tmp_path / "other" / "lib").glob("*/site-packages")
+    for path in (inference_environment / there.relative_to(tmp_path / "other")).iterdir():
+        if path.name != "azureml":
+            (there / path.name).symlink_to(path)
+    return tmp_path / "other"
+
+
+def test_without_one_of_the_two_packages_the_server_ends_and_its_log_names_it(models, without_monitoring, tmp_path):
+    folder, _ = models["sklearn"]
+    server = InferenceServer.start(without_monitoring, folder, tmp_path / "server.log")
+    with server as started, pytest.raises(RuntimeError, match="ModuleNotFoundError: No module named 'azureml'"):
+        started.wait()
