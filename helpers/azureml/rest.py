@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -200,16 +200,19 @@ def _error(response: Any) -> tuple[str, str]:
     # The keys of AML's MLflow API begin with capitals: https://github.com/mlflow/mlflow/issues/15329
     message = details.get("message") or (details.get("Error") or {}).get("Message") or ""
     reasons = [item["message"] for item in details.get("details") or [] if item.get("message")]
-    return str(code), _line(" ".join(map(reason_in, reasons)) or message)
+    return str(code), _line(with_details(message, reasons))
 
 
-def reason_in(message: str) -> str:
-    """Return the wrong properties and what is wrong with them, if a message has them in JSON; else the message."""
-    try:
-        problems = json.loads(message)["errors"]
-        return "; ".join(f"{name}: {' '.join(texts)}" for name, texts in problems.items())
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return message
+def with_details(message: str, details: Iterable[str]) -> str:
+    """Return an error's message and its details; or, if a detail has them in JSON, what is wrong with which properties."""
+    details = list(details)
+    for detail in details:
+        try:
+            problems = json.loads(detail)["errors"]
+            return "; ".join(f"{name}: {' '.join(texts)}" for name, texts in problems.items())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return " ".join([message, *details])
 
 
 def _line(text: Any) -> str:

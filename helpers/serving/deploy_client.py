@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from helpers.azureml.rest import AzureError, first_line, reason_in
+from helpers.azureml.rest import AzureError, first_line, with_details
 from helpers.azureml.workspace import ROLES
 from helpers.ownership import MARK
 from helpers.serving.endpoint import ServingError
@@ -44,8 +44,7 @@ def explained(problem: str, log: Callable[[], str] = str) -> Iterator[None]:
 
 def _reason(error: BaseException) -> str:
     details = getattr(getattr(error, "error", None), "details", None) or []
-    messages = [reason_in(detail.message) for detail in details if detail.message]
-    return " ".join(messages) or first_line(error)
+    return with_details(first_line(error), [detail.message for detail in details if detail.message])
 
 
 def _hint(status: int | None, reason: str) -> str:

@@ -32,7 +32,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def _with_sockets(self: NotebookClient, *arguments: object, **named: object) -> None:
     # The client holds the folder, and it is removed with the client.
     self._sockets = tempfile.TemporaryDirectory()
-    _init(self, *arguments, config=kernel_sockets(Path(self._sockets.name)), **named)
+    config = kernel_sockets(Path(self._sockets.name))
+    # Jupyter kills a kernel that has not ended after 5 s. On a busy machine, that is in the middle of its clean-up.
+    config.KernelManager.shutdown_wait_time = 60.0
+    _init(self, *arguments, config=config, **named)
     if ForkingProvisioner.preloaded:
         fork_kernel_of(self)
 

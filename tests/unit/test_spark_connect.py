@@ -84,6 +84,6 @@ def test_requests_that_an_endpoint_collected_are_read(steps):
     assert steps["collected"] == [[3, 0.0, 1.5, None], [3, 1.0, 1.0, "x"]]
 
 
-def test_a_stream_with_an_interval_scores_rows_that_are_added_while_it_runs_and_ends_when_it_is_interrupted(steps):
+def test_a_stream_with_an_interval_scores_rows_that_are_added_while_it_runs_and_ends_when_it_is_stopped(steps):
     ids, micro_batches, still_running = steps["interval"]
     assert (ids, micro_batches, still_running) == ([600, 700], 2, 0)
