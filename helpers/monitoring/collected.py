@@ -63,8 +63,6 @@ def read_collected(spark: SparkSession, folder: str, id_column: str, model_name:
             folder,
             f"cannot be read: {str(error).splitlines()[0]} 05_deploy_endpoint prints the folder",
         ) from None
-    # A collector that sends an event again keeps its id.
-    events = events.where("id IS NOT NULL").dropDuplicates(["id"]).drop("id")
     inputs, outputs = (_rows_of(events, kind) for kind in ("inputs", "outputs"))
     keys = ["deployment", "correlationid", "number"]
     # MLflow names the column of predictions as the model does; those of a model without a name get a number.
@@ -86,7 +84,9 @@ def _rows_of(events: DataFrame, kind: str) -> DataFrame:
     from pyspark.sql import functions as F
 
     path = f"/([^/]*-[0-9]+)/model_{kind}/"
-    return events.where(F.col("path").rlike(path)).select(
+    # A collector that sends an event again keeps its id. A line that is not an event has none.
+    own = events.where(F.col("path").rlike(path) & F.col("id").isNotNull()).dropDuplicates(["id"])
+    return own.select(
         F.regexp_extract("path", path, 1).alias("deployment"),
         "correlationid",
         "time",

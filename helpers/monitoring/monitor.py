@@ -188,7 +188,7 @@ def monitor(spark: SparkSession, p: Monitor, model_name: str) -> Monitored:
     Raises
     ------
     helpers.parameters.ParameterError
-        If there are no predictions of the model, or if labels or tables cannot be used. No measure is written then.
+        If there are no predictions of the model, or if labels or tables cannot be used. In that case, no measure is written.
     """
     from tqdm import tqdm
 

@@ -13,9 +13,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from helpers.azureml.collected_data import COLLECTIONS
 from helpers.serving.endpoint import by_row
-
-COLLECTIONS = ("model_inputs", "model_outputs")
 
 
 class DataCollector:

@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helpers.azureml.collected_data import FOLDER
 from helpers.serving.data_collection import DataCollector
 from helpers.serving.endpoint import REQUEST_SECONDS
 
-COLLECTED = "modelDataCollector"
-"""Folder of the collected requests, in the one of the endpoint; Azure ML's name for it."""
 # Loading a Spark ML model includes starting Spark.
 _START_SECONDS = 300
 _STOP_SECONDS = 10
@@ -134,7 +133,7 @@ class ModelServer:
                 try:
                     self._collector.collect(input_data, predictions)
                 except OSError:
-                    # A full disk is no reason to leave a caller without an answer.
+                    # The caller gets the answer even if the disk is full.
                     logging.exception("A request was answered, but not collected")
             content = json.dumps(predictions).encode()
         # If the rows are wrong, MLflow 2 answers 400. Newer ones answer 400 for errors of the model, too.
@@ -213,7 +212,7 @@ class LocalDeployments:
         collect_data : bool, default False
             Whether to keep the rows of each request that is answered.
         """
-        collector = DataCollector(self._folder / COLLECTED / name) if collect_data else None
+        collector = DataCollector(self._folder / FOLDER / name) if collect_data else None
         server = ModelServer(model_folder, model, self._folder / f"{name}.log", collector)
         with self._lock:
             previous = self._servers.get(name)

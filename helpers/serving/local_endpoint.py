@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from helpers import runtime, tracking
+from helpers.azureml.collected_data import FOLDER
 from helpers.serving.endpoint import (
     REQUEST_SECONDS,
     Deployment,
@@ -23,7 +24,6 @@ from helpers.serving.endpoint import (
     ServingError,
 )
 from helpers.serving.endpoint_names import endpoint_name
-from helpers.serving.local_deployments import COLLECTED
 from helpers.serving.model_environment import model_environment
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class LocalEndpoint(Endpoint):
         return True
 
     def collected_data(self) -> str:
-        folder = self.folder / COLLECTED
+        folder = self.folder / FOLDER
         return str(folder) if folder.exists() else ""
 
     def log(self, deployment: str) -> str:

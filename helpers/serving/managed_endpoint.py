@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from helpers.azureml.collected_data import COLLECTIONS, DATASTORE, FOLDER, collection_uri
 from helpers.azureml.rest import AzureError
 from helpers.azureml.workspace import API_VERSION, Workspace
 from helpers.ownership import MARK, is_marked
@@ -36,10 +37,6 @@ _LONGEST_WAIT_SECONDS = 3 * 60 * 60
 # Of endpoints and deployments, and of the operations that create them.
 _IN_PROGRESS = ("Creating", "Updating", "Scaling", "InProgress", "Running")
 _AUTH_MODES = {"key": "Key", "aad_token": "AADToken"}
-
-
-# Azure ML's own scoring script writes these.
-_COLLECTIONS = ("model_inputs", "model_outputs")
 
 
 class ManagedEndpoint(Endpoint):
@@ -120,10 +117,9 @@ class ManagedEndpoint(Endpoint):
     # Neither is created by the deployment client: its API of 2022 has no data collector and no public network access.
     # https://learn.microsoft.com/rest/api/azureml/online-endpoints/create-or-update, and online-deployments next to it
     def create(self, model_name: str) -> None:
-        workspace = self._workspace
         with explained(f"Endpoint {self.name} cannot be created"):
             body = {
-                "location": workspace.manager.get(workspace.resource_id, api_version=API_VERSION)["location"],
+                "location": self._resource(self._workspace.resource_id)["location"],
                 "identity": {"type": "SystemAssigned"},
                 "tags": {MARK: model_name},
                 "properties": {
@@ -178,15 +174,17 @@ class ManagedEndpoint(Endpoint):
         https://learn.microsoft.com/rest/api/azureml/online-deployments/create-or-update#collection
         """
         collections = {}
-        for collection in _COLLECTIONS:
-            folder = f"workspaceblobstore/paths/modelDataCollector/{self.name}/{deployment}/{collection}"
+        for collection in COLLECTIONS:
+            folder = collection_uri(self._workspace, self.name, deployment, collection)
             asset = f"{self._workspace.resource_id}/data/{self.name}-{deployment}-{collection}/versions/1"
-            properties = {"dataType": "uri_folder", "dataUri": self._workspace.datastore_uri(folder)}
+            properties = {"dataType": "uri_folder", "dataUri": folder}
             self._workspace.manager.put(asset, {"properties": properties}, api_version=API_VERSION)
             collections[collection] = {"dataCollectionMode": "Enabled", "samplingRate": 1.0, "dataId": asset}
         return {"collections": collections, "rollingRate": "Hour"}
 
     def _start(self, path: str, body: dict[str, Any]) -> None:
+        # A reason that an earlier deployment failed for is not one of this deployment.
+        self._operation = ""
         try:
             self._operation = self._workspace.manager.start(path, body, api_version=API_VERSION)
         except AzureError as error:
@@ -198,12 +196,10 @@ class ManagedEndpoint(Endpoint):
         return self._workspace.manager.get(path, api_version=API_VERSION)
 
     def collected_data(self) -> str:
-        # https://learn.microsoft.com/azure/machine-learning/how-to-collect-production-data
-        path = f"{self._workspace.resource_id}/datastores/workspaceblobstore"
-        with explained("The workspace's datastore workspaceblobstore cannot be read"):
-            store = self._workspace.manager.get(path, api_version=API_VERSION)["properties"]
+        with explained(f"The workspace's datastore {DATASTORE} cannot be read"):
+            store = self._resource(f"{self._workspace.resource_id}/datastores/{DATASTORE}")["properties"]
         host = f"{store['accountName']}.dfs.{store['endpoint']}"
-        return f"abfss://{store['containerName']}@{host}/modelDataCollector/{self.name}"
+        return f"abfss://{store['containerName']}@{host}/{FOLDER}/{self.name}"
 
     def wait(self, deployment: str, show: Callable[[str], Any] = print) -> None:
         state = _wait(_Progress(self, deployment, show).update)
@@ -296,7 +292,7 @@ class ManagedEndpoint(Endpoint):
 
     def _scoring_address(self) -> tuple[str, dict[str, str]]:
         with explained(f"The key or token of endpoint {self.name} cannot be read"):
-            resource = self._workspace.manager.get(self._path, api_version=API_VERSION)
+            resource = self._resource(self._path)
             if self._p.endpoint_auth == "key":
                 path, name = f"{self._path}/listKeys", "primaryKey"
             else:
@@ -306,7 +302,7 @@ class ManagedEndpoint(Endpoint):
 
 
 def _wait(state_now: Callable[[], str]) -> str:
-    """Wait until something is no longer in progress, and return its state."""
+    """Wait until the work has ended, and return the state that it ended in."""
     pause, deadline = 0.5, time.monotonic() + _LONGEST_WAIT_SECONDS
     state = state_now()
     while state in _IN_PROGRESS and time.monotonic() < deadline:

@@ -453,6 +453,9 @@ def test_requests_to_an_endpoint_are_measured_as_the_same_rows_of_a_table(spark,
         for rows in (batches["d4"][:100], batches["d4"][100:]):
             endpoint.invoke(rows[COLUMNS], f"people-{version.version}")
         p = monitor_parameters(collected_data=endpoint.collected_data(), window="week")
+        for file in Path(endpoint.collected_data()).rglob("*.jsonl"):
+            # As if a collector had sent all events again, and had been killed in the middle of a line.
+            file.write_text(2 * file.read_text() + '{"id": "half')
         done = monitoring.monitor(spark, p, "people")
         again = monitoring.monitor(spark, p, "people")
     finally:

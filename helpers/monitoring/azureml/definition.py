@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from helpers.azureml.collected_data import INPUTS, OUTPUTS
 from helpers.data.metrics import REGRESSOR
 from helpers.kinds import DRIFT_THRESHOLDS
-from helpers.monitoring.azureml.watched import INPUTS, OUTPUTS, Watched
+from helpers.monitoring.azureml.watched import Watched
 from helpers.monitoring.bins import NumberBins
 from helpers.parameters import ParameterError
 

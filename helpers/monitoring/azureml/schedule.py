@@ -81,9 +81,9 @@ def schedule_monitors(
 ) -> list[AzureMLMonitor]:
     """Create or update Azure ML's monitor of each managed endpoint that this bundle made for a model.
 
-    It watches the deployment with most of the traffic. What is collected is compared with training rows of the version,
-    which are copied to the version's run in Azure ML; if there are no such rows or no run, with what was collected
-    before. A schedule that somebody has paused stays paused.
+    It watches the deployment with most of the traffic. Training rows of the version are copied to its run in Azure ML, and
+    the collected data is compared with them. Without such rows or without such a run, it is compared with data that was
+    collected earlier. A schedule that somebody has paused stays paused.
 
     Parameters
     ----------
@@ -97,8 +97,8 @@ def schedule_monitors(
     Raises
     ------
     ParameterError
-        If there is no workspace or endpoint, if the endpoint does not collect data, if the parameters turn all
-        measures off, or if somebody else has a schedule of that name. Nothing is written then.
+        If there is no workspace or endpoint, if the endpoint does not collect data, if the parameters turn off every
+        measure, or if somebody else has a schedule of that name. In that case, nothing is written.
     helpers.azureml.rest.AzureError
         If the workspace cannot be used, or if Azure ML does not make the schedule.
     """

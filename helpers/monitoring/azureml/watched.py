@@ -6,13 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from helpers.azureml.collected_data import COLLECTIONS, collection_uri
 from helpers.azureml.workspace import API_VERSION, Workspace
 from helpers.ownership import MARK
 from helpers.parameters import ParameterError
-
-INPUTS, OUTPUTS = "model_inputs", "model_outputs"
-# https://learn.microsoft.com/azure/machine-learning/how-to-collect-production-data
-_FOLDER = "workspaceblobstore/paths/modelDataCollector"
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class Watched:
     version : str
         The version of the model that it serves, in Azure ML's registry.
     collected : dict of str to str
-        The data's URI by collection: `INPUTS` and `OUTPUTS`.
+        The data's URI by collection: `helpers.azureml.collected_data.COLLECTIONS`.
     """
 
     endpoint: str
@@ -71,7 +68,7 @@ def _watched(workspace: Workspace, endpoint: dict[str, Any]) -> Watched:
     collections = (properties.get("dataCollector") or {}).get("collections") or {}
     off = [
         collection
-        for collection in (INPUTS, OUTPUTS)
+        for collection in COLLECTIONS
         if (collections.get(collection) or {}).get("dataCollectionMode") != "Enabled"
     ]
     if off:
@@ -79,8 +76,7 @@ def _watched(workspace: Workspace, endpoint: dict[str, Any]) -> Watched:
             f"deployment {deployment} of endpoint {name} does not collect {' and '.join(off)}. Run 05_deploy_endpoint with "
             "collect_data=true"
         )
-    folder = workspace.datastore_uri(f"{_FOLDER}/{name}/{deployment}")
-    collected = {collection: f"{folder}/{collection}" for collection in (INPUTS, OUTPUTS)}
+    collected = {collection: collection_uri(workspace, name, deployment, collection) for collection in COLLECTIONS}
     return Watched(name, deployment, path, properties["model"].rpartition("/")[2], collected)
 
 
