@@ -43,12 +43,14 @@ class TaskResult:
     ----------
     state : str
         One of the states of this module.
-    seconds : float
-        Duration of all attempts together.
-    attempts : int
+    notebook : str or None
+        File name of the notebook.
     executed_notebook, html, log : str or None
         Paths of the last attempt's notebook, of its HTML copy, and of what its kernel printed
         outside of cells.
+    seconds : float
+        Duration of all attempts together.
+    attempts : int
     error : str or None
         One line.
     task_values : dict
@@ -62,11 +64,12 @@ class TaskResult:
     """
 
     state: str
-    seconds: float = 0.0
-    attempts: int = 0
+    notebook: str | None = None
     executed_notebook: str | None = None
     html: str | None = None
     log: str | None = None
+    seconds: float = 0.0
+    attempts: int = 0
     error: str | None = None
     task_values: dict[str, Any] = field(default_factory=dict)
     outcome: str | None = None

@@ -83,7 +83,7 @@ def run_job(
     result = JobResult(RUNNING, run_id=time.time_ns() // 1000)
     print(f"\n{job.name} (run {result.run_id})")
     if job.not_used:
-        print(f"  not used on this machine: {', '.join(job.not_used)}")
+        print(f"  settings of a workspace, without effect on this machine: {', '.join(job.not_used)}")
     references = _job_references(job, result.run_id)
     try:
         result.parameters = _parameter_values(job, overrides, references)
