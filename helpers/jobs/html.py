@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,12 +42,15 @@ def link_pages(tasks: Iterable[TaskResult]) -> None:
     tasks : iterable of helpers.jobs.results.TaskResult
         All of the run. If a notebook has run several times, links lead to its last page.
     """
-    pages = {task.notebook: Path(task.html) for task in tasks if task.notebook and task.html}
-
-    def linked(match: re.Match[str], folder: Path) -> str:
-        page = pages.get(match["notebook"])
-        return f'<a href="{Path(os.path.relpath(page, folder)).as_posix()}">{match["text"]}</a>' if page else match["text"]
-
-    for page in pages.values():
+    written = [(task.notebook, Path(task.html)) for task in tasks if task.notebook and task.html]
+    last = dict(written)
+    for _, page in written:
         text = page.read_text(encoding="utf-8")
-        page.write_text(_LINK.sub(lambda match, folder=page.parent: linked(match, folder), text), encoding="utf-8")
+        page.write_text(_LINK.sub(partial(_linked, last, page.parent), text), encoding="utf-8")
+
+
+def _linked(pages: Mapping[str, Path], folder: Path, link: re.Match[str]) -> str:
+    page = pages.get(link["notebook"])
+    if page is None:
+        return link["text"]
+    return f'<a href="{Path(os.path.relpath(page, folder)).as_posix()}">{link["text"]}</a>'

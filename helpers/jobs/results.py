@@ -24,6 +24,7 @@ NOT_RUN
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,8 +134,20 @@ class Summary:
     spark_warehouse: str
     jobs: dict[str, JobResult]
 
+    def all_tasks(self) -> Iterator[TaskResult]:
+        """Yield the results of all tasks, each after those of the tasks of a job that it ran."""
+        for job in self.jobs.values():
+            yield from _tasks_of(job)
+
     def write(self, folder: Path) -> None:
         """Write ``summary.json``; a reader never sees half of it."""
         draft = folder / "summary.json.draft"
         draft.write_text(json.dumps(asdict(self), indent=2) + "\n")
         draft.replace(folder / "summary.json")
+
+
+def _tasks_of(job: JobResult) -> Iterator[TaskResult]:
+    for task in job.tasks.values():
+        if task.job:
+            yield from _tasks_of(task.job)
+        yield task
