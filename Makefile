@@ -90,6 +90,7 @@ bench: $(QUICK)
 docs: $(QUICK) $(VENV)-docs/installed
 	@$(BIN)/python -m helpers.laptop.java
 	$(BIN)/python -m docs.executed_notebooks
+	$(BIN)/python -m docs.results
 	rm -rf docs/_build docs/api/modules
 	$(VENV)-docs/bin/python -m sphinx --quiet -W --keep-going -d docs/_build/doctrees docs docs/_build/html
 	@$(VENV)-docs/bin/python -m pytest -c /dev/null -q --tb no -p no:cacheprovider -p no:python --check-links --check-anchors \
