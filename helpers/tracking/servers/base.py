@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from helpers.azureml import Connection
 
 MOST_CHARACTERS = 256
+COPIES = "copied_models"
+"""The experiment whose runs hold the files of models that were copied to MLflow's own registry, or to the workspace's."""
+_COPY_KEY = "copy_key"
 Page = Literal["home", "models", "experiment", "run"]
 
 
@@ -30,6 +33,10 @@ def path_in_ui(page: Page, experiment_id: str, run_id: str) -> str:
     experiment = f"experiments/{experiment_id}"
     pages = {"home": "experiments", "models": "models", "experiment": experiment, "run": f"{experiment}/runs/{run_id}"}
     return pages[page]
+
+
+def _is_registered(model_uri: str) -> bool:
+    return model_uri.startswith("models:/") and model_uri.count("/") > 1
 
 
 class Server(abc.ABC):
@@ -43,6 +50,8 @@ class Server(abc.ABC):
 
     in_azureml: ClassVar[bool] = False
     """Whether the server is the session's Azure ML workspace."""
+    needs_workspace: ClassVar[bool] = False
+    """Whether the session has to sign in to its Azure ML workspace to use the server."""
     has_aliases: ClassVar[bool] = True
     """Whether a model version can have an alias such as ``champion``."""
     has_logged_models: ClassVar[bool] = True
@@ -148,6 +157,10 @@ class Server(abc.ABC):
         self.check_model_name(model_name)
         return model_name
 
+    def plain_model_name(self, model_name: str) -> str:
+        """Return a model's name without the catalog and the schema that only this registry knows."""
+        return model_name
+
     @abc.abstractmethod
     def page(self, page: Page, experiment_id: str = "", run_id: str = "") -> str:
         """Return the address of a page of this server in the browser; empty if it has none."""
@@ -197,7 +210,45 @@ class Server(abc.ABC):
         """
         import mlflow
 
-        return Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(folder)))
+        # Without it MLflow asks the registry that is set for the whole process. MLflow 2 has only that one.
+        accepted = inspect.signature(mlflow.artifacts.download_artifacts).parameters
+        registry = {"registry_uri": self.uri} if "registry_uri" in accepted and _is_registered(model_uri) else {}
+        return Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(folder), **registry))
+
+    def add_version(self, model_name: str, folder: Path, tags: dict[str, str], key: str) -> ModelVersion:
+        """Create a version of a model's files alone; of `create_version`, the part for a model without a run here.
+
+        MLflow's own server takes files from a run only, so the files are logged to a run of the experiment `COPIES`.
+        If this is killed, the next call with the same key goes on with that run.
+
+        Parameters
+        ----------
+        model_name : str
+            Of a registered model that exists.
+        folder : pathlib.Path
+            With the ``MLmodel`` file.
+        tags : dict of str to str
+        key : str
+            32 hexadecimal digits that stand for the model.
+        """
+        from mlflow.exceptions import MlflowException
+
+        client, experiment_name = self.client(), self.experiment_name(COPIES)
+        if client.get_experiment_by_name(experiment_name) is None:
+            try:
+                client.create_experiment(experiment_name, **self.experiment_details(experiment_name))
+            except MlflowException as error:
+                # Another process was faster.
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+        experiment_id = client.get_experiment_by_name(experiment_name).experiment_id
+        started = client.search_runs([experiment_id], f"tags.{_COPY_KEY} = '{key}'", max_results=1)
+        run = started[0] if started else client.create_run(experiment_id, tags={_COPY_KEY: key, MARK: model_name})
+        client.log_artifacts(run.info.run_id, str(folder), "model")
+        client.set_terminated(run.info.run_id)
+        return client.create_model_version(
+            model_name, f"{run.info.artifact_uri}/model", run_id=run.info.run_id, tags=tags
+        )
 
     def create_version(
         self, tracking: Server, run: Run, model_uri: str, model_name: str, tags: dict[str, str], files: Callable
