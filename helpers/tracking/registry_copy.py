@@ -85,6 +85,8 @@ def copy_version(
         return _with_new_tags(target, copies[0], tags), False
     with tempfile.TemporaryDirectory() as scratch:
         folder = source.download(f"models:/{version.name}/{version.version}", Path(scratch))
+        # MLflow writes the name and number that the model has in the registry it comes from.
+        (folder / "registered_model_meta").unlink(missing_ok=True)
         make_model(target, name)
         made = target.add_version(name, folder, tags, uuid.uuid5(uuid.NAMESPACE_URL, tags[SOURCE_TAG]).hex)
     # Most registries number versions themselves, so another process may have made one meanwhile; the first one stays.

@@ -207,9 +207,9 @@ def _version(model_name: str, resource: dict[str, Any]) -> ModelVersion:
     )
 
 
-def _milliseconds(time: str | None) -> int | None:
+def _milliseconds(time: str | None) -> int:
     # Azure's has up to seven digits after the point, of which Python 3.10 reads six.
-    return int(datetime.fromisoformat(f"{time[:19]}+00:00").timestamp() * 1000) if time else None
+    return int(datetime.fromisoformat(f"{time[:19]}+00:00").timestamp() * 1000) if time else 0
 
 
 @contextmanager

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from helpers.azureml import Connection
 
 MOST_CHARACTERS = 256
-COPIES = "copied_models"
-"""The experiment whose runs hold the files of models that were copied to MLflow's own registry, or to the workspace's."""
 _COPY_KEY = "copy_key"
 Page = Literal["home", "models", "experiment", "run"]
 
@@ -66,6 +64,9 @@ class Server(abc.ABC):
     """Whether the model versions that a search returns have their tags."""
     reached_from_workers: ClassVar[bool] = False
     """Whether Spark's workers, on other machines, can log to the server."""
+
+    copies_experiment: ClassVar[str] = "copied_models"
+    """The experiment whose runs hold the files of models that were copied to this server's registry."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -218,7 +219,7 @@ class Server(abc.ABC):
     def add_version(self, model_name: str, folder: Path, tags: dict[str, str], key: str) -> ModelVersion:
         """Create a version of a model's files alone; of `create_version`, the part for a model without a run here.
 
-        MLflow's own server takes files from a run only, so the files are logged to a run of the experiment `COPIES`.
+        MLflow's own server takes files from a run only, so the files are logged to a run of the experiment `copies_experiment`.
         If this is killed, the next call with the same key goes on with that run.
 
         Parameters
@@ -233,15 +234,20 @@ class Server(abc.ABC):
         """
         from mlflow.exceptions import MlflowException
 
-        client, experiment_name = self.client(), self.experiment_name(COPIES)
-        if client.get_experiment_by_name(experiment_name) is None:
+        client = self.client()
+        experiment = client.get_experiment_by_name(self.copies_experiment)
+        if experiment is not None:
+            experiment_id = experiment.experiment_id
+        else:
             try:
-                client.create_experiment(experiment_name, **self.experiment_details(experiment_name))
+                experiment_id = client.create_experiment(
+                    self.copies_experiment, **self.experiment_details(self.copies_experiment)
+                )
             except MlflowException as error:
                 # Another process was faster.
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-        experiment_id = client.get_experiment_by_name(experiment_name).experiment_id
+                return self.add_version(model_name, folder, tags, key)
         started = client.search_runs([experiment_id], f"tags.{_COPY_KEY} = '{key}'", max_results=1)
         run = started[0] if started else client.create_run(experiment_id, tags={_COPY_KEY: key, MARK: model_name})
         client.log_artifacts(run.info.run_id, str(folder), "model")

@@ -26,6 +26,7 @@ class DatabricksServer(Server):
 
     has_aliases = False
     reached_from_workers = True
+    copies_experiment = "/Shared/copied_models"
 
     @property
     def uri(self) -> str:
