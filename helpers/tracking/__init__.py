@@ -6,7 +6,14 @@ the bundle knows how.
 
 from helpers.tracking.dual import mirror_for_registry, mirror_pending
 from helpers.tracking.models import CLASSES, COLUMNS, download_model, log_model, logged_model_uri
-from helpers.tracking.registry_copy import FIRST_SOURCE_TAG, SOURCE_TAG, copy_version, in_azureml, share_champion
+from helpers.tracking.registry_copy import (
+    FIRST_SOURCE_TAG,
+    SOURCE_TAG,
+    copy_version,
+    in_azureml,
+    run_of_version,
+    share_champion,
+)
 from helpers.tracking.runs import MODEL_NAME_TAG, MONITORING_TAG, autolog, find_run, log_split
 from helpers.tracking.servers import server_at
 from helpers.tracking.session import Session, configure, open_servers
@@ -79,6 +86,7 @@ __all__ = [
     "registered_model",
     "resolve_version",
     "run_id",
+    "run_of_version",
     "server_at",
     "share_champion",
     "version_of_model",

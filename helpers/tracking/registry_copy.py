@@ -8,9 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers.ownership import MARK
-from helpers.tracking.versions import CHALLENGER, CHAMPION, champion_in, make_model, promote_in, versions_in
+from helpers.tracking.runs import find_run
+from helpers.tracking.versions import (
+    CHALLENGER,
+    CHAMPION,
+    TRACKING_SERVER_TAG,
+    champion_in,
+    make_model,
+    promote_in,
+    run_id,
+    versions_in,
+)
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
     from helpers.tracking.servers import Server
@@ -95,6 +106,25 @@ def copy_version(
         target.client().delete_model_version(name, made.version)
         return first, False
     return made, True
+
+
+def run_of_version(session: Session, version: ModelVersion) -> Run | None:
+    """Return the run that a version's model comes from; None for a copy whose run is on another server than the session's.
+
+    Parameters
+    ----------
+    session : helpers.tracking.Session
+    version : mlflow.entities.model_registry.ModelVersion
+        From the session's registry.
+
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        If the run should be on the session's server, and is not there or not finished.
+    """
+    if SOURCE_TAG in version.tags and version.tags.get(TRACKING_SERVER_TAG) != session.tracking.address:
+        return None
+    return find_run(session, run_id(version), version.name)
 
 
 def share_champion(session: Session, version: ModelVersion) -> str:

@@ -24,6 +24,7 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 RUN_ID_TAG = "run_id"
 MODEL_URI_TAG = "model_uri"
+TRACKING_SERVER_TAG = "tracking_server"
 CHECK_TAG = "check_"
 """Start of the name of a tag with the outcome of a check of the gate."""
 PASSED = "passed"
@@ -129,7 +130,7 @@ def create_version(session: Session, run: Run, model_uri: str, model_name: str, 
     tags = tags | {
         RUN_ID_TAG: run.info.run_id,
         MODEL_URI_TAG: model_uri,
-        "tracking_server": session.tracking.address,
+        TRACKING_SERVER_TAG: session.tracking.address,
         MARK: model_name,
     }
     make_model(session.registry, model_name)

@@ -57,6 +57,8 @@ def test_a_champion_goes_from_test_over_a_registry_to_production_with_what_leads
     assert [copy for copy in tags if "champion" in tags[copy]] == ["shared"]
     assert tags["first"]["approved_by"] == "Ada"
     assert model["labels"] and model["copied_labels"]
+    # Production does not see the run of test, so it checks an endpoint with the model's own example.
+    assert model["run_here"] == [False, True] and model["examples"]
     assert model["page"] == "https://ml.azure.com/registries/shared-models/models"
     assert model["deleted"] == [
         ["shared version 1", "", "True"], ["shared version 2", "the champion, unless force=true", ""]

@@ -9,7 +9,7 @@ from typing import Any
 
 import mlflow
 
-from helpers import parameters, registration, tracking
+from helpers import parameters, registration, serving, tracking
 from helpers.tracking import inventory
 from helpers.tracking.versions import versions_in
 from tests.scenarios.azureml.tracked_models import LABELS, ROWS, log_run
@@ -92,6 +92,10 @@ def from_test_to_prod(name: str) -> dict[str, Any]:
         "copied_labels": list(mlflow.pyfunc.load_model(f"{run.info.artifact_uri}/model").predict(ROWS)) == LABELS,
         "deleted": clean_up(name),
         "left": numbers_in(prod.registry, name),
+        "run_here": [
+            tracking.run_of_version(it, version) is not None for it, version in ((prod, shared), (test, second))
+        ],
+        "examples": serving.example_rows(None, prod, None, shared).equals(ROWS),
         "page": prod.table().set_index("what").loc["model registry", "open"],
     }
 
