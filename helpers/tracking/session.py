@@ -167,6 +167,9 @@ def _share_with(
         raise ParameterError(
             "share_with", p.share_with, "is where the model is registered; name another registry, or none"
         )
+    target.prepare()
+    # Whoever may not read it is told so here, and not after the model was registered.
+    target.registered_model(shared_name)
     return target, (catalog, schema)
 
 

@@ -63,19 +63,7 @@ def versions_in(registry: Server, model_name: str) -> list[ModelVersion]:
 
 def registered_model(session: Session, model_name: str) -> RegisteredModel | None:
     """Return a registered model, or None if it does not exist."""
-    return registered_model_in(session.registry, model_name)
-
-
-def registered_model_in(registry: Server, model_name: str) -> RegisteredModel | None:
-    """Return a registered model of a registry, or None if it does not exist."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return registry.client().get_registered_model(model_name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
+    return session.registry.registered_model(model_name)
 
 
 def model_names(session: Session) -> list[str] | None:
@@ -147,7 +135,7 @@ def make_model(registry: Server, model_name: str) -> None:
     """Create a registered model if it does not exist."""
     from mlflow.exceptions import MlflowException
 
-    if registered_model_in(registry, model_name) is not None:
+    if registry.registered_model(model_name) is not None:
         return
     try:
         # Marked where it can be deleted again.

@@ -124,6 +124,7 @@ def test_a_registry_that_cannot_be_used_is_refused_before_anything_is_written(pr
     assert "model_registry='azureml://registries/nobodys': Azure has no" in errors["unknown_registry"]
     assert "share_with='local': is where the model is registered" in errors["itself"]
     assert "model_name='two words': cannot be shared with Azure ML registry shared-models" in errors["name"]
+    assert "the role AzureML Registry User on the registry" in errors["role"]
     for form in ("azureml://registries/<name>", "/workspaces/<name>", "databricks-uc/<catalog>.<schema>", "local, "):
         assert form in errors["form"]
     assert errors["made"] is False

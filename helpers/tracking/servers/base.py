@@ -17,7 +17,7 @@ from helpers.parameters import ParameterError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
     from helpers.azureml import Connection
 
@@ -157,6 +157,17 @@ class Server(abc.ABC):
         """
         self.check_model_name(model_name)
         return model_name
+
+    def registered_model(self, model_name: str) -> RegisteredModel | None:
+        """Return a registered model, or None if it does not exist."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client().get_registered_model(model_name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
 
     def plain_model_name(self, model_name: str) -> str:
         """Return a model's name without the catalog and the schema that only this registry knows."""

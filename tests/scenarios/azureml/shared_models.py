@@ -210,4 +210,8 @@ def name_what_cannot_be_shared_with() -> dict[str, Any]:
         "form": {"share_with": "azureml://registry/shared-models"},
     }
     errors = {key: error_of(session_of, "wrong", experiment_name="never", **changes) for key, changes in wrong.items()}
+    faults = AzureMLStandIn.from_environment().faults
+    faults.add("GET .*/registries/shared-models/models/", 403)
+    errors["role"] = error_of(session_of, "wrong", experiment_name="never", share_with=REGISTRY)
+    faults.clear()
     return errors | {"made": mlflow.get_experiment_by_name("never") is not None}
