@@ -177,11 +177,15 @@ def _lineage(registry: Server, version: ModelVersion) -> set[str]:
 def _copies(source: Server, version: ModelVersion, target: Server, name: str) -> list[ModelVersion]:
     """Return the versions of a registry with the files of a version, oldest first.
 
-    An unfinished version of Unity Catalog is none: nobody can load it.
+    A version without its files is none: nobody can load it.
     """
     lineage = _lineage(source, version)
     # Not every registry can be searched by tag.
-    return [copy for copy in versions_in(target, name) if copy.status == "READY" and lineage & _lineage(target, copy)]
+    return [
+        copy
+        for copy in versions_in(target, name)
+        if lineage & _lineage(target, copy) and not (target.has_unfinished_versions and copy.status != "READY")
+    ]
 
 
 def _tags(source: Server, version: ModelVersion, name: str) -> dict[str, str]:

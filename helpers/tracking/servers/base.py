@@ -62,6 +62,8 @@ class Server(abc.ABC):
     """Whether registered models can be searched."""
     search_returns_tags: ClassVar[bool] = True
     """Whether the model versions that a search returns have their tags."""
+    has_unfinished_versions: ClassVar[bool] = False
+    """Whether a version exists, with another status than ``READY``, before its files are there."""
     reached_from_workers: ClassVar[bool] = False
     """Whether Spark's workers, on other machines, can log to the server."""
 

@@ -112,6 +112,9 @@ class UnityCatalog(DatabricksServer):
     has_aliases = True
     # mlflow.entities.model_registry.ModelVersionSearch
     search_returns_tags = False
+    # MLflow's client makes the version first, then uploads its files, and finalizes it last:
+    # mlflow/store/_unity_catalog/registry/rest_store.py
+    has_unfinished_versions = True
 
     @property
     def uri(self) -> str:

@@ -25,7 +25,8 @@ WORKSPACE = "ml-workspace"
 # Has a private endpoint. Azure Resource Manager knows this workspace, but it has no runs.
 PRIVATE_WORKSPACE = "ml-private"
 
-# Another one that can be used. Its models are its own; its experiments and runs are those of `WORKSPACE`.
+# Another one that can be used. Its models are its own; its experiments and runs are those of `WORKSPACE`. It has no web
+# services.
 PROD_WORKSPACE = "ml-prod"
 # Shared by the workspaces, in a resource group of its own.
 REGISTRY = "shared-models"
