@@ -296,9 +296,9 @@ BROKEN = {
         (
             FILE, "model_registry: azureml\n", "model_registry: azure\n", "dual",
             "job 'train_and_register': model_registry='azure': not accepted: one of auto, local, databricks, databricks-uc, "
-            "azureml. Where models are registered. auto: the registry that goes with tracking_mode. databricks-uc: Unity "
-            "Catalog. databricks: the workspace's own registry, which is off in accounts created since April 2024 "
-            "(default: auto).",
+            "azureml, or azureml://registries/<name> (3 to 33 characters). Where models are registered. auto: the registry that goes with tracking_mode. databricks-uc: Unity "
+            "Catalog. databricks: the workspace's own registry, which is off in accounts created since April 2024. "
+            "azureml://registries/<name>: an Azure ML registry, which several workspaces share (default: auto).",
         ),
     ],
     rules.packages_are_pinned_as_in_the_requirements: [
