@@ -230,11 +230,11 @@ BROKEN = {
         (
             FILE, "tasks.train.values.run_id", "tasks.train.values.run", "dev",
             "job 'train_and_register', task 'register', run_id: {{tasks.train.values.run}} has no value; "
-            "there are: tasks.train.values.model_uri, tasks.train.values.run_id",
+            "there are: tasks.train.values.model_uri, tasks.train.values.run_id, tasks.train.values.run_page",
         ),
         (
             TRAIN, 'runtime.set_task_value(\\"run_id\\"', 'print(\\"run_id\\"', "dev",
-            f"{RUN_ID}; there are: tasks.train.values.model_uri",
+            f"{RUN_ID}; there are: tasks.train.values.model_uri, tasks.train.values.run_page",
         ),
         (
             FILE, "depends_on: [{ task_key: train }]", "depends_on: [{ task_key: setup }]", "dev",
