@@ -62,6 +62,19 @@ class _OneOf:
         return value
 
 
+@dataclasses.dataclass(frozen=True)
+class _OneOfOrAddress(_OneOf):
+    """Check that a parameter names one of the kinds in a table, or is an address of one of some forms."""
+
+    addresses: tuple[str, ...] = ()
+    forms: str = ""
+
+    def __call__(self, value: str) -> str:
+        if value in self.values or any(re.fullmatch(address, value) for address in self.addresses):
+            return value
+        raise ValueError(f"one of {', '.join(word for word in self.values if word)}, or {self.forms}")
+
+
 def _matching(pattern: str, accepted: str) -> AfterValidator:
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
@@ -232,7 +245,35 @@ RunId = Annotated[str, _matching(r"[\w-]*", "empty (the newest finished run), or
 
 
 TrackingMode = Annotated[str, AfterValidator(_OneOf(kinds.TRACKING_MODES, ("auto",)))]
-ModelRegistry = Annotated[str, AfterValidator(_OneOf(kinds.SERVERS, ("auto",)))]
+# https://learn.microsoft.com/rest/api/azureml/registry-model-versions/create-or-update
+REGISTRY_ADDRESS = r"azureml://registries/(?P<registry>[A-Za-z0-9][A-Za-z0-9_-]{2,32})"
+"""How ``azure-ai-ml`` and ``az ml`` name a registry."""
+WORKSPACE_ADDRESS = (
+    rf"azureml://subscriptions/(?P<subscription>{_SUBSCRIPTION})/resource[gG]roups/(?P<group>{_GROUP})"
+    rf"(?:/providers/Microsoft\.MachineLearningServices)?/workspaces/(?P<workspace>{_WORKSPACE})"
+)
+"""How ``azure-ai-ml`` names a workspace."""
+_CATALOG_ADDRESS = rf"databricks-uc/{_PART}\.{_PART}"
+ModelRegistry = Annotated[
+    str,
+    AfterValidator(
+        _OneOfOrAddress(
+            kinds.SERVERS, ("auto",), (REGISTRY_ADDRESS,), "azureml://registries/<name> (3 to 33 characters)"
+        )
+    ),
+]
+ShareWith = Annotated[
+    str,
+    AfterValidator(
+        _OneOfOrAddress(
+            kinds.SERVERS,
+            ("",),
+            (REGISTRY_ADDRESS, WORKSPACE_ADDRESS, _CATALOG_ADDRESS),
+            "azureml://registries/<name>, azureml://subscriptions/<id>/resourceGroups/<name>/workspaces/<name> or "
+            "databricks-uc/<catalog>.<schema>",
+        )
+    ),
+]
 ModelFlavor = Annotated[str, AfterValidator(_OneOf(kinds.FLAVORS))]
 SplitBy = Annotated[str, AfterValidator(_OneOf(kinds.SPLITS))]
 ScoringEngine = Annotated[str, AfterValidator(_OneOf(kinds.ENGINES, ("auto",)))]
@@ -279,7 +320,8 @@ class Tracking(AzureML):
         default="auto",
         # https://learn.microsoft.com/azure/databricks/machine-learning/manage-model-lifecycle/workspace-model-registry
         description="Where models are registered. auto: the registry that goes with tracking_mode. databricks-uc: Unity "
-        "Catalog. databricks: the workspace's own registry, which is off in accounts created since April 2024",
+        "Catalog. databricks: the workspace's own registry, which is off in accounts created since April 2024. "
+        "azureml://registries/<name>: an Azure ML registry, which several workspaces share",
     )
     experiment_name: str = Field(
         default="azureml_mlflow",
@@ -342,6 +384,18 @@ class ModelName:
     """The model."""
 
     model_name: RegisteredName = Field(default="breast_cancer", description="Name in the model registry")
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Share:
+    """Who else gets the champion."""
+
+    share_with: ShareWith = Field(
+        default="",
+        description="Registry that the champion is copied to, and becomes the champion of: azureml://registries/<name>, "
+        "azureml://subscriptions/<id>/resourceGroups/<name>/workspaces/<name>, databricks-uc/<catalog>.<schema>, or "
+        "azureml, databricks-uc, databricks, local. Empty: none",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
@@ -532,7 +586,7 @@ class Train(Tracking, Namespace, TrainingTable, LabelColumn, IdColumn, ModelName
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
-class Register(Tracking, Namespace, LabelColumn, IdColumn, ModelName):
+class Register(Tracking, Namespace, LabelColumn, IdColumn, ModelName, Share):
     """Parameters of 03_register; it needs the columns of label and id only with `evaluation_table`."""
 
     run_id: RunId = Field(
@@ -719,7 +773,7 @@ class Monitor(Tracking, Namespace, TrainingTable, ScoringTable, LabelColumn, IdC
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
-class Approve(Tracking, Namespace, ChosenVersion):
+class Approve(Tracking, Namespace, ChosenVersion, Share):
     """Parameters of 08_approve."""
 
     decision: Literal["wait", "approve", "refuse"] = Field(
@@ -774,7 +828,7 @@ _Group = TypeVar("_Group")
 
 
 def choices(name: str) -> tuple[str, ...]:
-    """Return the accepted values of a parameter with a fixed set of them, else an empty tuple."""
+    """Return the accepted values of a parameter with a fixed set of them, else an empty tuple; see `accepts_others`."""
     field = FIELDS[name]
     if field.annotation is bool:
         return ("false", "true")
@@ -782,6 +836,11 @@ def choices(name: str) -> tuple[str, ...]:
         if isinstance(getattr(item, "func", None), _OneOf):
             return item.func.values
     return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+
+
+def accepts_others(name: str) -> bool:
+    """Return whether a parameter with a set of values also accepts addresses."""
+    return any(isinstance(getattr(item, "func", None), _OneOfOrAddress) for item in FIELDS[name].metadata)
 
 
 def as_text(value: Any) -> str:

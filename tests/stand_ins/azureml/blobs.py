@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, urlencode
 from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 from flask import Blueprint, Response, request
 
 from tests.stand_ins.azureml import names
 from tests.stand_ins.azureml.errors import blob_error
 
+# The account of the registry, with a container for each version of a model.
+REGISTRY_ACCOUNT = f"registry.blob.{names.STORAGE_SUFFIX}"
 # A host that ends in the storage suffix would need DNS. The plugin's check also accepts the account
 # in the path, and azure-storage-blob reads it there when the host is 127.0.0.1.
 ACCOUNT = f"standin.blob.{names.STORAGE_SUFFIX}"
@@ -42,15 +45,17 @@ class BlobStorage:
         Contains each blob as a file with the blob's name.
     """
 
+    _name, _prefix, _resource = "blobs", _PREFIX, "b"
+
     def __init__(self, url: str, folder: Path) -> None:
         self._url = url
         self._folder = folder / CONTAINER
         self._blocks = folder / "uncommitted"
         self._key = secrets.token_bytes(32)
         self._md5: dict[str, str] = {}
-        self.blueprint = Blueprint("blobs", __name__)
+        self.blueprint = Blueprint(self._name, __name__)
         self.blueprint.before_request(self._refusal)
-        route = f"{_PREFIX}<path:name>"
+        route = f"{self._prefix}<path:name>"
         self.blueprint.put(route)(self._put)
         self.blueprint.get(route)(self._get)
 
@@ -58,8 +63,8 @@ class BlobStorage:
         """Return a signed address of a blob, which gives access for an hour."""
         expiry = str(int(time.time()) + 3600)
         signature = self._signature(name, permissions, expiry)
-        query = {"sv": "2024-11-04", "sr": "b", "se": expiry, "sp": permissions, "sig": signature}
-        return f"{self._url}{_PREFIX}{quote(name)}?{urlencode(query)}"
+        query = {"sv": "2024-11-04", "sr": self._resource, "se": expiry, "sp": permissions, "sig": signature}
+        return f"{self._url}{self._prefix}{quote(name)}?{urlencode(query)}"
 
     def _signature(self, *parts: str) -> str:
         return hmac.new(self._key, "\n".join(parts).encode(), hashlib.sha256).hexdigest()
@@ -67,7 +72,7 @@ class BlobStorage:
     def _refusal(self) -> Response | None:
         name = (request.view_args or {}).get("name", "")
         permissions, expiry = request.args.get("sp", ""), request.args.get("se", "0")
-        signature = self._signature(name, permissions, expiry)
+        signature = self._signature(self._signed(name), permissions, expiry)
         if not hmac.compare_digest(signature, request.args.get("sig", "")) or int(expiry) < time.time():
             message = "Server failed to authenticate the request. Signature did not match."
             return blob_error(403, "AuthenticationFailed", message)
@@ -125,6 +130,11 @@ class BlobStorage:
         answer.headers["Content-Length"] = str(end - start)
         return answer
 
+    @staticmethod
+    def _signed(name: str) -> str:
+        """Return what the signature for a blob is of."""
+        return name
+
     def _block(self, name: str, block: str) -> Path:
         return self._blocks / hashlib.sha256(name.encode()).hexdigest() / hashlib.sha256(block.encode()).hexdigest()
 
@@ -132,6 +142,44 @@ class BlobStorage:
     def _opened(file: Path) -> BinaryIO:
         file.parent.mkdir(parents=True, exist_ok=True)
         return file.open("wb")
+
+
+class RegistryStorage(BlobStorage):
+    """The containers of a registry; a signature is for all blobs of one.
+
+    https://learn.microsoft.com/rest/api/storageservices/list-blobs
+    """
+
+    _name, _prefix, _resource = "registry_blobs", f"/{REGISTRY_ACCOUNT}/", "c"
+
+    def __init__(self, url: str, folder: Path) -> None:
+        super().__init__(url, folder / "registry")
+
+    def uri(self, name: str) -> str:
+        """Return the address of a container or a blob, without a signature."""
+        return f"{self._url}{self._prefix}{quote(name)}"
+
+    def names(self, container: str) -> list[str]:
+        """Return the names of the blobs in a container."""
+        folder = self._folder / container
+        return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+
+    @staticmethod
+    def _signed(name: str) -> str:
+        return name.partition("/")[0]
+
+    def _get(self, name: str) -> Response:
+        if request.args.get("comp") != "list":
+            return super()._get(name)
+        prefix = request.args.get("prefix", "")
+        properties = "<Properties><Content-Length>0</Content-Length><BlobType>BlockBlob</BlobType></Properties>"
+        blobs = "".join(
+            f"<Blob><Name>{escape(blob)}</Name>{properties}</Blob>"
+            for blob in self.names(name)
+            if blob.startswith(prefix)
+        )
+        body = f"<EnumerationResults><Blobs>{blobs}</Blobs><NextMarker /></EnumerationResults>"
+        return Response(f'<?xml version="1.0" encoding="utf-8"?>{body}', content_type="application/xml")
 
 
 def _pieces(file: Path, start: int, end: int) -> Iterator[bytes]:
