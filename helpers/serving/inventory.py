@@ -40,8 +40,7 @@ def items(spark: SparkSession, session: tracking.Session, p: parameters.CleanUp)
         for item in _items(existing, model_name, p.force)
     ]
     if session.connection.is_named:
-        of_model = tuple(item for item in found if item.keep_reason not in (NOT_OURS, OTHER_MODEL))
-        found += own_environment.items(session.workspace, model_name, of_model)
+        found += own_environment.items(session.workspace, model_name, found)
     return found
 
 

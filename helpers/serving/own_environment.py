@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,16 +178,18 @@ def _make(workspace: Workspace, path: str, model_name: str, properties: dict[str
         raise AzureError(f"{path} is in state {ended}; delete it in the workspace, and run this again")
 
 
-def items(workspace: Workspace, model_name: str, used_by: tuple[Item, ...]) -> Iterator[Item]:
+def items(workspace: Workspace, model_name: str, endpoints: Iterable[Item]) -> Iterator[Item]:
     """Return the assets of a model for clean-up.
 
     Parameters
     ----------
     workspace : helpers.azureml.workspace.Workspace
     model_name : str
-    used_by : tuple of Item
-        The endpoints and deployments that have to be deleted before.
+    endpoints : iterable of Item
+        Endpoints and deployments. Those of the model in the workspace have to be deleted before.
     """
+    where = f"Azure ML workspace {workspace.name}"
+    first = [item for item in endpoints if item.where == where and item.keep_reason not in (NOT_OURS, OTHER_MODEL)]
     for kind in ("codes", "environments"):
         versions = _path(workspace, kind, model_name)
         try:
@@ -202,7 +204,7 @@ def items(workspace: Workspace, model_name: str, used_by: tuple[Item, ...]) -> I
             reason = "" if made_for == model_name else NOT_OURS if made_for is None else OTHER_MODEL
             name = f"{kind}/{model_name}-endpoint/{resource['name']}"
             delete = partial(_delete, workspace, f"{versions}/{resource['name']}")
-            yield Item("environments", name, f"Azure ML workspace {workspace.name}", delete, reason, used_by)
+            yield Item("environments", name, where, delete, reason, tuple(first))
 
 
 def _delete(workspace: Workspace, path: str) -> bool:

@@ -32,10 +32,14 @@ def init() -> None:
 def _model_folder() -> Path:
     """Return the folder of the registered model; its name below the folder that Azure ML mounts is the user's choice."""
     mounted = Path(os.environ["AZUREML_MODEL_DIR"])
-    found = sorted((file.parent for file in mounted.rglob("MLmodel")), key=lambda folder: len(folder.parts))
-    if not found:
-        raise FileNotFoundError(f"there is no MLflow model in {mounted}: no file MLmodel")
-    return found[0]
+    found = [file.parent for file in mounted.rglob("MLmodel")]
+    # A model may have others among its files.
+    outermost = [folder for folder in found if not any(other in folder.parents for other in found)]
+    if len(outermost) != 1:
+        raise FileNotFoundError(
+            f"{mounted} has to have one MLflow model, and has {len(outermost)}: the file MLmodel marks it"
+        )
+    return outermost[0]
 
 
 def run(body: str) -> Any:

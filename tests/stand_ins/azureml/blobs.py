@@ -27,45 +27,57 @@ from tests.stand_ins.azureml.errors import blob_error
 # in the path, and azure-storage-blob reads it there when the host is 127.0.0.1.
 ACCOUNT = f"standin.blob.{names.STORAGE_SUFFIX}"
 CONTAINER = "azureml"
-_PREFIX = f"/{ACCOUNT}/{CONTAINER}/"
 _PIECE = 1024 * 1024
 
 
 class BlobStorage:
-    """One container of one storage account.
+    """The containers of one storage account: one for artifacts, and one for each upload of code.
 
     Parameters
     ----------
     url : str
         Of the server.
     folder : pathlib.Path
-        Contains each blob as a file with the blob's name.
+        Contains a folder for each container, and there each blob as a file with the blob's name.
     """
 
     def __init__(self, url: str, folder: Path) -> None:
         self._url = url
-        self._folder = folder / CONTAINER
+        self._folder = folder
         self._blocks = folder / "uncommitted"
         self._key = secrets.token_bytes(32)
         self._md5: dict[str, str] = {}
         self.blueprint = Blueprint("blobs", __name__)
         self.blueprint.before_request(self._refusal)
-        route = f"{_PREFIX}<path:name>"
+        route = f"/{ACCOUNT}/<container>/<path:name>"
         self.blueprint.put(route)(self._put)
         self.blueprint.get(route)(self._get)
 
     def signed_url(self, name: str, permissions: str) -> str:
         """Return a signed address of a blob, which gives access for an hour."""
+        return self._signed_url(f"{CONTAINER}/{name}", "b", permissions)
+
+    def signed_container(self, container: str, permissions: str) -> str:
+        """Return a signed address of a container, which gives access to its blobs for an hour."""
+        return self._signed_url(container, "c", permissions)
+
+    def container_url(self, container: str) -> str:
+        """Return the address of a container, which gives no access."""
+        return f"{self._url}/{ACCOUNT}/{container}"
+
+    def _signed_url(self, resource: str, kind: str, permissions: str) -> str:
         expiry = str(int(time.time()) + 3600)
-        signature = self._signature(name, permissions, expiry)
-        query = {"sv": "2024-11-04", "sr": "b", "se": expiry, "sp": permissions, "sig": signature}
-        return f"{self._url}{_PREFIX}{quote(name)}?{urlencode(query)}"
+        signature = self._signature(resource, permissions, expiry)
+        query = {"sv": "2024-11-04", "sr": kind, "se": expiry, "sp": permissions, "sig": signature}
+        return f"{self.container_url(quote(resource))}?{urlencode(query)}"
 
     def _signature(self, *parts: str) -> str:
         return hmac.new(self._key, "\n".join(parts).encode(), hashlib.sha256).hexdigest()
 
     def _refusal(self) -> Response | None:
-        name = (request.view_args or {}).get("name", "")
+        arguments = request.view_args or {}
+        container = arguments.get("container", "")
+        name = container if request.args.get("sr") == "c" else f"{container}/{arguments.get('name', '')}"
         permissions, expiry = request.args.get("sp", ""), request.args.get("se", "0")
         signature = self._signature(name, permissions, expiry)
         if not hmac.compare_digest(signature, request.args.get("sig", "")) or int(expiry) < time.time():
@@ -76,7 +88,8 @@ class BlobStorage:
             return blob_error(403, "AuthorizationPermissionMismatch", message)
         return None
 
-    def _put(self, name: str) -> Response:
+    def _put(self, container: str, name: str) -> Response:
+        name = f"{container}/{name}"
         file = self._folder / name
         if request.headers.get("If-None-Match") == "*" and file.exists():
             return blob_error(409, "BlobAlreadyExists", "The specified blob already exists.")
@@ -100,7 +113,8 @@ class BlobStorage:
         self._md5[name] = request.headers.get("x-ms-blob-content-md5", "")
         return _answer(201, file)
 
-    def _get(self, name: str) -> Response:
+    def _get(self, container: str, name: str) -> Response:
+        name = f"{container}/{name}"
         file = self._folder / name
         if not file.is_file():
             return blob_error(404, "BlobNotFound", "The specified blob does not exist.")
