@@ -174,9 +174,7 @@ def test_own_code_and_environment_are_made_once_whatever_fails_before_and_clean_
     assert all(each == served["at_once"][0] for each in served["at_once"])
     assert [len(names) for names in served["made"].values()] == [2, 2]
     assert served["lost_answer"]["environmentId"].endswith(served["made"]["other"][1].rpartition("/")[2])
-    assert served["first"] == SERVES_OLD and served["second"] == SERVES_NEW
-    # Both versions have the same requirements.
-    assert served["of_first"] == served["of_second"] and len(served["of_first"]) == 2
+    assert served["state"] == SERVES_OLD and len(served["of_model"]) == 2
     assert "(the rows do not fit the model's signature): " in served["bad"] and "missing inputs ['b']" in served["bad"]
 
     workspace = aml.workspace_resource_id
@@ -196,18 +194,17 @@ def test_own_code_and_environment_are_made_once_whatever_fails_before_and_clean_
             "tags": {"azureml_mlflow": "rolled"},
         }
     }
-    for name, deployment in bodies(requests, "/onlineEndpoints/own-code/deployments/"):
-        properties = deployment["properties"]
-        assert properties["model"] == f"{workspace}/models/rolled/versions/{name[-1]}"
-        assert properties["endpointComputeType"] == "Managed" and properties["instanceType"] == "Standard_DS3_v2"
-        assert properties["codeConfiguration"] == {
-            "codeId": f"{workspace}/codes/rolled-endpoint/versions/{code_version}",
-            "scoringScript": "score.py",
-        }
-        expected = f"{workspace}/environments/rolled-endpoint/versions/{environment_version}"
-        assert properties["environmentId"] == expected
+    ((_, deployment),) = bodies(requests, "/onlineEndpoints/own-code/deployments/")
+    properties = deployment["properties"]
+    assert properties["model"] == f"{workspace}/models/rolled/versions/1"
+    assert properties["endpointComputeType"] == "Managed" and properties["instanceType"] == "Standard_DS3_v2"
+    assert properties["codeConfiguration"] == {
+        "codeId": f"{workspace}/codes/rolled-endpoint/versions/{code_version}",
+        "scoringScript": "score.py",
+    }
+    assert properties["environmentId"] == f"{workspace}/environments/rolled-endpoint/versions/{environment_version}"
 
-    assert set(served["kept"]) == set(served["of_first"])
+    assert set(served["kept"]) == set(served["of_model"])
     assert all(reason.startswith("holds what is kept, own-code") for reason in served["kept"].values())
     assert served["outcomes"] == ["deleted"] * 4 and served["left"] == []
     # Those of other models stay.
@@ -219,26 +216,23 @@ def test_a_kubernetes_endpoint_is_rolled_out_as_a_managed_one_on_the_cluster_of_
     served = process.run(rollouts.serve_on_a_cluster)
     requests = aml.requests()[before:]
     cluster = f"{aml.workspace_resource_id}/computes/arc-cluster"
-    assert served["first"] == SERVES_OLD and served["second"] == served["state"] == SERVES_NEW
-    assert served["compute"] == cluster
+    assert served["state"] == SERVES_OLD and served["compute"] == cluster
     ((_, endpoint),) = bodies(requests, "/onlineEndpoints/on-cluster$")
     assert endpoint["properties"] == {
         "authMode": "Key", "properties": {"azureml.mlflow_client_endpoint": "True"}, "compute": cluster,
     }  # fmt: skip
-    (_, old), (_, new) = bodies(requests, "/onlineEndpoints/on-cluster/deployments/")
-    assert "instanceType" not in old["properties"] and new["properties"]["instanceType"] == "larger"
-    for deployment in (old, new):
-        assert deployment["properties"]["endpointComputeType"] == "Kubernetes"
-        assert "egressPublicNetworkAccess" not in deployment["properties"]
-    assert served["properties"]["instanceType"] == "larger"
+    ((_, deployment),) = bodies(requests, "/onlineEndpoints/on-cluster/deployments/")
+    assert deployment["properties"]["endpointComputeType"] == "Kubernetes" and deployment["sku"]["capacity"] == 1
+    assert not {"instanceType", "egressPublicNetworkAccess"} & deployment["properties"].keys()
     refused = served["refused"]
     assert "instance type none-such does not exist on the cluster" in refused["instance_type"]
     assert "endpoint_target='managed': endpoint on-cluster is on arc-cluster" in refused["managed"]
     assert "endpoint_target='kubernetes': endpoint not-on-cluster is on managed compute" in refused["other_way"]
-    names = ("on-cluster/rolled-2", "not-on-cluster/rolled-1")
-    assert served["listed"] == sorted(
-        [["deployments", name, ""] for name in names] + [["endpoints", name.split("/")[0], ""] for name in names]
-    )
+    assert served["listed"] == [
+        ["deployments", "on-cluster/rolled-1", ""],
+        ["endpoints", "not-on-cluster", ""],
+        ["endpoints", "on-cluster", ""],
+    ]
     assert all(served["deleted"]) and served["after_deletion"] is None
 
 
@@ -273,10 +267,14 @@ def test_clean_up_lists_the_models_endpoints_and_deletes_what_serves_only_if_for
     assert listed["left"] == sorted(others)
 
 
-@pytest.mark.parametrize("kind", ["aci", "aks"])
-def test_a_web_service_has_one_version_which_the_next_replaces_unless_it_does_not_answer_rightly(process, kind):
+@pytest.mark.parametrize(("kind", "successor"), [("aci", "managed"), ("aks", "kubernetes")])
+def test_a_web_service_has_one_version_which_the_next_replaces_unless_it_does_not_answer_rightly(
+    process, kind, successor
+):
     answers = process.run(rollouts.serve_as_a_web_service, kind)
     assert answers["first"] == SERVES_OLD
+    (deprecated,) = [line for line in answers["lines"] if "deprecated" in line]
+    assert f"endpoint_target={kind} is deprecated" in deprecated and f"use endpoint_target={successor}, " in deprecated
     assert answers["checks"] == [[100, 0]] and answers["changed_again"] is False
     assert "rolled-2 was put back in its place." in answers["broken"]
     assert "do not agree" in answers["wrong"] and "rolled-2 was put back" in answers["wrong"]

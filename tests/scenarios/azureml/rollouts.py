@@ -317,9 +317,9 @@ def serve_a_model_of_another_registry() -> dict[str, Any]:
 
 
 def serve_with_own_code() -> dict[str, Any]:
-    """Roll out with this bundle's scoring script: after faults, twice, and at the same time; and clean up."""
+    """Roll out with this bundle's scoring script, after faults; make its assets at the same time; and clean up."""
     faults = AzureMLStandIn.from_environment().faults
-    endpoint, (old, new, _), (of_old, of_new) = start("own-code", endpoint_environment="own", collect_data="true")
+    endpoint, (old, *_), (of_old, _) = start("own-code", endpoint_environment="own", collect_data="true")
     session, p = configure(endpoint_name="own-code", endpoint_environment="own")
     workspace = session.workspace
 
@@ -348,11 +348,9 @@ def serve_with_own_code() -> dict[str, Any]:
     with ThreadPoolExecutor(4) as pool:
         at_once = list(pool.map(lambda _: own_environment.settings(workspace, p, "at-once", conda), range(4)))
     made = {name: assets(name) for name in ("other", "at-once")}
-    first, _ = roll_out(endpoint, old, of_old)
-    of_first = assets()
-    second, _ = roll_out(endpoint, new, of_new)
+    rollout, _ = roll_out(endpoint, old, of_old)
     bad = error_of(endpoint.invoke, ROWS[["a", "c"]])
-    of_second = assets()
+    of_model = assets()
 
     def planned(force: bool) -> list[Item]:
         _, cleaning = configure(parameters.CleanUp, model_name=MODEL, force=force)
@@ -372,10 +370,8 @@ def serve_with_own_code() -> dict[str, Any]:
         "lost_answer": by_lost_answer,
         "at_once": at_once,
         "made": made,
-        "first": shown(first.state),
-        "of_first": of_first,
-        "second": shown(second.state),
-        "of_second": of_second,
+        "state": shown(rollout.state),
+        "of_model": of_model,
         "bad": bad,
         "kept": kept,
         "outcomes": outcomes,
@@ -388,26 +384,20 @@ def serve_on_a_cluster() -> dict[str, Any]:
     """Roll out to a Kubernetes online endpoint, ask for what it does not accept, list it and delete it."""
     cluster = {"endpoint_target": "kubernetes", "endpoint_compute": AzureMLStandIn.cluster}
     endpoint, (old, new, _), (of_old, of_new) = start("on-cluster", **cluster)
-    first, _ = roll_out(endpoint, old, of_old)
-    larger = open_endpoint("on-cluster", **cluster, instance_type="larger")
-    second, _ = roll_out(larger, new, of_new)
-    unknown = open_endpoint("on-cluster", **cluster, instance_type="none-such")
+    rollout, _ = roll_out(endpoint, old, of_old)
     refused = {
-        "instance_type": refusal(unknown, old, of_old).message,
-        "managed": error_of(roll_out, open_endpoint("on-cluster"), old, of_old),
+        "instance_type": refusal(
+            open_endpoint("on-cluster", **cluster, instance_type="none-such"), new, of_new
+        ).message,
+        "managed": error_of(roll_out, open_endpoint("on-cluster"), new, of_new),
     }
-    roll_out(open_endpoint("not-on-cluster"), old, of_old)
+    open_endpoint("not-on-cluster").create(MODEL)
     refused["other_way"] = error_of(roll_out, open_endpoint("not-on-cluster", **cluster), old, of_old)
     session, p = configure(parameters.CleanUp, model_name=MODEL, force="true")
-    listed = [
-        item for item in serving.items(None, session, p) if item.name.split("/")[0] in ("on-cluster", "not-on-cluster")
-    ]
+    listed = [item for item in serving.items(None, session, p) if "on-cluster" in item.name]
     return {
-        "first": shown(first.state),
-        "second": shown(second.state),
-        "state": shown(endpoint.state()),
+        "state": shown(rollout.state),
         "compute": plugin().get_endpoint("on-cluster")["properties"]["compute"],
-        "properties": endpoint.resource("rolled-2")["properties"],
         "refused": refused,
         "listed": sorted((item.kind, item.name, item.keep_reason) for item in listed),
         "deleted": [item.delete() for item in listed],
@@ -465,7 +455,7 @@ def serve_as_a_web_service(kind: str) -> dict[str, Any]:
     """
     compute = {"aks_compute": AzureMLStandIn.attached_compute} if kind == "aks" else {}
     service, (old, new, broken), (of_old, of_new) = start(f"service-{kind}", endpoint_target=kind, **compute)
-    first, _ = roll_out(service, old, of_old)
+    first, lines = roll_out(service, old, of_old)
     second, _ = roll_out(service, new, of_new)
     again, _ = roll_out(service, new, of_new)
     crash = refusal(service, broken, of_new)
@@ -475,6 +465,7 @@ def serve_as_a_web_service(kind: str) -> dict[str, Any]:
     service.delete()
     return {
         "first": shown(first.state),
+        "lines": lines,
         "checks": [[check.percent, check.errors] for check in second.checks],
         "changed_again": again.changed,
         "broken": crash.message,
