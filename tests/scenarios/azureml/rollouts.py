@@ -330,7 +330,6 @@ def serve_with_own_code() -> dict[str, Any]:
     for fault, status in (
         ("PUT .*/upload-.*", 403),
         ("PUT .*/upload-.*", "lose_answer"),
-        ("PUT .*/codes/.*", 403),
         ("PUT .*/environments/.*", 403),
         ("PUT .*/deployments/rolled-1", 403),
     ):
