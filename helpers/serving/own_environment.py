@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from helpers.azureml.rest import AzureError, wait
+from helpers.azureml.rest import AzureError, first_line, wait
 from helpers.azureml.workspace import API_VERSION, Workspace
 from helpers.ownership import MARK, NOT_OURS, OTHER_MODEL, Item
 from helpers.parameters import ParameterError
@@ -34,6 +35,8 @@ _CODE_FOLDER = "onlinescoring"
 _SECRET = re.compile(r"https?://[^/\s@]+@|\w://[^/\s@:]+:[^/\s@]+@|[?&](?:sig|token|key)=|https?://\S*/t/[^/\s]+/")
 _FEEDS = "https://learn.microsoft.com/azure/machine-learning/how-to-use-private-python-packages"
 _LONGEST_WAIT_SECONDS = 10 * 60
+# About 1 + 2 + 4 s.
+_RETRIES: dict[str, Any] = {"initial_backoff": 1, "increment_base": 2, "retry_total": 3, "random_jitter_range": 0}
 
 
 def conda_file(p: parameters.Endpoint, model_folder: Path) -> str:
@@ -112,9 +115,7 @@ def settings(workspace: Workspace, p: parameters.Endpoint, model_name: str, cond
     Raises
     ------
     helpers.azureml.rest.AzureError
-        If Azure ML refuses one of them, or if it does not get ready.
-    azure.core.exceptions.AzureError
-        If the code cannot be uploaded.
+        If Azure ML refuses one of them, if it does not get ready, or if the code cannot be uploaded.
     """
     script = SCRIPT.read_bytes()
     code = _path(workspace, "codes", model_name, hashlib.sha256(script).hexdigest())
@@ -149,14 +150,23 @@ def _upload(workspace: Workspace, code: str, script: bytes) -> str:
     The place is new each time. So nothing of an upload that was interrupted is ever used, and two at once do not meet.
     https://learn.microsoft.com/rest/api/azureml/code-versions/create-or-get-start-pending-upload
     """
+    from azure.core.exceptions import AzureError as RequestFailed
     from azure.storage.blob import ContainerClient, ExponentialRetry
 
     question = {"pendingUploadType": "TemporaryBlobReference"}
     answer = workspace.manager.post(f"{code}/startPendingUpload", question, api_version=API_VERSION)
     place = answer["blobReferenceForConsumption"]
-    retries = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3, random_jitter_range=0)
-    with ContainerClient.from_container_url(place["credential"]["sasUri"], retry_policy=retries) as container:
-        container.upload_blob(f"{_CODE_FOLDER}/{SCRIPT.name}", script, overwrite=True)
+    retries = ExponentialRetry(**_RETRIES)
+    try:
+        with ContainerClient.from_container_url(place["credential"]["sasUri"], retry_policy=retries) as container:
+            container.upload_blob(f"{_CODE_FOLDER}/{SCRIPT.name}", script, overwrite=True)
+    except RequestFailed as error:
+        # Errors of a connection quote the address, whose query is the permission to write.
+        reason = re.sub(r"\?\S*", "", first_line(error))
+        raise AzureError(
+            f"{SCRIPT.name} cannot be uploaded to {urlsplit(place['blobUri']).netloc}: {reason}",
+            getattr(error, "status_code", None),
+        ) from None
     return f"{place['blobUri'].rstrip('/')}/{_CODE_FOLDER}"
 
 

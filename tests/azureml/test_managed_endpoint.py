@@ -171,6 +171,7 @@ def test_own_code_and_environment_are_made_once_whatever_fails_before_and_clean_
         kinds = [name.split("/")[0] for name in assets]
         made = ["codes", "environments"] if "deployments" in fault else ["codes"] if "environments" in fault else []
         assert met and kinds == made and deployments == [] and "deployment rolled-1 failed" in error, (fault, error)
+        assert "sig=" not in error
     assert all(each == served["at_once"][0] for each in served["at_once"])
     assert [len(names) for names in served["made"].values()] == [2, 2]
     assert served["lost_answer"]["environmentId"].endswith(served["made"]["other"][1].rpartition("/")[2])
