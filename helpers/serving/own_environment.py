@@ -200,11 +200,11 @@ def items(workspace: Workspace, model_name: str, endpoints: Iterable[Item]) -> I
     """
     where = f"Azure ML workspace {workspace.name}"
     first = [item for item in endpoints if item.where == where and item.keep_reason not in (NOT_OURS, OTHER_MODEL)]
-    for kind in ("codes", "environments"):
+    # Azure lists environments that somebody has archived only if it is asked to; codes cannot be archived.
+    for kind, view in (("codes", {}), ("environments", {"listViewType": "All"})):
         versions = _path(workspace, kind, model_name)
         try:
-            # Azure lists those that somebody has archived only if it is asked to.
-            resources = list(workspace.manager.get_all(versions, api_version=API_VERSION, listViewType="All"))
+            resources = list(workspace.manager.get_all(versions, api_version=API_VERSION, **view))
         except AzureError as error:
             if error.status != 404:
                 raise
