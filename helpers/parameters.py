@@ -62,6 +62,19 @@ class _OneOf:
         return value
 
 
+@dataclasses.dataclass(frozen=True)
+class _OneOfOrAddress(_OneOf):
+    """Check that a parameter names one of the kinds in a table, or is an address of one of some forms."""
+
+    addresses: tuple[str, ...] = ()
+    forms: str = ""
+
+    def __call__(self, value: str) -> str:
+        if value in self.values or any(re.fullmatch(address, value) for address in self.addresses):
+            return value
+        raise ValueError(f"one of {', '.join(word for word in self.values if word)}, or {self.forms}")
+
+
 def _matching(pattern: str, accepted: str) -> AfterValidator:
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
@@ -248,7 +261,35 @@ RunId = Annotated[str, _matching(r"[\w-]*", "empty (the newest finished run), or
 
 
 TrackingMode = Annotated[str, AfterValidator(_OneOf(kinds.TRACKING_MODES, ("auto",)))]
-ModelRegistry = Annotated[str, AfterValidator(_OneOf(kinds.SERVERS, ("auto",)))]
+# https://learn.microsoft.com/rest/api/azureml/registry-model-versions/create-or-update
+REGISTRY_ADDRESS = r"azureml://registries/(?P<registry>[A-Za-z0-9][A-Za-z0-9_-]{2,32})"
+"""How ``azure-ai-ml`` and ``az ml`` name a registry."""
+WORKSPACE_ADDRESS = (
+    rf"azureml://subscriptions/(?P<subscription>{_SUBSCRIPTION})/resource[gG]roups/(?P<group>{_GROUP})"
+    rf"(?:/providers/Microsoft\.MachineLearningServices)?/workspaces/(?P<workspace>{_WORKSPACE})"
+)
+"""How ``azure-ai-ml`` names a workspace."""
+_CATALOG_ADDRESS = rf"databricks-uc/{_PART}\.{_PART}"
+ModelRegistry = Annotated[
+    str,
+    AfterValidator(
+        _OneOfOrAddress(
+            kinds.SERVERS, ("auto",), (REGISTRY_ADDRESS,), "azureml://registries/<name> (3 to 33 characters)"
+        )
+    ),
+]
+ShareWith = Annotated[
+    str,
+    AfterValidator(
+        _OneOfOrAddress(
+            kinds.SERVERS,
+            ("",),
+            (REGISTRY_ADDRESS, WORKSPACE_ADDRESS, _CATALOG_ADDRESS),
+            "azureml://registries/<name>, azureml://subscriptions/<id>/resourceGroups/<name>/workspaces/<name> or "
+            "databricks-uc/<catalog>.<schema>",
+        )
+    ),
+]
 ModelFlavor = Annotated[str, AfterValidator(_OneOf(kinds.FLAVORS))]
 SplitBy = Annotated[str, AfterValidator(_OneOf(kinds.SPLITS))]
 ScoringEngine = Annotated[str, AfterValidator(_OneOf(kinds.ENGINES, ("auto",)))]
@@ -266,19 +307,19 @@ class AzureML:
     azureml_workspace: WorkspaceName = Field(default="", description="Name of the Azure ML workspace")
     azureml_region: Region = Field(
         default="",
-        description="Region of the Azure ML workspace. Empty: its address is asked from Azure Resource Manager",
+        description="Region of the Azure ML workspace. Empty: Azure Resource Manager is asked for the workspace's address",
     )
     azureml_tracking_uri: AzureMLTrackingUri = Field(
-        default="", description="MLflow tracking URI of the Azure ML workspace, in place of the four parameters above"
+        default="", description="MLflow tracking URI of the Azure ML workspace. It replaces the four parameters above"
     )
     azureml_secret_scope: str = Field(
         default="",
         description="Databricks secret scope with the keys azure-tenant-id, azure-client-id and azure-client-secret. "
-        "Empty: environment variables, managed identity or Azure CLI",
+        "Empty: environment variables, a managed identity or the Azure CLI are used",
     )
     azureml_sign_in: Literal["unattended", "device_code"] = Field(
         default="unattended",
-        description="device_code: somebody at the notebook signs in, if no other credential is found. Never in a job",
+        description="device_code: if no other credential is found, you sign in at the notebook. A job never asks",
     )
 
 
@@ -289,20 +330,21 @@ class Tracking(AzureML):
     tracking_mode: TrackingMode = Field(
         default="auto",
         description="Where runs are tracked. auto: Databricks in a Databricks workspace, a local SQLite file elsewhere. "
-        "dual: Databricks, and every run is copied to Azure ML after it has ended",
+        "dual: Databricks, and each run is copied to Azure ML after it has ended",
     )
     model_registry: ModelRegistry = Field(
         default="auto",
         # https://learn.microsoft.com/azure/databricks/machine-learning/manage-model-lifecycle/workspace-model-registry
         description="Where models are registered. auto: the registry that goes with tracking_mode. databricks-uc: Unity "
-        "Catalog. databricks: the workspace's own registry, which is off in accounts created since April 2024",
+        "Catalog. databricks: the workspace's own registry, which is off in accounts created since April 2024. "
+        "azureml://registries/<name>: an Azure ML registry, which several workspaces share",
     )
     experiment_name: str = Field(
         default="azureml_mlflow",
         min_length=1,
         # mlflow.utils.validation
         max_length=500,
-        description="MLflow experiment. A plain name is put under /Users/<you>/ on Databricks",
+        description="MLflow experiment. On Databricks, a plain name is put under /Users/<you>/",
     )
 
 
@@ -311,7 +353,9 @@ class Namespace:
     """The schema of tables and models."""
 
     catalog: OptionalIdentifier = Field(default="", description="Catalog of the tables. Empty: the current one")
-    schema: Identifier = Field(default="azureml_mlflow", description="Schema of the tables, created if it is missing")
+    schema: Identifier = Field(
+        default="azureml_mlflow", description="Schema of the tables. It is created if it is missing"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
@@ -332,7 +376,9 @@ class ScoringTable:
 class IdColumn:
     """The column that identifies a row."""
 
-    id_column: ColumnName = Field(default="id", description="Column that identifies a row: no nulls, no duplicates")
+    id_column: ColumnName = Field(
+        default="id", description="Column that identifies a row. It must have no nulls and no duplicates"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
@@ -340,12 +386,12 @@ class LabelColumn:
     """The column to predict."""
 
     label_column: ColumnName = Field(
-        default="diagnosis", description="Column to predict: two or more classes, or numbers"
+        default="diagnosis", description="Column to predict. It has two or more classes, or numbers"
     )
     model_type: Literal["auto", "classifier", "regressor"] = Field(
         default="auto",
-        description="What the label is: classes (classifier) or a quantity (regressor). auto: text, booleans and up to 20 "
-        "different whole numbers are classes, other numbers a quantity",
+        description="What the label is: classes (classifier) or a quantity (regressor). auto: text, booleans and up to "
+        "20 different whole numbers are classes, other numbers are a quantity",
     )
 
 
@@ -357,11 +403,23 @@ class ModelName:
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Share:
+    """Who else gets the champion."""
+
+    share_with: ShareWith = Field(
+        default="",
+        description="Registry that the champion is copied to, and becomes the champion of: azureml://registries/<name>, "
+        "azureml://subscriptions/<id>/resourceGroups/<name>/workspaces/<name>, databricks-uc/<catalog>.<schema>, or "
+        "azureml, databricks-uc, databricks, local. Empty: none",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class ChosenVersion(ModelName):
     """A version of the model."""
 
     model_version: Version = Field(
-        default="", description="Version to use. Empty: the champion; for 08_approve, the challenger"
+        default="", description="Version to use. Empty: the champion, or in 08_approve the challenger"
     )
 
 
@@ -371,7 +429,8 @@ class ModelVersion(ChosenVersion):
 
     allow_pickle: Flag = Field(
         default=False,
-        description="Load a version that runs code when it is loaded, such as a pickle, although this bundle did not register it",
+        description="Load a version that runs code when it is loaded, such as a pickle, even if this bundle did not "
+        "register it",
     )
 
 
@@ -381,8 +440,8 @@ class PredictionTable:
 
     prediction_table: OptionalTableName = Field(
         default="",
-        description="Table that receives the predictions. Empty: <model_name>_predictions, where a name with other characters "
-        "than a-z, A-Z, 0-9 and _ gets a hash",
+        description="Table for the predictions. Empty: <model_name>_predictions. If the name has other characters than "
+        "a-z, A-Z, 0-9 and _, it gets a hash",
     )
 
 
@@ -392,8 +451,8 @@ class Predictions(PredictionTable):
 
     checkpoint: str = Field(
         default="",
-        description="For mode=stream: folder that says which rows are scored. Empty: one beside prediction_table, in a "
-        "volume of its schema",
+        description="For mode=stream: folder that records which rows are scored. Empty: a folder beside "
+        "prediction_table, in a volume of its schema",
     )
 
 
@@ -404,16 +463,16 @@ class Endpoint:
     endpoint_target: EndpointTarget = Field(
         default="auto",
         # https://learn.microsoft.com/azure/machine-learning/migrate-to-v2-deploy-endpoints
-        description="Where the model is served. managed: Azure ML managed online endpoint. kubernetes: Azure ML online endpoint "
-        "on an attached cluster. local: this machine. auto: managed where an Azure ML workspace is named, else local. aci, aks: "
-        "web services of Azure ML's SDK v1 in Container Instances or Kubernetes Service, deprecated and without support since "
-        "2026-06-30; use managed or kubernetes instead",
+        description="Where the model is served. managed: managed online endpoint of Azure ML. kubernetes: online endpoint of "
+        "Azure ML on a cluster that is attached to the workspace. local: this machine. auto: managed if an Azure ML "
+        "workspace is named, otherwise local. aci, aks: web services of Azure ML's SDK v1 in Container Instances or "
+        "Kubernetes Service. These two are deprecated and without support since 2026-06-30. Use managed or kubernetes instead",
     )
     endpoint_name: EndpointName = Field(
-        default="", description="Name of the endpoint; one per model. Empty: made from model_name"
+        default="", description="Name of the endpoint. Each model has its own. Empty: made from model_name"
     )
     endpoint_auth: Literal["key", "aad_token"] = Field(
-        default="key", description="How callers of the endpoint sign in. aad_token: managed endpoints only"
+        default="key", description="How callers of the endpoint sign in. Only managed endpoints accept aad_token"
     )
     instance_type: InstanceType = Field(
         default="",
@@ -440,22 +499,25 @@ class Endpoint:
     )
     collect_data: Flag = Field(
         default=False,
-        description="Keep the inputs and answers of each request, for 06_monitor. managed, kubernetes and local endpoints "
-        "only",
+        description="Keep the inputs and the answer of each request, for 06_monitor. Only managed, kubernetes and local "
+        "endpoints can",
     )
     instance_count: int = Field(
-        default=1, ge=1, le=100, description="Virtual machines (managed) or replicas (kubernetes, aks) of a deployment"
+        default=1,
+        ge=1,
+        le=100,
+        description="Number of virtual machines (managed) or replicas (kubernetes, aks) of a deployment",
     )
     public_network_access: Literal["enabled", "disabled"] = Field(
         default="enabled",
-        description="disabled: a managed endpoint is called, and its containers reach other services, through the workspace's "
-        "private network only",
+        description="disabled: a managed endpoint can be called only through the workspace's private network, and its "
+        "containers reach other services only through that network",
     )
     start_timeout_s: int = Field(
         default=600,
         ge=10,
         le=3_600,
-        description="How long a managed deployment's container may take to start, in seconds",
+        description="Seconds that a managed deployment's container may take to start",
     )
     request_timeout_s: int = Field(
         # Azure's default is 5 s, and 180 s is its limit:
@@ -463,14 +525,18 @@ class Endpoint:
         default=60,
         ge=1,
         le=180,
-        description="After how many seconds a managed endpoint gives a request up",
+        description="Seconds after which a managed endpoint gives up a request",
     )
     max_concurrent_requests: int = Field(
-        default=1, ge=1, le=1_000, description="Requests that an instance of a managed deployment answers at once"
+        default=1,
+        ge=1,
+        le=1_000,
+        description="Number of requests that each instance of a managed deployment answers at once",
     )
     aks_compute: str = Field(
         default="",
-        description="For endpoint_target=aks, which is deprecated: the Kubernetes cluster attached to the Azure ML workspace",
+        description="For endpoint_target=aks, which is deprecated: name of the Kubernetes cluster that is attached to "
+        "the Azure ML workspace",
     )
 
 
@@ -484,7 +550,7 @@ class SetUp(Tracking, Namespace, TrainingTable, ScoringTable, LabelColumn, IdCol
     )
     databricks_resource_id: DatabricksResourceId = Field(
         default="",
-        description="Resource id of the Databricks workspace to link. Empty: found by the workspace's address",
+        description="Resource id of the Databricks workspace to link. Empty: the workspace is found by its address",
     )
     source_path: str = Field(
         default="", description="CSV or Parquet file or folder to load. Empty: scikit-learn's breast-cancer data"
@@ -492,7 +558,7 @@ class SetUp(Tracking, Namespace, TrainingTable, ScoringTable, LabelColumn, IdCol
     csv_separator: Separator = Field(default=",", description="Character between the fields of CSV files, or tab")
     csv_encoding: str = Field(default="UTF-8", description="Encoding of CSV files, such as ISO-8859-1 or windows-1252")
     csv_nulls: Texts = Field(
-        default=(), description="Comma-separated texts that stand for a missing value in CSV files, such as NA, ?"
+        default=(), description="Texts that stand for a missing value in CSV files, separated by commas, such as NA, ?"
     )
 
 
@@ -502,43 +568,45 @@ class Fit:
 
     model_flavor: ModelFlavor = Field(
         default="sklearn",
-        description="sklearn: linear model, on the driver. xgboost: boosted trees. spark: linear Spark ML pipeline, on the "
-        "cluster",
+        description="Kind of model. sklearn: linear model, trained on the driver. xgboost: boosted trees. spark: linear "
+        "Spark ML pipeline, trained on the cluster",
     )
     epochs: int = Field(
         default=0,
         ge=0,
         le=10_000,
-        description="Highest number of passes over the training rows (xgboost: of trees per class). 0: the flavor's own, "
-        "sklearn 20, xgboost 100, spark 50",
+        description="Highest number of passes over the training rows, or for xgboost of trees per class. 0: the flavor's "
+        "default (sklearn 20, xgboost 100, spark 50)",
     )
     learning_rate: float = Field(
         default=0.1,
         gt=0,
         le=1,
-        description="Of model_flavor=xgboost: the share of each tree that is added. Linear models choose their step size",
+        description="For model_flavor=xgboost: the share of each tree that is added. Linear models choose their own step "
+        "size",
     )
     class_weight: Literal["none", "balanced"] = Field(
         default="none",
-        description="Of a classifier. balanced: rows of a rare class weigh more, so that all classes weigh the same",
+        description="For a classifier. balanced: rows of a rare class weigh more, so that all classes weigh the same",
     )
     training_on: Literal["auto", "driver", "cluster"] = Field(
         default="auto",
-        description="Of model_flavor=xgboost: where it trains. auto: on the driver if the table fits into its memory",
+        description="For model_flavor=xgboost: where it trains. auto: on the driver if the table fits into its memory",
     )
     seed: int = Field(default=42, ge=0, lt=2**32, description="Seed of the split and of the training")
     tuning_trials: int = Field(
         default=0,
         ge=0,
         le=1_000,
-        description="Models trained with different hyperparameters before the best ones are used. 0: the flavor's own ones",
+        description="Number of models that are trained with different hyperparameters, to find the best ones. 0: the "
+        "flavor's default hyperparameters are used",
     )
     tuning_parallel: int = Field(
         default=0,
         ge=0,
         le=100,
-        description="Trials at the same time, on Spark. 0: as many as it has processors, at most 8. 1: one after the "
-        "other, which gives the same result for the same seed",
+        description="Number of trials that run at the same time on Spark. 0: one for each processor, at most 8. 1: one "
+        "after the other, which gives the same result for the same seed",
     )
 
 
@@ -548,32 +616,33 @@ class Train(Tracking, Namespace, TrainingTable, LabelColumn, IdColumn, ModelName
 
     split_by: SplitBy = Field(
         default="id",
-        description="Which rows are held out. id: by a hash of id_column. time: the newest ones by split_column. column: "
-        "split_column says train, validation or test, whatever test_fraction is",
+        description="Rule that chooses the held-out rows. id: a hash of id_column. time: the newest rows by "
+        "split_column. column: split_column says train, validation or test, and test_fraction has no effect",
     )
     split_column: str = Field(
         default="",
-        description="Of split_by=time: column of dates, timestamps or numbers. Of split_by=column: column of text. It is "
-        "not a feature. Empty for split_by=id",
+        description="For split_by=time: column of dates, timestamps or numbers. For split_by=column: column of text. It "
+        "does not become a feature. Empty for split_by=id",
     )
     test_fraction: float = Field(default=0.2, gt=0, lt=1, description="Share of the rows held out of training")
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
-class Register(Tracking, Namespace, LabelColumn, IdColumn, ModelName):
+class Register(Tracking, Namespace, LabelColumn, IdColumn, ModelName, Share):
     """Parameters of 03_register; it needs the columns of label and id only with `evaluation_table`."""
 
     run_id: RunId = Field(
         default="",
-        description="Run whose model is registered. Empty: the run of model_uri, or else the newest finished run of "
-        "model_name",
+        description="Run whose model is registered. Empty: the run of model_uri, or if that is empty, the newest "
+        "finished run of model_name",
     )
     model_uri: str = Field(
-        default="", description="Model of that run, as log_model returned it. Empty: the only one that the run logged"
+        default="",
+        description="Model of that run, as log_model returned it. Empty: the run's model, if it logged only one",
     )
     evaluation_table: OptionalTableName = Field(
         default="",
-        description="Table of labelled rows that the model has not seen; all of them are used to evaluate it. Empty: the "
+        description="Table of labelled rows that the model has not seen. All of them are used to evaluate it. Empty: the "
         "held-out rows that the run recorded",
     )
     validation_metric: Literal[
@@ -594,26 +663,27 @@ class Register(Tracking, Namespace, LabelColumn, IdColumn, ModelName):
         "max_error",
     ] = Field(
         default="auto",
-        description="Metric of the gate, on the evaluation rows. auto: accuracy_score, or r2_score for a regressor",
+        description="Metric of the gate, measured on the evaluation rows. auto: accuracy_score, or r2_score for a "
+        "regressor",
     )
     validation_threshold: OptionalNumber = Field(
         default=None,
-        description="Lowest value of the metric that passes; for a loss or an error the highest. Empty: 0.9 for metrics of "
-        "classes from 0 to 1, no threshold for others",
+        description="Lowest value of the metric that passes, or for a loss or an error the highest. Empty: 0.9 for "
+        "metrics of classes from 0 to 1, no threshold for others",
     )
     validation_margin: float = Field(
         default=0.1,
         ge=0,
         lt=1,
-        description="Lowest share of the way from a constant prediction (0) to a perfect model (1) that passes, in balanced "
-        "accuracy or R². 0: a model may be as good as a constant prediction",
+        description="Lowest share of the way from a constant prediction (0) to a perfect model (1) that passes, in "
+        "balanced accuracy or R². 0: a model that is as good as a constant prediction passes",
     )
     promote: Literal["auto", "challenger"] = Field(
         default="auto",
-        description="What a version becomes that passed the gate. auto: the champion. challenger: the challenger, which waits "
-        "until somebody approves it with 08_approve",
+        description="What a version becomes when it passes the gate. auto: the champion. challenger: the challenger, "
+        "which waits until somebody approves it with 08_approve",
     )
-    deploy: Flag = Field(default=False, description="After registering: deploy the champion to its endpoint")
+    deploy: Flag = Field(default=False, description="After registering, deploy the champion to its endpoint")
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
@@ -621,48 +691,50 @@ class Score(Tracking, Namespace, ScoringTable, IdColumn, ModelVersion, Predictio
     """Parameters of 04_batch_score."""
 
     scoring_filter: str = Field(
-        default="", description="SQL condition that selects the rows to score, e.g. `id < 100`. Empty: all rows"
+        default="", description="SQL condition that selects the rows to score, such as `id < 100`. Empty: all rows"
     )
     scoring_engine: ScoringEngine = Field(
         default="auto",
-        description="What applies a scikit-learn model. sql: Spark's own expressions, for linear pipelines. udf: Python. "
-        "auto: sql where it gives the model's answers",
+        description="How a scikit-learn model is applied. sql: Spark's own expressions, for linear pipelines. udf: "
+        "Python. auto: sql if it gives the model's answers, otherwise udf",
     )
     on_bad_rows: Literal["quarantine", "fail"] = Field(
         default="quarantine",
-        description="Rows that the model cannot score. quarantine: they go to <prediction_table>_quarantine, with the "
-        "reason. fail: nothing is written",
+        description="What happens to rows that the model cannot score. quarantine: they go to "
+        "<prediction_table>_quarantine, with the reason. fail: nothing is written",
     )
     keep_inputs: Flag = Field(
         default=True,
-        description="Write the model's inputs beside each prediction, as scoring_table has them, so that monitoring can "
-        "compare them with the training data",
+        description="Write the model's inputs from scoring_table beside each prediction. Monitoring then compares them "
+        "with the training data",
     )
     max_records_per_batch: int = Field(
         default=0,
         ge=0,
-        description="Rows that a Python worker gets at once. 0: as many as fit into 16 MB, at most 100,000",
+        description="Number of rows that a Python worker gets at once. 0: as many as fit into 16 MB, at most 100,000",
     )
     env_manager: Literal["local", "virtualenv", "uv"] = Field(
         default="local",
-        description="Packages that score. local: the cluster's own. virtualenv, uv: those that the model was logged with, "
-        "in an environment that each executor makes first, behind a local server: minutes more, and slower",
+        description="Packages that the model scores with. local: the cluster's own. virtualenv, uv: those that the model "
+        "was logged with. Each executor first makes an environment and starts a local server in it, which "
+        "takes minutes and scores more slowly",
     )
     mode: Literal["batch", "stream"] = Field(
         default="batch",
-        description="batch: all rows of scoring_table. stream: those added since the last run",
+        description="Which rows are scored. batch: all rows of scoring_table. stream: those added since the last run",
     )
     trigger: Trigger = Field(
         default="available_now",
-        description="For mode=stream. available_now: end when all rows are scored. An interval: keep running and look for new rows at that interval",
+        description="For mode=stream. available_now: the job ends when all rows are scored. An interval such as 1 "
+        "minute: the job keeps running and looks for new rows at that interval",
     )
     shadow: Literal["none", "challenger"] = Field(
         default="none",
-        description="challenger: the version that waits for approval scores the same rows, too, into "
+        description="challenger: the version that waits for approval also scores the same rows. Its predictions go to "
         "<prediction_table>_shadow",
     )
     batch_id: BatchId = Field(
-        default="", description="Names the batch; scoring it again replaces its rows. Empty: today (UTC)"
+        default="", description="Name of the batch. If you score it again, its rows are replaced. Empty: today (UTC)"
     )
 
 
@@ -671,15 +743,15 @@ class Deploy(Tracking, Namespace, ModelVersion, Endpoint):
     """Parameters of 05_deploy_endpoint."""
 
     rollout_steps: RolloutSteps = Field(
-        default=(10, 50, 100), description="Percentage of the requests that the new version gets, step by step"
+        default=(10, 50, 100), description="Percentage of the requests that the new version gets in each step"
     )
     health_requests: int = Field(
-        default=20, ge=1, le=10_000, description="Requests of the health check after each step"
+        default=20, ge=1, le=10_000, description="Number of requests that the health check sends after each step"
     )
     latency_limit_ms: int = Field(
         default=2_000,
         ge=1,
-        description="Highest 95th percentile of a health check's latencies that passes, in milliseconds",
+        description="Highest 95th percentile of the latencies, in milliseconds, that passes a health check",
     )
 
 
@@ -689,18 +761,19 @@ class Monitor(Tracking, Namespace, TrainingTable, ScoringTable, LabelColumn, IdC
 
     window: Literal["day", "week", "batch"] = Field(
         default="day",
-        description="What is measured at once: the predictions of a day or week (UTC), or those of a batch",
+        description="Predictions that are measured together: those of a day or a week (UTC), or those of a batch",
     )
     labels_table: OptionalTableName = Field(
         default="",
-        description="Table with the labels that have arrived: id_column and label_column. Empty: quality is not measured",
+        description="Table with the labels that have arrived, with id_column and label_column. Empty: quality is not "
+        "measured",
     )
     collected_data: str = Field(
         default="",
-        description="Folder in which an endpoint with collect_data=true keeps its requests, to watch these instead of the "
-        "table of predictions",
+        description="Folder in which an endpoint with collect_data=true keeps its requests. They are watched in place of "
+        "the table of predictions",
     )
-    fewest_rows: int = Field(default=50, ge=1, description="A measure of fewer rows is shown and not judged")
+    fewest_rows: int = Field(default=50, ge=1, description="A measure of fewer rows is shown but not judged")
     drift_thresholds: Thresholds = Field(
         default=(),
         description="Thresholds in place of the defaults, such as psi=0.3, null_share=0.1. Measures: "
@@ -710,48 +783,56 @@ class Monitor(Tracking, Namespace, TrainingTable, ScoringTable, LabelColumn, IdC
         default=0.001,
         gt=0,
         lt=1,
-        description="A difference that chance makes more often than this, in windows without drift, is not a breach",
+        description="A difference is not a breach if chance makes it more often than this in windows without drift",
     )
     alert_breaches: int = Field(
         default=2,
         ge=1,
-        description="An alert needs this many breaches among the last alert_windows, the newest among them",
+        description="An alert needs this many breaches among the last alert_windows. The newest window must be one of "
+        "them",
     )
-    alert_windows: int = Field(default=3, ge=1, description="How many of the last windows are looked at for an alert")
+    alert_windows: int = Field(
+        default=3, ge=1, description="Number of the last windows in which an alert looks for breaches"
+    )
     on_drift: Literal["report", "notify", "retrain"] = Field(
         default="report",
-        description="What an alert does. report: it is shown. notify: the job fails, so that the addresses in notified get "
-        "an e-mail. retrain: the job train_and_register runs on the newest labelled rows",
+        description="What happens on an alert. report: it is shown. notify: the job fails, so that the addresses in "
+        "notified get an e-mail. retrain: the job train_and_register runs on the newest labelled rows",
     )
     cool_down_days: int = Field(
-        default=7, ge=0, description="After a retraining, no other one is started for this many days"
+        default=7, ge=0, description="Number of days after a retraining in which no other retraining starts"
     )
     azureml_monitor: Flag = Field(
         default=False,
-        description="Azure ML's own monitor also watches the model's managed endpoint, whose data is collected with "
-        "collect_data=true. Up to 10,000 training rows are copied to the version's run there, and each run of the monitor "
-        "is paid for",
+        description="Let Azure ML's own monitor watch the model's managed endpoint, too. The endpoint needs "
+        "collect_data=true. Up to 10,000 training rows are copied to the version's run in Azure ML. You pay "
+        "for each run of the monitor",
     )
     azureml_monitor_emails: Emails = Field(
-        default=(), description="Who gets Azure ML's e-mails about its monitor, separated by commas. Empty: nobody"
+        default=(),
+        description="Addresses that get Azure ML's e-mails about its monitor, separated by commas. Empty: nobody",
     )
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
-class Approve(Tracking, Namespace, ChosenVersion):
+class Approve(Tracking, Namespace, ChosenVersion, Share):
     """Parameters of 08_approve."""
 
     decision: Literal["wait", "approve", "refuse"] = Field(
         default="wait",
-        description="approve: the version becomes the champion. refuse: it never will. wait: what the version's tag "
-        "`approval` says, and an error while it says nothing",
+        description="approve: the version becomes the champion. refuse: it never becomes the champion. wait: the "
+        "version's tag `approval` decides, and the notebook stops with an error if the tag is not set",
     )
     approved_by: str = Field(
-        default="", max_length=1_000, description="Who decides, for the version's tags. Empty: who runs the job"
+        default="",
+        max_length=1_000,
+        description="Name of the person who decides, for the version's tags. Empty: the user who runs the job",
     )
     # Azure ML's limit of a tag's value: https://learn.microsoft.com/azure/machine-learning/resource-limits-capacity
     reason: str = Field(
-        default="", max_length=1_000, description="Why, for the version's tags, in up to 1,000 characters"
+        default="",
+        max_length=1_000,
+        description="Reason for the decision, for the version's tags, in up to 1,000 characters",
     )
 
 
@@ -764,7 +845,7 @@ class CleanUp(Tracking, Namespace, TrainingTable, ScoringTable, ModelName, Predi
     )
     dry_run: Flag = Field(default=True, description="Only list what would be deleted")
     force: Flag = Field(
-        default=False, description="Also delete what is in use: champion, challenger, and endpoints with traffic"
+        default=False, description="Also delete what is in use: the champion, a challenger, and endpoints with traffic"
     )
 
 
@@ -789,7 +870,7 @@ _Group = TypeVar("_Group")
 
 
 def choices(name: str) -> tuple[str, ...]:
-    """Return the accepted values of a parameter with a fixed set of them, else an empty tuple."""
+    """Return the accepted values of a parameter with a fixed set of them, else an empty tuple; see `accepts_others`."""
     field = FIELDS[name]
     if field.annotation is bool:
         return ("false", "true")
@@ -797,6 +878,11 @@ def choices(name: str) -> tuple[str, ...]:
         if isinstance(getattr(item, "func", None), _OneOf):
             return item.func.values
     return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+
+
+def accepts_others(name: str) -> bool:
+    """Return whether a parameter with a set of values also accepts addresses."""
+    return any(isinstance(getattr(item, "func", None), _OneOfOrAddress) for item in FIELDS[name].metadata)
 
 
 def as_text(value: Any) -> str:

@@ -148,7 +148,9 @@ def read_parameters(group: type[_Group]) -> _Group:
             sources[name] = f"environment variable {variable}"
     for name in names:
         choices = parameters.choices(name)
-        if choices:
+        if choices and parameters.accepts_others(name):
+            utils.widgets.combobox(name, parameters.default_text(name), list(choices), name)
+        elif choices:
             utils.widgets.dropdown(name, parameters.default_text(name), list(choices), name)
         else:
             utils.widgets.text(name, parameters.default_text(name), name)

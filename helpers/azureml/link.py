@@ -150,11 +150,20 @@ def _linked_to(resource: dict[str, Any]) -> str:
 
 
 def _obstacle(workspace: Workspace, resource: dict[str, Any]) -> str:
-    """Return why a link is not supported according to the documentation, or an empty string."""
+    """Return why this bundle does not link, or an empty string.
+
+    The documentation names Azure ML workspaces with private link, and 21Vianet. It does not say what happens with a
+    Databricks workspace that has private link, so that one is not tried.
+
+    https://learn.microsoft.com/azure/machine-learning/how-to-use-mlflow-azure-databricks
+    """
     if workspace.cloud == "AzureChinaCloud":
         return "in Azure operated by 21Vianet"
     if _is_private(resource):
-        return f"with private link, which the Databricks workspace {resource['name']} has"
+        return (
+            f"with private link, which the Databricks workspace {resource['name']} has (the documentation says so of "
+            "Azure ML workspaces, and nothing of Databricks workspaces)"
+        )
     if _is_private(workspace.manager.get(workspace.resource_id, api_version=API_VERSION)):
         return f"with private link, which the Azure ML workspace {workspace.name} has"
     return ""

@@ -85,11 +85,16 @@ class AzureRest:
         from azure.core.pipeline.policies import BearerTokenCredentialPolicy, HeadersPolicy
 
         self.base_url = base_url.rstrip("/")
+        self._credential, self._scope = credential, scope
         self._client: PipelineClient[HttpRequest, HttpResponse] = PipelineClient(
             self.base_url,
             policies=[HeadersPolicy(), retry_policy(**LIMITS), BearerTokenCredentialPolicy(credential, scope)],
             **LIMITS,
         )
+
+    def at(self, base_url: str) -> AzureRest:
+        """Return another service of Azure, with the same sign-in."""
+        return AzureRest(self._credential, base_url, self._scope)
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         """Read a resource.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers import runtime
+from helpers.jobs.html import write_html
 from helpers.jobs.report import CellProgress
 from helpers.jobs.results import CANCELED, FAILED, SUCCESS, TIMEDOUT, TaskResult
 from helpers.laptop.dbutils import PARAMETER_PREFIX, TASK_VALUES_FILE
@@ -52,7 +53,7 @@ def execute_notebook(
 
     notebook = nbformat.read(path, as_version=4)
     html_file, log_file = executed.with_suffix(".html"), executed.with_suffix(".log")
-    result = TaskResult(SUCCESS, executed_notebook=str(executed), html=str(html_file), log=str(log_file))
+    result = TaskResult(SUCCESS, path.name, str(executed), str(html_file), str(log_file))
     with (
         tempfile.TemporaryDirectory() as scratch,
         log_file.open("wb") as log,
@@ -89,7 +90,7 @@ def execute_notebook(
         if task_values.exists():
             result.task_values = json.loads(task_values.read_text())
     nbformat.write(notebook, executed)
-    html_file.write_text(_html(notebook, task), encoding="utf-8")
+    write_html(notebook, task, html_file)
     return result
 
 
@@ -137,9 +138,3 @@ async def _execute(client: Any, seconds: float | None, **kernel: Any) -> None:
             await client.km.shutdown_kernel(now=True)
         raise KeyboardInterrupt if interrupted.is_set() else asyncio.TimeoutError
     execution.result()
-
-
-def _html(notebook: Any, title: str) -> str:
-    from nbconvert import HTMLExporter
-
-    return HTMLExporter().from_notebook_node(notebook, resources={"metadata": {"name": title}})[0]

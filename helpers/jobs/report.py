@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers.jobs import results
+from helpers.tracking.servers.local import UI
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from helpers.jobs.results import JobResult, Summary, TaskResult
+    from helpers.jobs.results import Summary, TaskResult
 
 _WORDS = {
     results.SUCCESS: "done",
@@ -117,7 +116,7 @@ def print_summary(summary: Summary, output: Path, rows: int = 5) -> None:
     for key, job in summary.jobs.items():
         print(f"{key}: {_WORDS[job.state]}" + (f" after {job.seconds:.0f} s" if job.run_id else ""))
     print(f"\nExecuted notebooks: {output}")
-    tasks = [task for job in summary.jobs.values() for task in _all_tasks(job)]
+    tasks = list(summary.all_tasks())
     for task in tasks:
         if task.html:
             print(f"  {task.html}")
@@ -128,6 +127,9 @@ def print_summary(summary: Summary, output: Path, rows: int = 5) -> None:
     if "model_version" in registered:
         version = f"{registered['model_name']} version {registered['model_version']}"
         print(f"Registered model:   {version} in {summary.model_registry}")
+    if "run_page" in values:
+        with_the_ui = ", after `make ui`" if values["run_page"].startswith(UI) else ""
+        print(f"Run in MLflow:      {values['run_page']}{with_the_ui}")
     if "endpoint_name" in values:
         print(f"Endpoint:           {values['endpoint_name']} serves {values['deployment']} at {values['scoring_uri']}")
     if "prediction_table" in values:
@@ -148,14 +150,6 @@ def print_summary(summary: Summary, output: Path, rows: int = 5) -> None:
 
 def _version(values: dict[str, Any]) -> tuple[str, str]:
     return values["model_name"], values["model_version"]
-
-
-def _all_tasks(job: JobResult) -> Iterator[TaskResult]:
-    """Yield the results of a job's tasks, each after those of the tasks of a job that it ran."""
-    for task in job.tasks.values():
-        if task.job:
-            yield from _all_tasks(task.job)
-        yield task
 
 
 def _print_predictions(values: dict[str, Any], warehouse: Path, rows: int) -> None:

@@ -24,6 +24,7 @@ NOT_RUN
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,14 @@ class TaskResult:
     ----------
     state : str
         One of the states of this module.
-    seconds : float
-        Duration of all attempts together.
-    attempts : int
+    notebook : str or None
+        File name of the notebook.
     executed_notebook, html, log : str or None
         Paths of the last attempt's notebook, of its HTML copy, and of what its kernel printed
         outside of cells.
+    seconds : float
+        Duration of all attempts together.
+    attempts : int
     error : str or None
         One line.
     task_values : dict
@@ -62,11 +65,12 @@ class TaskResult:
     """
 
     state: str
-    seconds: float = 0.0
-    attempts: int = 0
+    notebook: str | None = None
     executed_notebook: str | None = None
     html: str | None = None
     log: str | None = None
+    seconds: float = 0.0
+    attempts: int = 0
     error: str | None = None
     task_values: dict[str, Any] = field(default_factory=dict)
     outcome: str | None = None
@@ -130,8 +134,20 @@ class Summary:
     spark_warehouse: str
     jobs: dict[str, JobResult]
 
+    def all_tasks(self) -> Iterator[TaskResult]:
+        """Yield the results of all tasks, each after those of the tasks of a job that it ran."""
+        for job in self.jobs.values():
+            yield from _tasks_of(job)
+
     def write(self, folder: Path) -> None:
         """Write ``summary.json``; a reader never sees half of it."""
         draft = folder / "summary.json.draft"
         draft.write_text(json.dumps(asdict(self), indent=2) + "\n")
         draft.replace(folder / "summary.json")
+
+
+def _tasks_of(job: JobResult) -> Iterator[TaskResult]:
+    for task in job.tasks.values():
+        if task.job:
+            yield from _tasks_of(task.job)
+        yield task

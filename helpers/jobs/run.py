@@ -15,6 +15,7 @@ from typing import Any
 from helpers import parameters
 from helpers.jobs import report, scheduling
 from helpers.jobs.definitions import Attempt, InvalidTask, Job, Task
+from helpers.jobs.html import link_pages
 from helpers.jobs.references import UnknownReference, resolve, start_time_references
 from helpers.jobs.results import CANCELED, FAILED, NOT_RUN, RUNNING, SUCCEEDED, TIMEDOUT, JobResult, Summary, TaskResult
 
@@ -45,6 +46,7 @@ def run_jobs(jobs: Sequence[Job], overrides: dict[str, str], output: Path, summa
         states.append(result.state)
         if result.state not in SUCCEEDED:
             break
+    link_pages(summary.all_tasks())
     summary.state = scheduling.overall_state(states)
     summary.write(output)
 
@@ -83,7 +85,7 @@ def run_job(
     result = JobResult(RUNNING, run_id=time.time_ns() // 1000)
     print(f"\n{job.name} (run {result.run_id})")
     if job.not_used:
-        print(f"  not used on this machine: {', '.join(job.not_used)}")
+        print(f"  settings of a workspace, without effect on this machine: {', '.join(job.not_used)}")
     references = _job_references(job, result.run_id)
     try:
         result.parameters = _parameter_values(job, overrides, references)

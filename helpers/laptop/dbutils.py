@@ -30,6 +30,10 @@ class Widgets:
         """Declare a parameter with choices (`helpers.parameters` checks them)."""
         self.text(name, defaultValue, label)
 
+    def combobox(self, name: str, defaultValue: str, choices: list[str], label: str | None = None) -> None:  # noqa: N803
+        """Declare a parameter with choices that also accepts other values."""
+        self.text(name, defaultValue, label)
+
     def get(self, name: str) -> str:
         """Return a declared parameter's value."""
         return self._values[name]

@@ -166,7 +166,7 @@ def decide(
     if verdict == "approve" and not is_champion:
         tracking.promote(session, name, number)
     tracking.end_challenge(session, name, number)
-    decided = _decision(session.client().get_model_version(name, number))
+    decided = _decision(session.registry.client().get_model_version(name, number))
     return f"{name} version {number} was {decided}" + ("; it is the champion" if verdict == "approve" else "")
 
 
@@ -194,7 +194,7 @@ def _write(session: tracking.Session, version: ModelVersion, approval: str, appr
         tracking.APPROVAL_TIME_TAG: datetime.now(timezone.utc).isoformat(timespec="seconds"),
         tracking.APPROVAL_REASON_TAG: reason,
     }
-    client = session.client()
+    client = session.registry.client()
     # The decision last: until it is there, nothing is decided, and the next one replaces the others.
     for key in reversed(tags):
         if tags[key]:

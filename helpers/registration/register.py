@@ -50,7 +50,7 @@ def register(
     version = tracking.version_of_model(session, model_name, run, model_uri)
     if version is None:
         return tracking.create_version(session, run, model_uri, model_name, tags), True
-    client = session.client()
+    client = session.registry.client()
     for key, value in tags.items():
         client.set_model_version_tag(model_name, version.version, key, value)
     for key in version.tags:

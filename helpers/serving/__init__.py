@@ -1,7 +1,7 @@
 """Serve a registered model at an endpoint, on Azure Machine Learning or on this machine."""
 
 from helpers.serving.endpoint import Endpoint, ServingError, payload
-from helpers.serving.health import examples
+from helpers.serving.health import example_rows, examples
 from helpers.serving.inventory import items
 from helpers.serving.opening import open_endpoint
 from helpers.serving.plots import rollout as plot_rollout
@@ -12,6 +12,7 @@ __all__ = [
     "Endpoint",
     "Rollout",
     "ServingError",
+    "example_rows",
     "examples",
     "items",
     "log_checks",

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import output, tracking
+from helpers import data, output, parameters, tracking
 from helpers.scoring import schema
 from helpers.scoring.trust import check_trust
 from helpers.serving.endpoint import Endpoint, ServingError, by_row, payload, plain
 
 if TYPE_CHECKING:
     import pandas as pd
+    from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
+    from pyspark.sql import SparkSession
 
 # Relative difference at which numbers count as equal: JSON keeps all digits, but machines may add in different orders.
 TOLERANCE = 1e-6
@@ -73,6 +75,44 @@ class HealthCheck:
             f"{self.percent:3} %, {self.target}: {self.requests} requests, {self.errors} errors, "
             f"p50 {self.p50_ms:.0f} ms, p95 {self.p95_ms:.0f} ms" + (f": {self.problem}" if self.problem else "")
         )
+
+
+def example_rows(
+    spark: SparkSession, session: tracking.Session, run: Run | None, version: ModelVersion
+) -> pd.DataFrame:
+    """Return up to 100 rows to try a model version on: see `helpers.data.example_rows`.
+
+    A version whose run is on another server has none of its tables here; its rows are those of the model's input example.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    session : helpers.tracking.Session
+    run : mlflow.entities.Run or None
+        From `helpers.tracking.run_of_version`.
+    version : mlflow.entities.model_registry.ModelVersion
+
+    Raises
+    ------
+    helpers.parameters.ParameterError
+        If there are no rows.
+    """
+    if run is not None:
+        return data.example_rows(spark, run, version.tags).limit(100).toPandas()
+    import pandas as pd
+    from mlflow.models import Model
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = tracking.download_model(session, f"models:/{version.name}/{version.version}", Path(scratch))
+        rows = Model.load(str(folder)).load_input_example(str(folder))
+    if not isinstance(rows, pd.DataFrame):
+        raise parameters.ParameterError(
+            "model_version",
+            str(version.version),
+            f"the run of {version.name} version {version.version} is on another server, and the model has no table as its input "
+            "example to check an endpoint with; log the model with input_example=…",
+        )
+    return rows
 
 
 def examples(

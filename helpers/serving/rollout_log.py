@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def log_checks(session: tracking.Session, run: Run) -> Iterator[list[HealthCheck]]:
+def log_checks(session: tracking.Session, run: Run | None) -> Iterator[list[HealthCheck]]:
     """Provide a list for `roll_out`, and log its health checks to a run when the block ends, with or without an error.
 
     The metrics are ``endpoint_p50_ms``, ``endpoint_p95_ms`` and ``endpoint_errors`` of what callers get, and the
@@ -29,7 +29,7 @@ def log_checks(session: tracking.Session, run: Run) -> Iterator[list[HealthCheck
     ----------
     session : helpers.tracking.Session
     run : mlflow.entities.Run
-        On the session's tracking server.
+        On the session's tracking server. None: nothing is logged.
     """
     from mlflow.entities import Metric
 
@@ -37,7 +37,7 @@ def log_checks(session: tracking.Session, run: Run) -> Iterator[list[HealthCheck
     try:
         yield checks
     finally:
-        if checks:
+        if checks and run is not None:
             now, client = time.time_ns() // 1_000_000, session.client()
             metrics = []
             for check in checks:

@@ -6,8 +6,16 @@ the bundle knows how.
 
 from helpers.tracking.dual import mirror_for_registry, mirror_pending
 from helpers.tracking.models import CLASSES, COLUMNS, download_model, log_model, logged_model_uri
-from helpers.tracking.registry_copy import SOURCE_TAG, in_azureml
+from helpers.tracking.registry_copy import (
+    FIRST_SOURCE_TAG,
+    SOURCE_TAG,
+    copy_version,
+    in_azureml,
+    run_of_version,
+    share_champion,
+)
 from helpers.tracking.runs import MODEL_NAME_TAG, MONITORING_TAG, autolog, find_run, log_split
+from helpers.tracking.servers import server_at
 from helpers.tracking.session import Session, configure, open_servers
 from helpers.tracking.versions import (
     APPROVAL_REASON_TAG,
@@ -47,6 +55,7 @@ __all__ = [
     "CHECK_TAG",
     "CLASSES",
     "COLUMNS",
+    "FIRST_SOURCE_TAG",
     "MODEL_NAME_TAG",
     "MONITORING_TAG",
     "PASSED",
@@ -57,6 +66,7 @@ __all__ = [
     "challenger",
     "champion",
     "configure",
+    "copy_version",
     "create_version",
     "download_model",
     "end_challenge",
@@ -76,6 +86,9 @@ __all__ = [
     "registered_model",
     "resolve_version",
     "run_id",
+    "run_of_version",
+    "server_at",
+    "share_champion",
     "version_of_model",
     "versions",
 ]

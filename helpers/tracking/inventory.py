@@ -85,7 +85,7 @@ def _experiment_names(session: Session) -> list[tuple[Server, str]]:
 
 def _model(session: Session, model_name: str, force: bool) -> tuple[list[Item], dict[str, str]]:
     """Return versions and model, and the reasons to keep the runs of the versions that are kept."""
-    where, client, used = session.registry.place, session.client(), _in_use(session, model_name)
+    where, client, used = session.registry.place, session.registry.client(), _in_use(session, model_name)
     listed: list[Item] = []
     needed: dict[str, str] = {}
     for version in versions(session, model_name):
@@ -117,7 +117,7 @@ def _copies(session: Session, model_name: str, needed: dict[str, str]) -> list[I
     if not session.uses_azureml or session.registry.in_azureml:
         return []
     client, listed = session.azureml_server.client(), []
-    for version in versions_in(session.azureml_server, model_name):
+    for version in versions_in(session.azureml_server, session.registry.plain_model_name(model_name)):
         item = _version_item(session, client, version, session.azureml_server.place, True, {})
         listed.append(replace(item, keep_reason=item.keep_reason or needed.get(version.tags.get(RUN_ID_TAG, ""), "")))
     return listed

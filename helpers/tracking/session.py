@@ -10,7 +10,7 @@ from helpers import azureml, kinds, parameters, runtime, volumes
 from helpers.azureml import Connection, Workspace
 from helpers.azureml.rest import AzureError
 from helpers.parameters import ParameterError
-from helpers.tracking.servers import Server
+from helpers.tracking.servers import Server, server_at
 from helpers.tracking.servers.azureml import AzureMLServer
 
 if TYPE_CHECKING:
@@ -46,6 +46,10 @@ class Session:
         With ``tracking_mode=dual``: the name of the experiment in Azure ML that mirrors this one. Otherwise empty.
     mirror_problem : str
         With ``tracking_mode=dual``: why the Azure ML workspace could not be used when the session began.
+    share_with : helpers.tracking.servers.Server or None
+        The registry that gets copies of the champion.
+    share_namespace : tuple of (str, str)
+        Catalog and schema of these copies, if that registry is Unity Catalog.
     """
 
     tracking: Server
@@ -55,6 +59,8 @@ class Session:
     experiment_name: str = ""
     mirror_name: str = ""
     mirror_problem: str = ""
+    share_with: Server | None = None
+    share_namespace: tuple[str, str] = ("", "")
 
     @property
     def is_mirrored(self) -> bool:
@@ -63,8 +69,8 @@ class Session:
 
     @property
     def uses_azureml(self) -> bool:
-        """Whether runs, their copies or models go to Azure ML."""
-        return self.is_mirrored or self.tracking.in_azureml or self.registry.in_azureml
+        """Whether runs, their copies or models go to Azure ML, or to one of its registries."""
+        return self.is_mirrored or self.tracking.needs_workspace or self.registry.needs_workspace
 
     @property
     def workspace(self) -> Workspace:
@@ -129,7 +135,42 @@ def open_servers(p: parameters.Tracking, connection: Connection | None = None) -
     mode = runtime.default_tracking_mode() if p.tracking_mode == "auto" else p.tracking_mode
     tracking, own_registry = kinds.TRACKING_MODES[mode]
     registry = own_registry if p.model_registry == "auto" else p.model_registry
-    return kinds.load(kinds.SERVERS, tracking)(connection), kinds.load(kinds.SERVERS, registry)(connection)
+    return kinds.load(kinds.SERVERS, tracking)(connection), server_at(registry, connection, "model_registry")
+
+
+def _share_with(
+    p: parameters.Tracking, registry: Server, connection: Connection
+) -> tuple[Server | None, tuple[str, str]]:
+    """Return the registry to share champions with, and their namespace in Unity Catalog, after it was contacted."""
+    if not (isinstance(p, parameters.Share) and isinstance(p, parameters.ModelName) and p.share_with):
+        return None, ("", "")
+    target = server_at(p.share_with, connection, "share_with")
+    namespace = p.share_with.partition("/")[2] if p.share_with.startswith("databricks-uc/") else ""
+    if namespace:
+        catalog, _, schema = namespace.partition(".")
+    else:
+        catalog, schema = (p.catalog, p.schema) if isinstance(p, parameters.Namespace) else ("", "")
+    name = registry.plain_model_name(p.model_name)
+    target.check_is_on()
+    try:
+        shared_name = target.registered_model_name(name, catalog, schema)
+    except ParameterError as error:
+        if error.name != "model_name":
+            raise
+        raise ParameterError(
+            "model_name", p.model_name, f"cannot be shared with {target.place}: {error.problem}"
+        ) from None
+    if target.address == registry.address and (
+        not isinstance(p, parameters.Namespace)
+        or shared_name == registry.registered_model_name(p.model_name, p.catalog, p.schema)
+    ):
+        raise ParameterError(
+            "share_with", p.share_with, "is where the model is registered; name another registry, or none"
+        )
+    target.prepare()
+    # Whoever may not read it is told so here, and not after the model was registered.
+    target.registered_model(shared_name)
+    return target, (catalog, schema)
 
 
 def configure(p: parameters.Tracking, create: bool = True) -> Session:
@@ -186,6 +227,7 @@ def configure(p: parameters.Tracking, create: bool = True) -> Session:
         _check_run_of_environment(tracking)
         if isinstance(p, parameters.ModelName):
             registry.check_is_on()
+        share_with, share_namespace = _share_with(p, registry, connection)
         experiment = _experiment(tracking, experiment_name, create)
         if experiment and create:
             mlflow.set_experiment(experiment_id=experiment.experiment_id)
@@ -197,6 +239,8 @@ def configure(p: parameters.Tracking, create: bool = True) -> Session:
         experiment_name=experiment_name,
         mirror_name=mirror_name,
         mirror_problem=mirror_problem,
+        share_with=share_with,
+        share_namespace=share_namespace,
     )
 
 

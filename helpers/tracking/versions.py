@@ -24,6 +24,7 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 RUN_ID_TAG = "run_id"
 MODEL_URI_TAG = "model_uri"
+TRACKING_SERVER_TAG = "tracking_server"
 CHECK_TAG = "check_"
 """Start of the name of a tag with the outcome of a check of the gate."""
 PASSED = "passed"
@@ -62,21 +63,14 @@ def versions_in(registry: Server, model_name: str) -> list[ModelVersion]:
 
 def registered_model(session: Session, model_name: str) -> RegisteredModel | None:
     """Return a registered model, or None if it does not exist."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return session.client().get_registered_model(model_name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
+    return session.registry.registered_model(model_name)
 
 
 def model_names(session: Session) -> list[str] | None:
     """Return the names of at most 20 registered models; None if the registry cannot be searched."""
     if not session.registry.searches_models:
         return None
-    return [model.name for model in session.client().search_registered_models(max_results=20)]
+    return [model.name for model in session.registry.client().search_registered_models(max_results=20)]
 
 
 def run_id(version: ModelVersion) -> str:
@@ -121,23 +115,13 @@ def create_version(session: Session, run: Run, model_uri: str, model_name: str, 
     -------
     mlflow.entities.model_registry.ModelVersion
     """
-    from mlflow.exceptions import MlflowException
-
     tags = tags | {
         RUN_ID_TAG: run.info.run_id,
         MODEL_URI_TAG: model_uri,
-        "tracking_server": session.tracking.address,
+        TRACKING_SERVER_TAG: session.tracking.address,
         MARK: model_name,
     }
-    if registered_model(session, model_name) is None:
-        try:
-            # Marked where it can be deleted again.
-            marks = {MARK: model_name} if session.registry.deletes_whole_models else None
-            session.client().create_registered_model(model_name, tags=marks)
-        except MlflowException as error:
-            # Another process was faster.
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
+    make_model(session.registry, model_name)
 
     @contextmanager
     def files() -> Iterator[Path]:
@@ -147,12 +131,33 @@ def create_version(session: Session, run: Run, model_uri: str, model_name: str, 
     return session.registry.create_version(session.tracking, run, model_uri, model_name, tags, files)
 
 
+def make_model(registry: Server, model_name: str) -> None:
+    """Create a registered model if it does not exist."""
+    from mlflow.exceptions import MlflowException
+
+    if registry.registered_model(model_name) is not None:
+        return
+    try:
+        # Marked where it can be deleted again.
+        marks = {MARK: model_name} if registry.deletes_whole_models else None
+        registry.client().create_registered_model(model_name, tags=marks)
+    except MlflowException as error:
+        # Another process was faster.
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
 def champion(session: Session, model_name: str) -> ModelVersion | None:
     """Return the version that is the champion, or None.
 
     It has the alias ``champion``; where there are no aliases, the tag ``champion`` with the latest time.
     """
-    return _holder(session, model_name, CHAMPION)
+    return champion_in(session.registry, model_name)
+
+
+def champion_in(registry: Server, model_name: str) -> ModelVersion | None:
+    """Return the version of a registry that is the champion, or None."""
+    return _holder(registry, model_name, CHAMPION)
 
 
 def challenger(session: Session, model_name: str) -> ModelVersion | None:
@@ -160,17 +165,22 @@ def challenger(session: Session, model_name: str) -> ModelVersion | None:
 
     It has the alias ``challenger``; where there are no aliases, the tag ``challenger`` with the latest time.
     """
-    return _holder(session, model_name, CHALLENGER)
+    return _holder(session.registry, model_name, CHALLENGER)
 
 
 def promote(session: Session, model_name: str, version: str) -> None:
     """Make a version the champion."""
-    _give(session, model_name, version, CHAMPION)
+    promote_in(session.registry, model_name, version)
+
+
+def promote_in(registry: Server, model_name: str, version: str) -> None:
+    """Make a version the champion of a registry."""
+    _give(registry, model_name, version, CHAMPION)
 
 
 def make_challenger(session: Session, model_name: str, version: str) -> None:
     """Make a version the challenger, in place of another one that waits."""
-    _give(session, model_name, version, CHALLENGER)
+    _give(session.registry, model_name, version, CHALLENGER)
 
 
 def end_challenge(session: Session, model_name: str, version: str) -> None:
@@ -178,24 +188,24 @@ def end_challenge(session: Session, model_name: str, version: str) -> None:
     holder = challenger(session, model_name)
     if holder is None or str(holder.version) != str(version):
         return
-    client = session.client()
+    client = session.registry.client()
     if session.registry.has_aliases:
         client.delete_registered_model_alias(model_name, CHALLENGER)
         return
     # The latest one last: a version that it has replaced, and that has kept its tag, must not take its place.
-    for old in sorted(_tagged(session, model_name, CHALLENGER), key=lambda old: int(old.tags[CHALLENGER])):
+    for old in sorted(_tagged(session.registry, model_name, CHALLENGER), key=lambda old: int(old.tags[CHALLENGER])):
         client.delete_model_version_tag(model_name, old.version, CHALLENGER)
 
 
-def _holder(session: Session, model_name: str, mark: str) -> ModelVersion | None:
+def _holder(registry: Server, model_name: str, mark: str) -> ModelVersion | None:
     """Return the version that has an alias; where there are no aliases, the tag with the latest time."""
     from mlflow.exceptions import MlflowException
 
-    if not session.registry.has_aliases:
-        tagged = _tagged(session, model_name, mark)
+    if not registry.has_aliases:
+        tagged = _tagged(registry, model_name, mark)
         return max(tagged, key=lambda version: int(version.tags[mark]), default=None)
     try:
-        return session.client().get_model_version_by_alias(model_name, mark)
+        return registry.client().get_model_version_by_alias(model_name, mark)
     except MlflowException as error:
         # The model or the alias may not exist yet; registries then answer with one of these codes.
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
@@ -203,20 +213,20 @@ def _holder(session: Session, model_name: str, mark: str) -> ModelVersion | None
         return None
 
 
-def _give(session: Session, model_name: str, version: str, mark: str) -> None:
-    client = session.client()
-    if session.registry.has_aliases:
+def _give(registry: Server, model_name: str, version: str, mark: str) -> None:
+    client = registry.client()
+    if registry.has_aliases:
         client.set_registered_model_alias(model_name, mark, version)
         return
-    before = [old for old in _tagged(session, model_name, mark) if str(old.version) != str(version)]
+    before = [old for old in _tagged(registry, model_name, mark) if str(old.version) != str(version)]
     # The new tag first: with both, the later one counts, and at no time is there none.
     client.set_model_version_tag(model_name, version, mark, str(time.time_ns()))
     for old in before:
         client.delete_model_version_tag(model_name, old.version, mark)
 
 
-def _tagged(session: Session, model_name: str, mark: str) -> list[ModelVersion]:
-    return [version for version in versions(session, model_name) if mark in version.tags]
+def _tagged(registry: Server, model_name: str, mark: str) -> list[ModelVersion]:
+    return [version for version in versions_in(registry, model_name) if mark in version.tags]
 
 
 def failed_checks(version: ModelVersion) -> str | None:

@@ -296,7 +296,8 @@ def jobs_can_sign_in_to_azure(bundle: Bundle) -> list[str]:
     for key, job in _jobs(bundle).items():
         given = {entry["name"]: entry.get("default") for entry in job.get("parameters") or []}
         mode, registry = given.get("tracking_mode"), given.get("model_registry")
-        needs_azure = mode == "dual" or "azureml" in (mode, registry)
+        places = (mode, registry or "", given.get("share_with") or "")
+        needs_azure = mode == "dual" or any(place.startswith("azureml") for place in places if place)
         environments = [set(it["new_cluster"].get("spark_env_vars") or {}) for it in job.get("job_clusters") or []]
         by_environment = environments and all(set(credentials.VARIABLES) <= names for names in environments)
         if needs_azure and not given.get("azureml_secret_scope") and not by_environment:

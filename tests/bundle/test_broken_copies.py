@@ -230,11 +230,11 @@ BROKEN = {
         (
             FILE, "tasks.train.values.run_id", "tasks.train.values.run", "dev",
             "job 'train_and_register', task 'register', run_id: {{tasks.train.values.run}} has no value; "
-            "there are: tasks.train.values.model_uri, tasks.train.values.run_id",
+            "there are: tasks.train.values.model_uri, tasks.train.values.run_id, tasks.train.values.run_page",
         ),
         (
             TRAIN, 'runtime.set_task_value(\\"run_id\\"', 'print(\\"run_id\\"', "dev",
-            f"{RUN_ID}; there are: tasks.train.values.model_uri",
+            f"{RUN_ID}; there are: tasks.train.values.model_uri, tasks.train.values.run_page",
         ),
         (
             FILE, "depends_on: [{ task_key: train }]", "depends_on: [{ task_key: setup }]", "dev",
@@ -296,9 +296,9 @@ BROKEN = {
         (
             FILE, "model_registry: azureml\n", "model_registry: azure\n", "dual",
             "job 'train_and_register': model_registry='azure': not accepted: one of auto, local, databricks, databricks-uc, "
-            "azureml. Where models are registered. auto: the registry that goes with tracking_mode. databricks-uc: Unity "
-            "Catalog. databricks: the workspace's own registry, which is off in accounts created since April 2024 "
-            "(default: auto).",
+            "azureml, or azureml://registries/<name> (3 to 33 characters). Where models are registered. auto: the registry that goes with tracking_mode. databricks-uc: Unity "
+            "Catalog. databricks: the workspace's own registry, which is off in accounts created since April 2024. "
+            "azureml://registries/<name>: an Azure ML registry, which several workspaces share (default: auto).",
         ),
     ],
     rules.packages_are_pinned_as_in_the_requirements: [

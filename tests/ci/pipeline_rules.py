@@ -28,12 +28,14 @@ GITHUB_EVENTS = {
     "pull-request": {"pull_request": {"branches": ["main"]}},
     "staging": {"push": {"branches": ["main"]}},
     "prod": {"release": {"types": ["released"]}},
+    "site": {"push": {"branches": ["main"]}},
 }
 # https://learn.microsoft.com/azure/devops/pipelines/repos/azure-repos-git
 AZURE_EVENTS = {
     "pull-request": ("none", {"branches": {"include": ["main"]}}),
     "staging": ({"branches": {"include": ["main"]}}, "none"),
     "prod": ({"branches": {"exclude": ["*"]}, "tags": {"include": ["v*"]}}, "none"),
+    "site": ({"branches": {"include": ["main"]}}, "none"),
 }
 
 # https://learn.microsoft.com/azure/databricks/dev-tools/auth/provider-github
@@ -103,6 +105,10 @@ def commands(node: Any) -> list[list[str]]:
 
 def calls(node: Any, *programs: str) -> list[list[str]]:
     return [words for words in commands(node) if words[0] in programs]
+
+
+def uses(node: Any, action: str) -> bool:
+    return any(step.get("uses", "").startswith(f"{action}@") for step in mappings(node))
 
 
 def target_of(words: list[str]) -> str | None:
@@ -236,8 +242,11 @@ def permissions_are_the_least(root: Path) -> list[str]:
         if document.get("permissions") != {}:
             findings.append(f"{name}: every job may {document.get('permissions')}")
         for job, content in jobs(document).items():
+            # https://github.com/actions/deploy-pages#usage
+            publishes = {"pages": "write", "id-token": "write"} if uses(content, "actions/deploy-pages") else {}
+            reads = {"contents": "read"} if uses(content, "actions/checkout") else {}
             signs_in = {"id-token": "write"} if calls(content, "databricks") else {}
-            if content.get("permissions") != {"contents": "read"} | signs_in:
+            if content.get("permissions") != reads | signs_in | publishes:
                 findings.append(f"{name}: {job} may {content.get('permissions')}")
     return findings
 
@@ -268,13 +277,25 @@ def _sign_in(step: dict[str, Any], expected: dict[str, str]) -> dict[str, str]:
     return {name: environment[name] for name in environment if name in expected or "BUNDLE_VAR_" not in name}
 
 
+def the_site_is_published_as_it_was_made(root: Path) -> list[str]:
+    """GitHub Pages and Azure DevOps' artifact have the folder that ``make docs`` names."""
+    made = re.search(r'"The site: (.+)/index.html"', (root / "Makefile").read_text())[1]
+    github, azure = parsed(root, GITHUB)["site"], parsed(root, AZURE)["site"]
+    uploaded = [step["with"]["path"] for step in mappings(github) if "upload-pages-artifact@" in step.get("uses", "")]
+    published = [step["publish"] for step in mappings(azure) if "publish" in step]
+    findings = [f"site: publishes {folders}" for folders in (uploaded, published) if folders != [made]]
+    publishing = [job for job in jobs(github).values() if uses(job, "actions/deploy-pages")]
+    right = [job.get("needs") == "build" and job["environment"]["name"] == "github-pages" for job in publishing]
+    return findings + (["site: not published by one job after `build`, as github-pages"] if right != [True] else [])
+
+
 def runs_are_limited(root: Path) -> list[str]:
     """Each job has a time limit, and each target has one run at a time."""
     findings = []
     for file, _, document in every_file(root):
         timeout = "timeout-minutes" if file.startswith(GITHUB) else "timeoutInMinutes"
         findings += [f"{file}: {name} has no {timeout}" for name, job in jobs(document).items() if timeout not in job]
-    for name in ("staging", "prod"):
+    for name in ("staging", "prod", "site"):
         if parsed(root, GITHUB)[name].get("concurrency") != {"group": name, "cancel-in-progress": "false"}:
             findings.append(f"{GITHUB}/{name}.yml: runs more than once at a time, or is cancelled half-way")
         if parsed(root, AZURE)[name].get("lockBehavior") != "sequential":

@@ -25,11 +25,11 @@ RULES = [
     rules.permissions_are_the_least,
     rules.databricks_trusts_the_pipeline,
     rules.runs_are_limited,
+    rules.the_site_is_published_as_it_was_made,
 ]
-PULL_REQUEST, STAGING, PROD = (f".github/workflows/{name}.yml" for name in ("pull-request", "staging", "prod"))
-AZURE_PULL_REQUEST, AZURE_STAGING, AZURE_PROD = (
-    f".azuredevops/{name}.yml" for name in ("pull-request", "staging", "prod")
-)
+FILES = ("pull-request", "staging", "prod", "site")
+PULL_REQUEST, STAGING, PROD, SITE = (f".github/workflows/{name}.yml" for name in FILES)
+AZURE_PULL_REQUEST, AZURE_STAGING, AZURE_PROD, AZURE_SITE = (f".azuredevops/{name}.yml" for name in FILES)
 # Each rule, with changes of one file that it must find.
 BREAKS = [
     (rules.commands_exist, PULL_REQUEST, "make test", "make tests"),
@@ -86,6 +86,13 @@ BREAKS = [
     (rules.runs_are_limited, STAGING, "cancel-in-progress: false", "cancel-in-progress: true"),
     (rules.runs_are_limited, PROD, "group: prod", "group: ${{ github.ref }}"),
     (rules.runs_are_limited, AZURE_PROD, "lockBehavior: sequential\n", ""),
+    (rules.runs_are_limited, SITE, "cancel-in-progress: false", "cancel-in-progress: true"),
+    (rules.permissions_are_the_least, SITE, "      pages: write\n", "      pages: write\n      contents: write\n"),
+    (rules.permissions_are_the_least, SITE, "      contents: read\n", "      contents: read\n      pages: write\n"),
+    (rules.the_site_is_published_as_it_was_made, SITE, "docs/_build/html", "docs/_build"),
+    (rules.the_site_is_published_as_it_was_made, AZURE_SITE, "docs/_build/html", "docs"),
+    (rules.the_site_is_published_as_it_was_made, SITE, "    needs: build\n", ""),
+    (rules.the_site_is_published_as_it_was_made, "Makefile", "docs/_build/html/index.html", "docs/_site/index.html"),
 ]
 
 

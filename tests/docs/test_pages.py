@@ -1,6 +1,7 @@
 """README and the guides: links lead to files, commands exist, and both languages have the same code and links."""
 
 import itertools
+import json
 import re
 from pathlib import Path
 
@@ -71,3 +72,34 @@ def test_the_japanese_page_has_the_headings_code_tables_and_links_of_the_english
     moved = [link if link.startswith(("https:", "#")) else f"../{link}" for link in english.links]
     moved = [link.replace("../docs/README.ja.md", "../README.md").replace("../docs/", "") for link in moved]
     assert japanese.links == sorted(moved)
+
+
+def headings(path):
+    text = read(path)
+    if path.suffix == ".ipynb":
+        text = "\n".join(
+            "".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"
+        )
+    return re.findall(r"^#+ (.+)$", text, re.M)
+
+
+@pytest.mark.parametrize("path", PAGES[:2], ids=lambda path: path.stem)
+def test_a_file_that_stands_for_a_section_of_the_article_has_the_heading(path):
+    named = re.findall(r"\]\((?!https:)([^)]+)\)[,、] ?\*([^*]+)\*", read(path))
+    assert len(named) >= 9
+    assert [(target, name) for target, name in named if name not in headings(path.parent / target)] == []
+
+
+def test_the_guide_lists_each_of_its_pages():
+    listed = re.findall(r"^guide/(.+)$", read(ROOT / "docs" / "guide.md"), re.M)
+    assert sorted(listed) == [path.stem for path in PAGES[2:]]
+
+
+def test_the_pages_on_errors_count_those_of_the_other_page():
+    readme, page = read(PAGES[0]), ROOT / "docs" / "guide" / "troubleshooting.md"
+    (here,) = parse(readme.partition("## Troubleshooting")[2].partition("\n## ")[0]).tables
+    (there,) = parse(read(page)).tables
+    words = {5: "five", 7: "seven"}
+    # A table has two lines above its rows.
+    assert f"the {words[len(here) - 2]} most common errors" in read(page)
+    assert f"has {words[len(there) - 2]} more" in readme and f"Here are {words[len(there) - 2]} more" in read(page)

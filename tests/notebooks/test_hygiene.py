@@ -38,6 +38,7 @@ def skipped(cell):
 # The parameters that a helper reads if it is passed the whole group.
 READ_BY_HELPERS = {
     "tracking.configure(p": parameters.Tracking,
+    "tracking.share_champion(session": parameters.Share,
     "serving.open_endpoint(session, p": parameters.Endpoint,
     "scoring.Scorer.of(session, version, p": parameters.Score,
     "cleanup.find(spark, session, p": parameters.CleanUp,

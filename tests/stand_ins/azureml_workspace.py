@@ -1,4 +1,4 @@
-"""An Azure with one Azure ML workspace on 127.0.0.1, for unpatched clients in other processes.
+"""An Azure with two Azure ML workspaces and a registry on 127.0.0.1, for unpatched clients in other processes.
 
     with AzureMLStandIn.start(tmp_path) as aml:
         subprocess.run([...], env=os.environ | aml.environment())
@@ -69,6 +69,8 @@ class AzureMLStandIn:
     client_secret = names.CLIENT_SECRET
     expired_secret = names.EXPIRED_SECRET
     workspace_resource_id = names.workspace_resource_id()
+    prod_workspace = names.PROD_WORKSPACE
+    registry = names.REGISTRY
     private_workspace_resource_id = names.workspace_resource_id(names.PRIVATE_WORKSPACE)
     databricks_workspace_resource_id = names.databricks_resource_id()
     private_databricks_workspace_resource_id = names.databricks_resource_id(names.PRIVATE_DATABRICKS_WORKSPACE)

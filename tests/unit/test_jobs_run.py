@@ -254,7 +254,7 @@ def test_the_last_line_says_why_a_version_was_not_promoted_whatever_the_tasks_af
     other = {"model_name": "m", "model_version": "3", "promoted": False, "not_promoted_because": "it waits"}
     approved = {"model_name": "m", "model_version": "3", "approved": True}
     tasks = {
-        "first": TaskResult(SUCCESS, task_values=other),
+        "first": TaskResult(SUCCESS, task_values=other | {"run_page": "http://127.0.0.1:5000/#/runs/1"}),
         "register": TaskResult(SUCCESS, task_values=handed_on),
         "approve": TaskResult(SUCCESS, task_values=approved),
         "use": TaskResult(SUCCESS, task_values={"model_name": "m", "model_version": "1"}),
@@ -263,6 +263,7 @@ def test_the_last_line_says_why_a_version_was_not_promoted_whatever_the_tasks_af
     report.print_summary(Summary("b", "dev", SUCCESS, "now", "a server", "a registry", str(tmp_path), jobs), tmp_path)
     lines = capsys.readouterr().out.splitlines()
     assert "Registered model:   m version 2 in a registry" in lines
+    assert "Run in MLflow:      http://127.0.0.1:5000/#/runs/1, after `make ui`" in lines
     expected = (
         f"Not promoted:       version 2, because {because}"
         if because

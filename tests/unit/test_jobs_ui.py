@@ -32,8 +32,11 @@ def experiments(port):
         return [experiment["name"] for experiment in json.load(answer)["experiments"]]
 
 
-def test_the_ui_shows_the_experiments_of_the_local_store(tmp_path):
-    MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").create_experiment("seen in the UI")
+def test_the_ui_shows_the_experiments_of_the_local_store_and_names_the_page_of_the_newest_run(tmp_path):
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    seen = client.create_experiment("seen in the UI")
+    client.create_run(seen)
+    client.create_experiment("newer, without a run")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -47,10 +50,15 @@ def test_the_ui_shows_the_experiments_of_the_local_store(tmp_path):
                 time.sleep(0.1)
         assert names is not None and "seen in the UI" in names
         assert server.poll() is None
+        lines = iter(server.stdout.readline, "")
+        page = next(line for line in lines if "page of your runs" in line).split()[-1]
+        assert page == f"http://127.0.0.1:{port}/#/experiments/{seen}"
     finally:
         server.terminate()
         server.wait()
         server.stdout.close()
+    with pytest.raises(urllib.error.URLError):
+        experiments(port)
 
 
 def test_without_a_store_it_says_which_command_makes_one(tmp_path):

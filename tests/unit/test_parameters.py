@@ -154,3 +154,32 @@ def test_each_kind_that_a_table_names_is_there():
 def test_an_error_survives_the_way_between_processes():
     error = pickle.loads(pickle.dumps(ParameterError("epochs", 0, "too few", "--param")))
     assert (error.name, error.value, error.problem, error.source) == ("epochs", 0, "too few", "--param")
+
+
+@pytest.mark.parametrize(
+    ("name", "accepted", "refused"),
+    [
+        ("model_registry", ["azureml", "azureml://registries/shared-models"], ["azureml://registries/x", "", "uc"]),
+        (
+            "share_with",
+            [
+                "",
+                "azureml://registries/shared-models",
+                "azureml://subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/ml/workspaces/prod",
+                "azureml://subscriptions/00000000-0000-0000-0000-000000000000/resourcegroups/ml/providers/"
+                "Microsoft.MachineLearningServices/workspaces/prod",
+                "databricks-uc",
+                "databricks-uc/prod.ml",
+                "local",
+            ],
+            ["auto", "azureml://registries/", "azureml://workspaces/prod", "databricks-uc/ml", "databricks-uc/a.b.c"],
+        ),
+    ],
+)
+def test_a_registry_is_named_by_its_kind_or_by_an_address(name, accepted, refused):
+    assert parameters.accepts_others(name) and not parameters.accepts_others("tracking_mode")
+    for value in accepted:
+        parameters.check({name: value})
+    for value in refused:
+        with pytest.raises(parameters.ParameterError, match="azureml://registries/<name>"):
+            parameters.check({name: value})

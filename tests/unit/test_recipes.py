@@ -1,4 +1,5 @@
-"""README's recipes that no other test follows: flavor, server and tracking mode, kind of clean-up, plot, notebook, parameter.
+"""The recipes of docs/guide/extending.md that no other test follows: flavor, server and tracking mode, clean-up, plot,
+notebook, parameter.
 
 The others are in test_engines, test_endpoint_kinds, test_registration, test_tables and test_jobs_run.
 """

@@ -22,13 +22,14 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.svm import LinearSVR
 from sklearn.tree import DecisionTreeClassifier
 
-from helpers import parameters, runtime, scoring, serving, tracking
+from helpers import output, parameters, runtime, scoring, serving, tracking
 from helpers.laptop import catalog
 from helpers.ownership import MARK
 from helpers.parameters import ParameterError
 
 GONE_PACKAGE = Path(__file__).parents[1] / "scenarios" / "spark" / "gone_package.py"
 GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "approval.md"
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "04_batch_score.ipynb"
 FEATURES = pd.DataFrame({"Size in cm": [1.0, 2.0, 3.0, 4.0], "weight.kg": [4, 3, 2, 1]})
 
 
@@ -455,8 +456,8 @@ def test_rows_that_a_spark_ml_pipeline_refuses_go_to_quarantine_or_fail_the_batc
 def test_named_outputs_become_a_struct_and_a_vector_becomes_an_array(spark, schema, score, register_estimator):
     several = MultiOutputRegressor(LinearRegression()).fit(FEATURES, np.array([[1, 2], [2, 4], [3, 6], [4, 8]]))
     named = pd.DataFrame({"first": [1.0], "second one": [2.0]})
-    for output, kind in ((named, "struct<first:double,second one:double>"), (named.to_numpy(), "array<double>")):
-        version = register_estimator(several, infer_signature(FEATURES, output))
+    for outputs, kind in ((named, "struct<first:double,second one:double>"), (named.to_numpy(), "array<double>")):
+        version = register_estimator(several, infer_signature(FEATURES, outputs))
         score(version)
         table = spark.table(f"{schema}.predictions")
         assert table.schema["prediction"].dataType.simpleString() == kind
@@ -558,3 +559,19 @@ def test_a_version_without_code_is_loaded_whoever_registered_it(session, score, 
     with mlflow.start_run():
         uri = tracking.log_model(fitted, flavor="sklearn", signature=signature)
     assert score(mlflow.register_model(uri, model_name)).rows_scored == 4
+
+
+def test_the_plain_call_that_notebook_04_shows_scores_the_table(spark, schema, register_estimator, monkeypatch):
+    rows = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [0.5, 0.5, 0.5]})
+    answers = pd.Series(["small", "large", "large"], name="prediction")
+    fitted = DecisionTreeClassifier().fit(rows, answers)
+    version = register_estimator(fitted, infer_signature(rows, answers))
+    spark.createDataFrame(rows).write.saveAsTable(f"{schema}.plain")
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    (text,) = (source for cell in cells if (source := "".join(cell["source"])).startswith("## In plain MLflow"))
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    shown = []
+    monkeypatch.setattr(output, "display", lambda thing, rows: shown.extend(thing.orderBy("a").collect()))
+    p = parameters.parse(parameters.Score, {"schema": schema, "scoring_table": "plain"})
+    exec(code, {"spark": spark, "p": p, "output": output, "model_name": version.name, "version": version})
+    assert [row["prediction"] for row in shown] == ["small", "large", "large"]

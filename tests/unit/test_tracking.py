@@ -108,6 +108,15 @@ def test_artifacts_of_an_experiment_with_any_name_have_a_folder(tracking_paramet
         assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/note.txt") == "text"
 
 
+def test_unity_catalog_has_a_client_whose_tracking_server_is_the_workspaces(monkeypatch):
+    monkeypatch.setenv("DATABRICKS_HOST", "http://127.0.0.1:9")
+    monkeypatch.setenv("DATABRICKS_TOKEN", "none")
+    catalog = UnityCatalog(Connection(parameters.AzureML()))
+    # MLflow refuses the catalog as a tracking server.
+    assert catalog.client().tracking_uri == "databricks"
+    assert catalog.plain_model_name("main.ml.wine") == "wine"
+
+
 def test_a_model_in_unity_catalog_has_three_levels_and_elsewhere_its_plain_name(spark):
     catalog = UnityCatalog(Connection(parameters.AzureML()))
     assert catalog.registered_model_name("wine", "main", "ml") == "main.ml.wine"

@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 from helpers import kinds, parameters
 from helpers.azureml import Connection
 from helpers.tracking.servers.base import Server
 
-__all__ = ["Server", "server_of_mlflow"]
+__all__ = ["Server", "server_at", "server_of_mlflow"]
+
+
+def server_at(address: str, connection: Connection, parameter: str) -> Server:
+    """Return the server that a parameter names, without contacting it.
+
+    Parameters
+    ----------
+    address : str
+        One of `helpers.kinds.SERVERS`, or an address that `helpers.parameters.ModelRegistry` or
+        `helpers.parameters.ShareWith` accepts.
+    connection : helpers.azureml.Connection
+        The Azure ML workspace of the session; its sign-in is used for other workspaces and for registries, too.
+    parameter : str
+        Its name, for errors.
+    """
+    registry = re.fullmatch(parameters.REGISTRY_ADDRESS, address)
+    if registry:
+        from helpers.tracking.servers.azureml_registry import AzureMLRegistry
+
+        return AzureMLRegistry(connection, registry["registry"], parameter)
+    workspace = re.fullmatch(parameters.WORKSPACE_ADDRESS, address)
+    if workspace:
+        other = replace(
+            connection.parameters,
+            azureml_subscription_id=workspace["subscription"],
+            azureml_resource_group=workspace["group"],
+            azureml_workspace=workspace["workspace"],
+            azureml_region="",
+            azureml_tracking_uri="",
+        )
+        return kinds.load(kinds.SERVERS, "azureml")(Connection(other))
+    return kinds.load(kinds.SERVERS, address.partition("/")[0])(connection)
 
 
 def server_of_mlflow(tracking_uri: str) -> Server:

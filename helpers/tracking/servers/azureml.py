@@ -34,6 +34,7 @@ class AzureMLServer(Server):
     """
 
     in_azureml = True
+    needs_workspace = True
     has_aliases = False
     has_logged_models = False
     # The documentation does not say that experiments keep tags: how-to-track-experiments-mlflow.
@@ -179,6 +180,11 @@ class AzureMLServer(Server):
             return self._create_version_once(model_name, source, copy_id, tags)
         with files() as folder:
             return self._create_version_once(model_name, folder.as_uri(), None, tags)
+
+    def add_version(self, model_name: str, folder: Path, tags: dict[str, str], key: str) -> ModelVersion:
+        """Create a version of a model's files, which the plugin uploads."""
+        del key
+        return self._create_version_once(model_name, folder.as_uri(), None, tags)
 
     def _create_version_once(
         self, model_name: str, source: str, run_id: str | None, tags: dict[str, str]

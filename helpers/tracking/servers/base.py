@@ -17,11 +17,12 @@ from helpers.parameters import ParameterError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
     from helpers.azureml import Connection
 
 MOST_CHARACTERS = 256
+_COPY_KEY = "copy_key"
 Page = Literal["home", "models", "experiment", "run"]
 
 
@@ -30,6 +31,10 @@ def path_in_ui(page: Page, experiment_id: str, run_id: str) -> str:
     experiment = f"experiments/{experiment_id}"
     pages = {"home": "experiments", "models": "models", "experiment": experiment, "run": f"{experiment}/runs/{run_id}"}
     return pages[page]
+
+
+def _is_registered(model_uri: str) -> bool:
+    return model_uri.startswith("models:/") and model_uri.count("/") > 1
 
 
 class Server(abc.ABC):
@@ -43,6 +48,8 @@ class Server(abc.ABC):
 
     in_azureml: ClassVar[bool] = False
     """Whether the server is the session's Azure ML workspace."""
+    needs_workspace: ClassVar[bool] = False
+    """Whether the session has to sign in to its Azure ML workspace to use the server."""
     has_aliases: ClassVar[bool] = True
     """Whether a model version can have an alias such as ``champion``."""
     has_logged_models: ClassVar[bool] = True
@@ -55,8 +62,13 @@ class Server(abc.ABC):
     """Whether registered models can be searched."""
     search_returns_tags: ClassVar[bool] = True
     """Whether the model versions that a search returns have their tags."""
+    has_unfinished_versions: ClassVar[bool] = False
+    """Whether a version exists, with another status than ``READY``, before its files are there."""
     reached_from_workers: ClassVar[bool] = False
     """Whether Spark's workers, on other machines, can log to the server."""
+
+    copies_experiment: ClassVar[str] = "copied_models"
+    """The experiment whose runs hold the files of models that were copied to this server's registry."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -148,6 +160,21 @@ class Server(abc.ABC):
         self.check_model_name(model_name)
         return model_name
 
+    def registered_model(self, model_name: str) -> RegisteredModel | None:
+        """Return a registered model, or None if it does not exist."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client().get_registered_model(model_name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+
+    def plain_model_name(self, model_name: str) -> str:
+        """Return a model's name without the catalog and the schema that only this registry knows."""
+        return model_name
+
     @abc.abstractmethod
     def page(self, page: Page, experiment_id: str = "", run_id: str = "") -> str:
         """Return the address of a page of this server in the browser; empty if it has none."""
@@ -197,7 +224,50 @@ class Server(abc.ABC):
         """
         import mlflow
 
-        return Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(folder)))
+        # Without it MLflow asks the registry that is set for the whole process. MLflow 2 has only that one.
+        accepted = inspect.signature(mlflow.artifacts.download_artifacts).parameters
+        registry = {"registry_uri": self.uri} if "registry_uri" in accepted and _is_registered(model_uri) else {}
+        return Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(folder), **registry))
+
+    def add_version(self, model_name: str, folder: Path, tags: dict[str, str], key: str) -> ModelVersion:
+        """Create a version of a model's files alone; of `create_version`, the part for a model without a run here.
+
+        MLflow's own server takes files from a run only, so the files are logged to a run of the experiment `copies_experiment`.
+        If this is killed, the next call with the same key goes on with that run.
+
+        Parameters
+        ----------
+        model_name : str
+            Of a registered model that exists.
+        folder : pathlib.Path
+            With the ``MLmodel`` file.
+        tags : dict of str to str
+        key : str
+            32 hexadecimal digits that stand for the model.
+        """
+        from mlflow.exceptions import MlflowException
+
+        client = self.client()
+        experiment = client.get_experiment_by_name(self.copies_experiment)
+        if experiment is not None:
+            experiment_id = experiment.experiment_id
+        else:
+            try:
+                experiment_id = client.create_experiment(
+                    self.copies_experiment, **self.experiment_details(self.copies_experiment)
+                )
+            except MlflowException as error:
+                # Another process was faster.
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                return self.add_version(model_name, folder, tags, key)
+        started = client.search_runs([experiment_id], f"tags.{_COPY_KEY} = '{key}'", max_results=1)
+        run = started[0] if started else client.create_run(experiment_id, tags={_COPY_KEY: key, MARK: model_name})
+        client.log_artifacts(run.info.run_id, str(folder), "model")
+        client.set_terminated(run.info.run_id)
+        return client.create_model_version(
+            model_name, f"{run.info.artifact_uri}/model", run_id=run.info.run_id, tags=tags
+        )
 
     def create_version(
         self, tracking: Server, run: Run, model_uri: str, model_name: str, tags: dict[str, str], files: Callable

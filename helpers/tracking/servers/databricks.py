@@ -5,11 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helpers import runtime
 from helpers.azureml.rest import first_line, unreachable
 from helpers.parameters import ParameterError
 from helpers.tracking.servers.base import Page, Server, path_in_ui
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 
 class DatabricksServer(Server):
@@ -20,6 +26,7 @@ class DatabricksServer(Server):
 
     has_aliases = False
     reached_from_workers = True
+    copies_experiment = "/Shared/copied_models"
 
     @property
     def uri(self) -> str:
@@ -105,6 +112,9 @@ class UnityCatalog(DatabricksServer):
     has_aliases = True
     # mlflow.entities.model_registry.ModelVersionSearch
     search_returns_tags = False
+    # MLflow's client makes the version first, then uploads its files, and finalizes it last:
+    # mlflow/store/_unity_catalog/registry/rest_store.py
+    has_unfinished_versions = True
 
     @property
     def uri(self) -> str:
@@ -120,6 +130,24 @@ class UnityCatalog(DatabricksServer):
     def owns(cls, uri: str) -> bool:
         """Return whether a URI is Unity Catalog's."""
         return uri == "databricks-uc" or uri.startswith("databricks-uc://")
+
+    def client(self) -> MlflowClient:
+        """Return a client of the registry; its tracking server is the workspace's, since the registry is none.
+
+        MLflow's client refuses ``databricks-uc`` as a tracking server when it is made (mlflow/tracking/_tracking_service).
+        """
+        from mlflow import MlflowClient
+
+        return MlflowClient("databricks", self.uri)
+
+    def plain_model_name(self, model_name: str) -> str:
+        """Return the last level of a model's name."""
+        return model_name.rpartition(".")[2]
+
+    def add_version(self, model_name: str, folder: Path, tags: dict[str, str], key: str) -> ModelVersion:
+        """Create a version of a model's files, which MLflow's client uploads to the catalog."""
+        del key
+        return self.client().create_model_version(model_name, str(folder), tags=tags)
 
     def check_is_on(self) -> None:
         """Do nothing: it is on where there are catalogs, without which a model has no name here."""

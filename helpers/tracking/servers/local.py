@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from helpers import runtime
+from helpers import output, runtime
 from helpers.data.names import plain_name
 from helpers.tracking.servers.base import Page, Server, path_in_ui
 
@@ -66,7 +66,9 @@ class LocalServer(Server):
         with FileLock(folder / f"{_STORE}.lock"):
             if not store.exists():
                 unfinished.unlink(missing_ok=True)
-                mlflow.MlflowClient(f"sqlite:///{unfinished}").search_experiments()
+                # Otherwise MLflow says, in red, that it creates its tables.
+                with output.quiet("mlflow.store.db.utils"):
+                    mlflow.MlflowClient(f"sqlite:///{unfinished}").search_experiments()
                 unfinished.rename(store)
             _correct_addresses(store)
         # Copying files on one disk needs no progress bar, and MLflow draws four of them for each model.

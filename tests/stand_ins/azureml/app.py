@@ -7,11 +7,11 @@ from pathlib import Path
 
 from flask import Blueprint, Flask, Response, jsonify, request
 
-from tests.stand_ins.azureml import cloud_metadata, databricks_front
+from tests.stand_ins.azureml import cloud_metadata, databricks_front, names
 from tests.stand_ins.azureml.arm import ResourceManager
 from tests.stand_ins.azureml.artifacts import Artifacts
 from tests.stand_ins.azureml.assets import Assets
-from tests.stand_ins.azureml.blobs import CONTAINER, BlobStorage
+from tests.stand_ins.azureml.blobs import CONTAINER, BlobStorage, RegistryStorage
 from tests.stand_ins.azureml.entra import Entra
 from tests.stand_ins.azureml.errors import aml_error
 from tests.stand_ins.azureml.faults import Fault, FaultList
@@ -20,6 +20,7 @@ from tests.stand_ins.azureml.long_running import Operations
 from tests.stand_ins.azureml.mlflow_api import MLflowApi, MLflowServer
 from tests.stand_ins.azureml.model_server import ModelFiles, ModelServers
 from tests.stand_ins.azureml.online_endpoints import OnlineEndpoints
+from tests.stand_ins.azureml.registries import Registries
 from tests.stand_ins.azureml.schedules import Schedules
 from tests.stand_ins.azureml.web_services import WebServices
 
@@ -42,8 +43,13 @@ def create(url: str, folder: Path, token_lifetime: int) -> Gate:
     mlflow_server.call("GET", "experiments/get", {"experiment_id": "0"})
     storage = BlobStorage(url, folder / "blobs")
     artifacts = Artifacts(storage, run_exists=lambda run_id: bool(mlflow_server.run(run_id)))
-    mlflow_api = MLflowApi(url.removeprefix("https://"), mlflow_server, artifacts.exist_under)
+    mlflow_apis = [
+        MLflowApi(url.removeprefix("https://"), mlflow_server, artifacts.exist_under, workspace)
+        for workspace in (names.WORKSPACE, names.PROD_WORKSPACE)
+    ]
     operations = Operations(url)
+    registry_storage = RegistryStorage(url, folder / "blobs")
+    registries = Registries(url, operations, registry_storage)
     models = ModelFiles(mlflow_server, folder / "blobs" / CONTAINER), ModelServers(folder / "model_servers")
     assets = Assets(url, storage, folder / "blobs")
     endpoints = OnlineEndpoints(url, entra, operations, *models, assets)
@@ -54,12 +60,12 @@ def create(url: str, folder: Path, token_lifetime: int) -> Gate:
     sign_in = (cloud_metadata.blueprint(url), entra.blueprint, entra.machine)
     gate = Gate(app, faults, folder)
     scoring = (endpoints.scoring, web_services.scoring)
-    for public in (*sign_in, storage.blueprint, *scoring, _control(entra, faults, gate)):
+    for public in (*sign_in, storage.blueprint, registry_storage.blueprint, *scoring, _control(entra, faults, gate)):
         app.register_blueprint(public)
     protected = Blueprint("protected", __name__)
     protected.before_request(entra.refusal)
     resources = (ResourceManager(url), operations, endpoints, assets, Schedules(url, operations))
-    for service in (item.blueprint for item in (*resources, artifacts, mlflow_api, web_services)):
+    for service in (item.blueprint for item in (*resources, registries, artifacts, *mlflow_apis, web_services)):
         protected.register_blueprint(service)
     app.register_blueprint(protected)
     app.register_error_handler(404, _unknown_address(entra.refusal))

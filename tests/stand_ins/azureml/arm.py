@@ -27,6 +27,7 @@ class ResourceManager:
         resources = [
             _aml_workspace(url, host, names.WORKSPACE, private=False),
             _aml_workspace(url, host, names.PRIVATE_WORKSPACE, private=True),
+            _aml_workspace(url, host, names.PROD_WORKSPACE, private=False),
             _default_datastore(names.WORKSPACE),
             # In Azure: adb-<number>.<number>.azuredatabricks.net, which a client's Databricks SDK would try to reach.
             _databricks_workspace(names.DATABRICKS_WORKSPACE, host, private=False),

@@ -20,8 +20,9 @@ from tests.stand_ins.azureml import names
 from tests.stand_ins.azureml.blobs import BlobStorage
 from tests.stand_ins.azureml.errors import aml_error, json_answer
 
-_RUN = f"/history/v1.0{names.workspace_resource_id()}/experiments/<experiment>/runs/<run>/artifacts"
-_UPLOAD = f"/artifact/v2.0{names.workspace_resource_id()}/artifacts/<origin>/<container>"
+_WORKSPACES = [names.workspace_resource_id(name) for name in (names.WORKSPACE, names.PROD_WORKSPACE)]
+_RUNS = [f"/history/v1.0{workspace}/experiments/<experiment>/runs/<run>/artifacts" for workspace in _WORKSPACES]
+_UPLOADS = [f"/artifact/v2.0{workspace}/artifacts/<origin>/<container>" for workspace in _WORKSPACES]
 
 
 class Artifacts:
@@ -41,11 +42,12 @@ class Artifacts:
         self._lock = threading.Lock()
         self.blueprint = routes = Blueprint("artifacts", __name__)
         routes.before_request(self._missing_run)
-        for prefix in (_RUN, _UPLOAD):
+        for prefix in (*_RUNS, *_UPLOADS):
             routes.get(prefix)(self._list)
             routes.get(f"{prefix}/contentinfo")(self._content)
             routes.post(f"{prefix}/batch/metadata")(self._create)
-        routes.get(f"{_UPLOAD}/write")(self._writable_content)
+        for prefix in _UPLOADS:
+            routes.get(f"{prefix}/write")(self._writable_content)
 
     def exist_under(self, prefix: str) -> bool:
         """Return whether there is an artifact under ``<origin>/<container>/<path>``."""

@@ -60,9 +60,7 @@ class Assets:
         known = self._versions.get(code_id.lower())
         if known is None:
             return None
-        container, _, folder = (
-            known["properties"]["codeUri"].removeprefix(self._storage.container_url("")).partition("/")
-        )
+        container, _, folder = known["properties"]["codeUri"].removeprefix(self._storage.uri("")).partition("/")
         return self._blobs / container / folder
 
     def conda_file(self, environment_id: str) -> dict[str, Any] | None:
@@ -101,12 +99,12 @@ class Assets:
             return arm_error(400, "ValidationError", "The pendingUploadType has to be TemporaryBlobReference.")
         container = f"upload-{uuid.uuid4()}"
         credential = {"credentialType": "SAS", "sasUri": self._storage.signed_container(container, "rcwl")}
-        reference = {"blobUri": self._storage.container_url(container), "credential": credential}
+        reference = {"blobUri": self._storage.uri(container), "credential": credential}
         return json_answer({"pendingUploadId": container, "blobReferenceForConsumption": reference})
 
     def _put_code(self, **_: str) -> Response:
         uri = (request.get_json().get("properties") or {}).get("codeUri") or ""
-        if not uri.startswith(self._storage.container_url("upload-")):
+        if not uri.startswith(self._storage.uri("upload-")):
             return arm_error(400, "ValidationError", f"The codeUri '{uri}' is not in the workspace's storage.")
         return self._put("codeUri")
 

@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, urlencode
 from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 from flask import Blueprint, Response, request
 
 from tests.stand_ins.azureml import names
 from tests.stand_ins.azureml.errors import blob_error
 
+# The account of the registry, with a container for each version of a model.
+REGISTRY_ACCOUNT = f"registry.blob.{names.STORAGE_SUFFIX}"
 # A host that ends in the storage suffix would need DNS. The plugin's check also accepts the account
 # in the path, and azure-storage-blob reads it there when the host is 127.0.0.1.
 ACCOUNT = f"standin.blob.{names.STORAGE_SUFFIX}"
@@ -41,45 +44,46 @@ class BlobStorage:
         Contains a folder for each container, and there each blob as a file with the blob's name.
     """
 
+    _name, _prefix = "blobs", f"/{ACCOUNT}/"
+
     def __init__(self, url: str, folder: Path) -> None:
         self._url = url
         self._folder = folder
         self._blocks = folder / "uncommitted"
         self._key = secrets.token_bytes(32)
         self._md5: dict[str, str] = {}
-        self.blueprint = Blueprint("blobs", __name__)
+        self.blueprint = Blueprint(self._name, __name__)
         self.blueprint.before_request(self._refusal)
-        route = f"/{ACCOUNT}/<container>/<path:name>"
+        route = f"{self._prefix}<path:name>"
         self.blueprint.put(route)(self._put)
         self.blueprint.get(route)(self._get)
 
     def signed_url(self, name: str, permissions: str) -> str:
-        """Return a signed address of a blob, which gives access for an hour."""
-        return self._signed_url(f"{CONTAINER}/{name}", "b", permissions)
+        """Return a signed address of an artifact's blob, which gives access for an hour."""
+        return self._signed(f"{CONTAINER}/{name}", "b", permissions)
 
     def signed_container(self, container: str, permissions: str) -> str:
         """Return a signed address of a container, which gives access to its blobs for an hour."""
-        return self._signed_url(container, "c", permissions)
+        return self._signed(container, "c", permissions)
 
-    def container_url(self, container: str) -> str:
-        """Return the address of a container, which gives no access."""
-        return f"{self._url}/{ACCOUNT}/{container}"
+    def uri(self, name: str) -> str:
+        """Return the address of a container or a blob, which gives no access."""
+        return f"{self._url}{self._prefix}{quote(name)}"
 
-    def _signed_url(self, resource: str, kind: str, permissions: str) -> str:
+    def _signed(self, name: str, kind: str, permissions: str) -> str:
         expiry = str(int(time.time()) + 3600)
-        signature = self._signature(resource, permissions, expiry)
+        signature = self._signature(name, permissions, expiry)
         query = {"sv": "2024-11-04", "sr": kind, "se": expiry, "sp": permissions, "sig": signature}
-        return f"{self.container_url(quote(resource))}?{urlencode(query)}"
+        return f"{self.uri(name)}?{urlencode(query)}"
 
     def _signature(self, *parts: str) -> str:
         return hmac.new(self._key, "\n".join(parts).encode(), hashlib.sha256).hexdigest()
 
     def _refusal(self) -> Response | None:
-        arguments = request.view_args or {}
-        container = arguments.get("container", "")
-        name = container if request.args.get("sr") == "c" else f"{container}/{arguments.get('name', '')}"
+        name = (request.view_args or {}).get("name", "")
         permissions, expiry = request.args.get("sp", ""), request.args.get("se", "0")
-        signature = self._signature(name, permissions, expiry)
+        signed = name.partition("/")[0] if request.args.get("sr") == "c" else name
+        signature = self._signature(signed, permissions, expiry)
         if not hmac.compare_digest(signature, request.args.get("sig", "")) or int(expiry) < time.time():
             message = "Server failed to authenticate the request. Signature did not match."
             return blob_error(403, "AuthenticationFailed", message)
@@ -88,8 +92,7 @@ class BlobStorage:
             return blob_error(403, "AuthorizationPermissionMismatch", message)
         return None
 
-    def _put(self, container: str, name: str) -> Response:
-        name = f"{container}/{name}"
+    def _put(self, name: str) -> Response:
         file = self._folder / name
         if request.headers.get("If-None-Match") == "*" and file.exists():
             return blob_error(409, "BlobAlreadyExists", "The specified blob already exists.")
@@ -113,8 +116,7 @@ class BlobStorage:
         self._md5[name] = request.headers.get("x-ms-blob-content-md5", "")
         return _answer(201, file)
 
-    def _get(self, container: str, name: str) -> Response:
-        name = f"{container}/{name}"
+    def _get(self, name: str) -> Response:
         file = self._folder / name
         if not file.is_file():
             return blob_error(404, "BlobNotFound", "The specified blob does not exist.")
@@ -146,6 +148,36 @@ class BlobStorage:
     def _opened(file: Path) -> BinaryIO:
         file.parent.mkdir(parents=True, exist_ok=True)
         return file.open("wb")
+
+
+class RegistryStorage(BlobStorage):
+    """The containers of a registry.
+
+    https://learn.microsoft.com/rest/api/storageservices/list-blobs
+    """
+
+    _name, _prefix = "registry_blobs", f"/{REGISTRY_ACCOUNT}/"
+
+    def __init__(self, url: str, folder: Path) -> None:
+        super().__init__(url, folder / "registry")
+
+    def names(self, container: str) -> list[str]:
+        """Return the names of the blobs in a container."""
+        folder = self._folder / container
+        return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+
+    def _get(self, name: str) -> Response:
+        if request.args.get("comp") != "list":
+            return super()._get(name)
+        prefix = request.args.get("prefix", "")
+        properties = "<Properties><Content-Length>0</Content-Length><BlobType>BlockBlob</BlobType></Properties>"
+        blobs = "".join(
+            f"<Blob><Name>{escape(blob)}</Name>{properties}</Blob>"
+            for blob in self.names(name)
+            if blob.startswith(prefix)
+        )
+        body = f"<EnumerationResults><Blobs>{blobs}</Blobs><NextMarker /></EnumerationResults>"
+        return Response(f'<?xml version="1.0" encoding="utf-8"?>{body}', content_type="application/xml")
 
 
 def _pieces(file: Path, start: int, end: int) -> Iterator[bytes]:

@@ -14,8 +14,6 @@ from flask import Blueprint, Response, request
 from tests.stand_ins.azureml import mlflow_ids, mlflow_rules, names
 from tests.stand_ins.azureml.errors import empty_answer, json_answer, mlflow_error
 
-_API_OF_WORKSPACE = f"/mlflow/<version>{names.workspace_resource_id()}/api"
-_ROUTE = f"{_API_OF_WORKSPACE}/2.0"
 _METHODS = ["GET", "POST", "PATCH", "DELETE"]
 _API = "/api/2.0/mlflow/"
 
@@ -53,20 +51,31 @@ class MLflowApi:
     mlflow_server : MLflowServer
     artifacts_exist_under : callable
         Whether there are artifacts under ``<origin>/<container>/<path>``.
+    workspace : str
+        The one of `names.WORKSPACE`, or another one. That has models of its own; they have its name before theirs on the
+        MLflow server.
     """
 
-    def __init__(self, host: str, mlflow_server: MLflowServer, artifacts_exist_under: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        host: str,
+        mlflow_server: MLflowServer,
+        artifacts_exist_under: Callable[[str], bool],
+        workspace: str = names.WORKSPACE,
+    ) -> None:
         self._host = host
         self._mlflow = mlflow_server
         self._artifacts_exist_under = artifacts_exist_under
-        workspace = re.escape(names.workspace_resource_id())
+        self._prefix = "" if workspace == names.WORKSPACE else f"{workspace}--"
+        resource_id = names.workspace_resource_id(workspace)
         self._run_source = re.compile(
-            rf"azureml://{re.escape(host)}/mlflow/v[12]\.0{workspace}/experiments/[^/]+/runs/([^/]+)/artifacts/(.+)"
+            rf"azureml://{re.escape(host)}/mlflow/v[12]\.0{re.escape(resource_id)}/experiments/[^/]+/runs/([^/]+)/artifacts/(.+)"
         )
-        self.blueprint = Blueprint("mlflow_api", __name__)
-        self.blueprint.post(f"{_ROUTE}/preview/mlflow/runs/log-batch-async")(self._log_batch_async)
-        self.blueprint.route(f"{_ROUTE}/mlflow/<path:endpoint>", methods=_METHODS)(self._answer)
-        self.blueprint.route(f"{_API_OF_WORKSPACE}/<path:other>", methods=_METHODS)(_no_such_api)
+        self.blueprint = Blueprint(f"mlflow_api_{workspace}", __name__)
+        api = f"/mlflow/<version>{resource_id}/api"
+        self.blueprint.post(f"{api}/2.0/preview/mlflow/runs/log-batch-async")(self._log_batch_async)
+        self.blueprint.route(f"{api}/2.0/mlflow/<path:endpoint>", methods=_METHODS)(self._answer)
+        self.blueprint.route(f"{api}/<path:other>", methods=_METHODS)(_no_such_api)
 
     def _answer(self, version: str, endpoint: str) -> Response:
         if endpoint not in mlflow_rules.ENDPOINTS:
@@ -85,10 +94,15 @@ class MLflowApi:
                 return mlflow_error(400, "INVALID_PARAMETER_VALUE", reason, "ValidationError")
             # MLflow 3's link to a logged model, which AML does not have.
             arguments.pop("model_id", None)
+        of_models = self._prefix and endpoint.startswith(("registered-models/", "model-versions/"))
+        if of_models:
+            arguments = _with_prefix(arguments, self._prefix)
         status, content = self._mlflow.call(request.method, endpoint, _to_mlflow(arguments))
         if status != 200:
             return mlflow_error(status, content.get("error_code", "INTERNAL_ERROR"), content.get("message", ""))
         answer = mlflow_ids.from_mlflow(content, self._host)
+        if of_models:
+            answer = _without_prefix(answer, self._prefix)
         if endpoint == "experiments/search":
             answer["experiments"] = [item for item in answer.get("experiments", []) if "/" not in item["name"]]
         return json_answer(answer)
@@ -119,6 +133,21 @@ class MLflowApi:
         if not self._artifacts_exist_under(artifacts):
             return f"No artifacts were found under {artifacts}"
         return None
+
+
+def _with_prefix(arguments: dict[str, Any], prefix: str) -> dict[str, Any]:
+    changed = {"name": f"{prefix}{arguments['name']}"} if "name" in arguments else {}
+    if "filter" in arguments:
+        changed["filter"] = re.sub(r"name\s*=\s*'", rf"\g<0>{prefix}", arguments["filter"])
+    return arguments | changed
+
+
+def _without_prefix(content: Any, prefix: str) -> Any:
+    if isinstance(content, list):
+        return [_without_prefix(item, prefix) for item in content]
+    if isinstance(content, dict):
+        return {key: _without_prefix(value, prefix) for key, value in content.items()}
+    return content.removeprefix(prefix) if isinstance(content, str) else content
 
 
 def _no_such_api(version: str, other: str) -> Response:

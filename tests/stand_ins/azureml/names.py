@@ -25,6 +25,13 @@ WORKSPACE = "ml-workspace"
 # Has a private endpoint. Azure Resource Manager knows this workspace, but it has no runs.
 PRIVATE_WORKSPACE = "ml-private"
 
+# Another one that can be used. Its models are its own; its experiments and runs are those of `WORKSPACE`. It has no web
+# services.
+PROD_WORKSPACE = "ml-prod"
+# Shared by the workspaces, in a resource group of its own.
+REGISTRY = "shared-models"
+REGISTRY_GROUP = "registry-group"
+
 # Of all online deployments together. Azure has one limit per family of instance types.
 CORE_QUOTA = 100
 # A Kubernetes cluster, on which web services of version 1 can run.
@@ -42,6 +49,12 @@ PRIVATE_DATABRICKS_WORKSPACE = "dbx-private"
 def workspace_resource_id(workspace: str = WORKSPACE) -> str:
     """Return the id that Azure Resource Manager gives an AML workspace."""
     return _resource_id("Microsoft.MachineLearningServices", workspace)
+
+
+def registry_resource_id() -> str:
+    """Return the id that Azure Resource Manager gives the registry."""
+    group = f"/subscriptions/{SUBSCRIPTION_ID}/resourceGroups/{REGISTRY_GROUP}"
+    return f"{group}/providers/Microsoft.MachineLearningServices/registries/{REGISTRY}"
 
 
 def databricks_resource_id(workspace: str = DATABRICKS_WORKSPACE) -> str:

@@ -129,7 +129,7 @@ class OnlineEndpoints:
         self.scoring.get("/swagger.json")(self._swagger)
 
     def _missing_workspace(self) -> Response | None:
-        known = (names.WORKSPACE, names.PRIVATE_WORKSPACE)
+        known = (names.WORKSPACE, names.PRIVATE_WORKSPACE, names.PROD_WORKSPACE)
         return None if (request.view_args or {}).get("name", "").lower() in known else not_found()
 
     def _endpoint(self) -> Endpoint | None:

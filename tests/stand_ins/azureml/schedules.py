@@ -51,7 +51,7 @@ class Schedules:
         routes.delete(f"{_WORKSPACE}/schedules/<schedule>")(self._delete)
 
     def _missing_workspace(self) -> Response | None:
-        known = (names.WORKSPACE, names.PRIVATE_WORKSPACE)
+        known = (names.WORKSPACE, names.PRIVATE_WORKSPACE, names.PROD_WORKSPACE)
         return None if (request.view_args or {}).get("name", "").lower() in known else not_found()
 
     def _list(self, **_: str) -> Response:

@@ -1,0 +1,259 @@
+"""An Azure Machine Learning registry, which several workspaces share: the versions of its models, and their files.
+
+The vendor's MLflow plugin is not used here, since "organizational registries aren't supported for model management with
+MLflow" (https://learn.microsoft.com/azure/machine-learning/how-to-manage-models-mlflow#limitations). The calls are those of
+https://learn.microsoft.com/rest/api/azureml/registry-model-versions, with which the SDK ``azure-ai-ml`` works, too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from helpers.azureml.rest import AzureError, AzureRest
+from helpers.azureml.workspace import API_VERSION, ROLES, Workspace
+from helpers.parameters import ParameterError
+
+if TYPE_CHECKING:
+    from azure.storage.blob import ContainerClient
+
+ROLE = "AzureML Registry User"
+# Of a container for one version's files, in which the plugin and the SDK make a folder, too.
+_FOLDER = "model"
+_MLFLOW_MODEL = "mlflow_model"
+_LONGEST_WAIT_SECONDS = 600
+# Azure says `Running` in some services.
+_IN_PROGRESS = ("InProgress", "Running", "Creating", "Updating", "")
+
+
+class Registry:
+    """A registry that exists.
+
+    Parameters
+    ----------
+    name : str
+    resource_id : str
+        ``/subscriptions/…/registries/<name>``.
+    manager : helpers.azureml.rest.AzureRest
+        Azure Resource Manager, signed in.
+    """
+
+    def __init__(self, name: str, resource_id: str, manager: AzureRest) -> None:
+        self.name, self.resource_id, self._manager = name, resource_id, manager
+
+    @classmethod
+    def find(cls, workspace: Workspace, name: str, parameter: str) -> Registry:
+        """Find a registry by its name, which is unique in Azure: it may be in another subscription, or region.
+
+        The service that is asked is the one of ``azure-ai-ml`` and ``azureml-mlflow``
+        (azureml/mlflow/_restclient/registry_discovery), in the workspace's region.
+
+        Parameters
+        ----------
+        workspace : helpers.azureml.Workspace
+        name : str
+        parameter : str
+            The parameter that names it, for the error.
+
+        Raises
+        ------
+        helpers.parameters.ParameterError
+            If there is no such registry.
+        helpers.azureml.rest.AzureError
+            If it may not be read.
+        """
+        region = workspace.manager.at(f"https://{workspace.tracking_uri.split('/')[2]}")
+        try:
+            found = region.get(f"/registrymanagement/v1.0/registries/{name}/discovery")
+        except AzureError as error:
+            if error.status == 404:
+                raise ParameterError(
+                    parameter,
+                    f"azureml://registries/{name}",
+                    f"Azure has no registry of that name, or {workspace.name} is not in a region of it. `az ml registry "
+                    "list` shows those of a subscription",
+                ) from None
+            raise _without_role(error, name) from None
+        group = f"/subscriptions/{found['subscriptionId']}/resourceGroups/{found['resourceGroup']}"
+        resource_id = f"{group}/providers/Microsoft.MachineLearningServices/registries/{name}"
+        return cls(name, resource_id, workspace.manager)
+
+    def model(self, name: str) -> dict[str, Any] | None:
+        """Return the properties of a model, or None if it does not exist."""
+        return self._read(f"/models/{name}")
+
+    def versions(self, name: str) -> list[dict[str, Any]]:
+        """Return all versions of a model, archived ones, too; the list is empty if there is no such model."""
+        path = f"{self.resource_id}/models/{name}/versions"
+        try:
+            return list(self._manager.get_all(path, api_version=API_VERSION, listViewType="All"))
+        except AzureError as error:
+            if error.status == 404:
+                return []
+            raise _without_role(error, self.name) from None
+
+    def version(self, name: str, number: str) -> dict[str, Any] | None:
+        """Return a version, or None if it does not exist."""
+        return self._read(f"/models/{name}/versions/{number}")
+
+    def next_number(self, name: str) -> str:
+        """Return the number of a model's next version: Azure's, or the one after the highest if Azure does not say."""
+        model = self.model(name)
+        number = (model or {}).get("properties", {}).get("nextVersion")
+        numbers = (int(item["name"]) for item in self.versions(name) if item["name"].isdecimal())
+        return str(number or 1 + max(numbers, default=0))
+
+    def create(self, name: str, number: str, folder: Path, tags: Mapping[str, str], upload_id: str) -> None:
+        """Create a version with all of its files, or none.
+
+        Parameters
+        ----------
+        name, number : str
+            A version that exists is refused, because its files cannot be replaced.
+        folder : pathlib.Path
+            An MLflow model.
+        tags : mapping of str to str
+        upload_id : str
+            A GUID. With the same one, a killed upload goes on in the same container.
+
+        Raises
+        ------
+        helpers.azureml.rest.AzureError
+            If the registry refuses it.
+        """
+        path = f"/models/{name}/versions/{number}"
+        pending = self._post(
+            f"{path}/startPendingUpload", {"pendingUploadId": upload_id, "pendingUploadType": "TemporaryBlobReference"}
+        )
+        place = pending["blobReferenceForConsumption"]
+        _upload(_container(place["credential"]["sasUri"]), folder)
+        uri = f"{place['blobUri'].rstrip('/')}/{_FOLDER}"
+        self._put(path, {"modelType": _MLFLOW_MODEL, "modelUri": uri, "tags": dict(tags), "isAnonymous": False})
+
+    def change_tags(self, name: str, number: str, changes: Mapping[str, str | None]) -> None:
+        """Set tags of a version, or remove those whose value is None.
+
+        Azure replaces all tags at once: of two changes at the same time, one can be lost.
+        """
+        path = f"/models/{name}/versions/{number}"
+        properties = self._get(path)["properties"]
+        tags = {**(properties.get("tags") or {}), **changes}
+        kept = ("description", "properties", "flavors", "isAnonymous", "isArchived", "modelType", "modelUri", "stage")
+        body = {key: properties[key] for key in kept if properties.get(key) is not None}
+        self._put(path, body | {"tags": {key: value for key, value in tags.items() if value is not None}})
+
+    def delete(self, name: str, number: str) -> None:
+        """Delete a version; one that does not exist is deleted already."""
+        path = f"{self.resource_id}/models/{name}/versions/{number}"
+        try:
+            self._manager.delete(path, api_version=API_VERSION)
+        except AzureError as error:
+            raise _without_role(error, self.name) from None
+        self._wait(lambda: "Deleting" if self.version(name, number) else "Succeeded", path, ("Deleting",))
+
+    def download(self, name: str, number: str, folder: Path) -> None:
+        """Download the files of a version.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it has no files.
+        """
+        uri = self._get(f"/models/{name}/versions/{number}")["properties"]["modelUri"]
+        asset = f"azureml://registries/{self.name}/models/{name}/versions/{number}"
+        # https://learn.microsoft.com/rest/api/azureml/registry-data-references/get-blob-reference-sas
+        answer = self._post(f"/datareferences/{name}/versions/{number}", {"assetId": asset, "blobUri": uri})
+        signed = answer["blobReferenceForConsumption"]["credential"].get("sasUri")
+        if not signed:
+            raise AzureError(f"The registry {self.name} gives no access to the files of {name} version {number}")
+        inside = unquote(urlsplit(signed).path).rstrip("/")
+        prefix = unquote(urlsplit(uri).path).removeprefix(f"{inside}/").rstrip("/")
+        container = _container(signed)
+        blobs = [blob.name for blob in container.list_blobs(name_starts_with=f"{prefix}/")]
+        if not blobs:
+            raise FileNotFoundError(f"{asset} has no files")
+        for blob in blobs:
+            target = folder / blob.removeprefix(f"{prefix}/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as file:
+                container.download_blob(blob).readinto(file)
+
+    def _read(self, path: str) -> dict[str, Any] | None:
+        try:
+            return self._get(path)
+        except AzureError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def _get(self, path: str) -> dict[str, Any]:
+        try:
+            return self._manager.get(self.resource_id + path, api_version=API_VERSION)
+        except AzureError as error:
+            raise _without_role(error, self.name) from None
+
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return self._manager.post(self.resource_id + path, body, api_version=API_VERSION)
+        except AzureError as error:
+            raise _without_role(error, self.name) from None
+
+    def _put(self, path: str, properties: dict[str, Any]) -> None:
+        """Create or update a resource, and wait until it is there."""
+        path = self.resource_id + path
+        try:
+            operation = self._manager.start(path, {"properties": properties}, api_version=API_VERSION)
+        except AzureError as error:
+            raise _without_role(error, self.name) from None
+        if operation:
+            self._wait(lambda: self._status(operation, path), path)
+
+    def _status(self, operation: str, path: str) -> str:
+        answer = self._manager.get(operation)
+        error = answer.get("error") or {}
+        if error:
+            reason = error.get("message") or error.get("code")
+            raise AzureError(f"Azure could not write {path}: {reason}", 400, str(error.get("code") or ""))
+        return answer.get("status", "")
+
+    @staticmethod
+    def _wait(status: Any, path: str, in_progress: tuple[str, ...] = _IN_PROGRESS) -> None:
+        end = time.monotonic() + _LONGEST_WAIT_SECONDS
+        pause = 0.1
+        while (state := status()) in in_progress:
+            if time.monotonic() > end:
+                raise AzureError(f"{path} is still {state} after {_LONGEST_WAIT_SECONDS} s; run this again")
+            time.sleep(pause)
+            pause = min(2 * pause, 5)
+        if state != "Succeeded":
+            raise AzureError(f"Azure could not write {path}: it is {state}")
+
+
+def _without_role(error: AzureError, name: str) -> AzureError:
+    """Return the error, which for a missing permission says which role is needed."""
+    if error.status != 403:
+        return error
+    return AzureError(
+        f"No permission for the Azure ML registry {name} (403 {error.code}): give who signs in the role {ROLE} on the "
+        f"registry, {ROLES} (a new role takes some minutes)",
+        403,
+        error.code,
+    )
+
+
+def _container(signed_url: str) -> ContainerClient:
+    from azure.storage.blob import ContainerClient, ExponentialRetry
+
+    retries = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3, random_jitter_range=0)
+    return ContainerClient.from_container_url(signed_url, retry_policy=retries)
+
+
+def _upload(container: ContainerClient, folder: Path) -> None:
+    """Upload the files of a folder; a repeated upload replaces what a killed one has left."""
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with file.open("rb") as stream:
+            name = f"{_FOLDER}/{file.relative_to(folder).as_posix()}"
+            container.upload_blob(name, stream, length=file.stat().st_size, overwrite=True)
