@@ -89,7 +89,7 @@ def execute_notebook(
         if task_values.exists():
             result.task_values = json.loads(task_values.read_text())
     nbformat.write(notebook, executed)
-    html_file.write_text(_html(notebook, task), encoding="utf-8")
+    html_file.write_text(_html(notebook, task, path.parent), encoding="utf-8")
     return result
 
 
@@ -139,7 +139,9 @@ async def _execute(client: Any, seconds: float | None, **kernel: Any) -> None:
     execution.result()
 
 
-def _html(notebook: Any, title: str) -> str:
+def _html(notebook: Any, title: str, folder: Path) -> str:
+    """Return a page that can be moved: pictures of the notebook's folder are in it."""
     from nbconvert import HTMLExporter
 
-    return HTMLExporter().from_notebook_node(notebook, resources={"metadata": {"name": title}})[0]
+    resources = {"metadata": {"name": title, "path": str(folder)}}
+    return HTMLExporter(embed_images=True).from_notebook_node(notebook, resources=resources)[0]
