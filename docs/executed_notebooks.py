@@ -19,6 +19,7 @@ from helpers.serving.local_endpoint import LocalEndpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL = ROOT / ".local" / "docs"
+NOTEBOOKS = ROOT / "notebooks"
 PAGES = ROOT / "docs" / "notebooks"
 # In the order of the notebooks' numbers; clean_up lists what the others made and, without dry_run=false, keeps it.
 # The sample's scoring table has the rows of its training table, whose labels are those that have arrived.
@@ -56,6 +57,7 @@ def main() -> int:
     if status == 0:
         shutil.rmtree(PAGES, ignore_errors=True)
         PAGES.mkdir()
+        shutil.copytree(NOTEBOOKS / "images", PAGES / "images")
         for output in reversed(outputs):
             # The first run's pages replace those of the same notebooks.
             _write_pages(json.loads((output / "summary.json").read_text(encoding="utf-8")))

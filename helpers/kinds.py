@@ -33,6 +33,7 @@ ENGINES = {
 
 ENDPOINTS = {
     "managed": "helpers.serving.managed_endpoint:ManagedEndpoint",
+    "kubernetes": "helpers.serving.kubernetes_endpoint:KubernetesEndpoint",
     "aci": "helpers.serving.web_service:ContainerInstanceService",
     "aks": "helpers.serving.web_service:KubernetesService",
     "local": "helpers.serving.local_endpoint:LocalEndpoint",
@@ -59,6 +60,7 @@ CLEAN_UP = {
     "monitors": "helpers.monitoring.azureml.schedule:items",
     "deployments": "helpers.serving.inventory:items",
     "endpoints": "helpers.serving.inventory:items",
+    "environments": "helpers.serving.inventory:items",
     "model_versions": "helpers.tracking.inventory:items",
     "runs": "helpers.tracking.inventory:items",
     "experiments": "helpers.tracking.inventory:items",

@@ -233,8 +233,24 @@ EndpointName = Annotated[
         "empty, or 3 to 32 of a-z, 0-9 and single dashes, a letter first and no dash last",
     ),
 ]
+# Names of Kubernetes' custom resources: https://kubernetes.io/docs/concepts/overview/working-with-objects/names
 InstanceType = Annotated[
-    str, _matching(r"Standard_\w+", "a size of virtual machine such as Standard_DS3_v2, https://aka.ms/azureml/vmsize")
+    str,
+    _matching(
+        r"(Standard_\w+|[a-z0-9]([a-z0-9.-]*[a-z0-9])?)?",
+        "empty, a size of virtual machine such as Standard_DS3_v2, https://aka.ms/azureml/vmsize, or the name of an instance "
+        "type of a cluster",
+    ),
+]
+ImageName = Annotated[
+    str,
+    _matching(
+        r"[\w][\w./:@-]*", "the name of a Docker image such as mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04"
+    ),
+]
+# https://learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules
+ComputeName = Annotated[
+    str, _matching(r"([A-Za-z][A-Za-z0-9-]*)?", "empty, or a name of letters, digits and dashes, a letter first")
 ]
 RolloutSteps = Annotated[tuple[int, ...], BeforeValidator(_percentages)]
 Thresholds = Annotated[tuple[tuple[str, float], ...], BeforeValidator(_thresholds)]
@@ -447,10 +463,10 @@ class Endpoint:
     endpoint_target: EndpointTarget = Field(
         default="auto",
         # https://learn.microsoft.com/azure/machine-learning/migrate-to-v2-deploy-endpoints
-        description="Where the model is served. managed: managed online endpoint of Azure ML. local: this machine. auto: "
-        "managed if an Azure ML workspace is named, otherwise local. aci, aks: web services of Azure ML's "
-        "SDK v1 in Container Instances or Kubernetes Service. These two are deprecated and without support "
-        "since 2026-06-30. Use managed instead",
+        description="Where the model is served. managed: managed online endpoint of Azure ML. kubernetes: online endpoint of "
+        "Azure ML on a cluster that is attached to the workspace. local: this machine. auto: managed if an Azure ML "
+        "workspace is named, otherwise local. aci, aks: web services of Azure ML's SDK v1 in Container Instances or "
+        "Kubernetes Service. These two are deprecated and without support since 2026-06-30. Use managed or kubernetes instead",
     )
     endpoint_name: EndpointName = Field(
         default="", description="Name of the endpoint. Each model has its own. Empty: made from model_name"
@@ -458,13 +474,39 @@ class Endpoint:
     endpoint_auth: Literal["key", "aad_token"] = Field(
         default="key", description="How callers of the endpoint sign in. Only managed endpoints accept aad_token"
     )
-    instance_type: InstanceType = Field(default="Standard_DS3_v2", description="Virtual machine of a managed endpoint")
+    instance_type: InstanceType = Field(
+        default="",
+        description="managed: size of virtual machine; empty: Standard_DS3_v2. kubernetes: an instance type of the cluster; "
+        "empty: its default",
+    )
+    endpoint_environment: Literal["no_code", "own"] = Field(
+        default="no_code",
+        description="What a managed or kubernetes endpoint runs. no_code: Azure ML's image and scoring script. own: this "
+        "bundle's script, in an environment of the model's conda file",
+    )
+    endpoint_image: ImageName = Field(
+        # https://learn.microsoft.com/azure/machine-learning/how-to-manage-environments-v2
+        default="mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04",
+        description="Of endpoint_environment=own: the base image, on which conda makes the environment",
+    )
+    endpoint_conda_file: str = Field(
+        default="",
+        description="Of endpoint_environment=own: a conda file in place of the model's own, for other packages, another Python "
+        "or a private feed",
+    )
+    endpoint_compute: ComputeName = Field(
+        default="", description="Of endpoint_target=kubernetes: the cluster attached to the Azure ML workspace"
+    )
     collect_data: Flag = Field(
         default=False,
-        description="Keep the inputs and the answer of each request, for 06_monitor. Only managed and local endpoints can",
+        description="Keep the inputs and the answer of each request, for 06_monitor. Only managed, kubernetes and local "
+        "endpoints can",
     )
     instance_count: int = Field(
-        default=1, ge=1, le=100, description="Number of virtual machines (managed) or replicas (aks) of a deployment"
+        default=1,
+        ge=1,
+        le=100,
+        description="Number of virtual machines (managed) or replicas (kubernetes, aks) of a deployment",
     )
     public_network_access: Literal["enabled", "disabled"] = Field(
         default="enabled",
@@ -821,7 +863,7 @@ FIELDS = {name: field for group in STAGES for name, field in fields_of(group).it
 
 _GROUP_OF = {name: group for group in STAGES for name in fields_of(group)}
 
-PATHS = frozenset({"source_path", "collected_data"})
+PATHS = frozenset({"source_path", "collected_data", "endpoint_conda_file"})
 """Parameters whose value may be a path on the machine where it was typed."""
 
 _Group = TypeVar("_Group")

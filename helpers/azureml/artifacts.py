@@ -8,12 +8,13 @@ plugin's clients get the workspace directly.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 
-def download_folder(tracking_uri: str, artifact_uri: str, folder: Path) -> None:
-    """Download all files below an artifact URI.
+def download_folder(tracking_uri: str, artifact_uri: str, folder: Path, only: Collection[str] = ()) -> None:
+    """Download the files below an artifact URI.
 
     Parameters
     ----------
@@ -24,6 +25,8 @@ def download_folder(tracking_uri: str, artifact_uri: str, folder: Path) -> None:
         (``get_model_version_download_uri``).
     folder : pathlib.Path
         Created if it is missing.
+    only : collection of str, default ()
+        Paths below the URI; those that do not exist are left out. Empty: all files.
 
     Raises
     ------
@@ -33,6 +36,8 @@ def download_folder(tracking_uri: str, artifact_uri: str, folder: Path) -> None:
     """
     client, prefix = _client(tracking_uri, artifact_uri)
     paths = [path for path in client.get_file_paths() if path.startswith(f"{prefix}/")]
+    if only:
+        paths = [path for path in paths if path.removeprefix(f"{prefix}/") in only]
     if not paths:
         raise FileNotFoundError(f"no files at {artifact_uri}")
     for path in paths:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -24,6 +25,9 @@ LIMITS: dict[str, Any] = {
     "connection_timeout": 10,
     "read_timeout": 30,
 }
+# Of resources in Azure ML, and of the operations that create them.
+_IN_PROGRESS = ("Creating", "Updating", "Scaling", "Deleting", "InProgress", "Running")
+_LONGEST_PAUSE_SECONDS = 5
 
 
 class AzureError(RuntimeError):
@@ -168,6 +172,25 @@ class AzureRest:
             hint = "run this again later; see https://azure.status.microsoft for outages"
         text = ": ".join(part for part in (answer, message.rstrip(".")) if part)
         return AzureError("; ".join(part for part in (text, hint) if part), response.status_code, code)
+
+
+def wait(state_now: Callable[[], str], longest_s: float) -> str:
+    """Wait until work in Azure has ended, and return the state that it ended in, or is in after the longest wait.
+
+    Parameters
+    ----------
+    state_now : callable
+        Returns Azure's name for the state.
+    longest_s : float
+        In seconds.
+    """
+    pause, deadline = 0.5, time.monotonic() + longest_s
+    state = state_now()
+    while state in _IN_PROGRESS and time.monotonic() < deadline:
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        state = state_now()
+    return state
 
 
 def unreachable(url: str, error: BaseException) -> str:

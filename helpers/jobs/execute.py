@@ -90,7 +90,7 @@ def execute_notebook(
         if task_values.exists():
             result.task_values = json.loads(task_values.read_text())
     nbformat.write(notebook, executed)
-    write_html(notebook, task, html_file)
+    write_html(notebook, task, path.parent, html_file)
     return result
 
 

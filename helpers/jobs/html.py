@@ -15,19 +15,22 @@ if TYPE_CHECKING:
 _LINK = re.compile(r'<a href="(?P<notebook>[^":/#]+\.ipynb)(?:#[^"]*)?">(?P<text>.*?)</a>', re.DOTALL)
 
 
-def write_html(notebook: Any, title: str, file: Path) -> None:
-    """Write a notebook with its outputs as a page.
+def write_html(notebook: Any, title: str, folder: Path, file: Path) -> None:
+    """Write a notebook with its outputs as a page that can be moved: pictures of the notebook's folder are in it.
 
     Parameters
     ----------
     notebook : nbformat.NotebookNode
     title : str
         Title of the page.
+    folder : pathlib.Path
+        Of the notebook.
     file : pathlib.Path
     """
     from nbconvert import HTMLExporter
 
-    page, _ = HTMLExporter().from_notebook_node(notebook, resources={"metadata": {"name": title}})
+    resources = {"metadata": {"name": title, "path": str(folder)}}
+    page, _ = HTMLExporter(embed_images=True).from_notebook_node(notebook, resources=resources)
     file.write_text(page, encoding="utf-8")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from helpers.monitoring.bins import Counted
+from helpers import figures
+from helpers.monitoring.bins import Counted, NumberBins
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
     from helpers.monitoring.baseline import Baseline
 
 _MOST_WINDOWS = 40
-_MOST_CHARACTERS = 30
+# With as many windows, there is room for the value in each cell.
+_MOST_WINDOWS_WITH_VALUES = 8
 
 
+@figures.styled
 def heat_map(judged: pd.DataFrame, measure: str = "psi", most_features: int = 25) -> Figure:
     """Draw a measure of each feature in each window; features that moved most are on top, breaches have a frame.
 
@@ -31,7 +34,6 @@ def heat_map(judged: pd.DataFrame, measure: str = "psi", most_features: int = 25
     """
     import numpy as np
     from matplotlib.colors import TwoSlopeNorm
-    from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
     rows = judged[judged["measure"] == measure]
@@ -41,22 +43,32 @@ def heat_map(judged: pd.DataFrame, measure: str = "psi", most_features: int = 25
     values = values.loc[values.max(axis=1).sort_values(ascending=False).index].head(most_features)
     breaches = rows.pivot_table(index="feature", columns="window", values="breached", aggfunc="max", dropna=False)
     breaches = breaches.reindex(index=values.index, columns=windows)
-    figure = Figure(figsize=(3.2 + 0.5 * max(len(windows), 6), 1.6 + 0.27 * len(values)), layout="constrained")
-    axes = figure.subplots()
+    all_features = rows["feature"].nunique()
+    number = "" if len(values) == all_features else f" ({len(values)} of {all_features})"
+    title = f"{measure.upper()} by feature{number} and window, against the training rows"
+    width = min(figures.WIDTH, 4.6 + 0.5 * len(windows))
+    figure, axes = figures.one_plot(1.7 + 0.27 * max(len(values), 5), title, width)
     # Twice the threshold and more has the darkest colour: otherwise one feature would make all others look alike.
     norm = TwoSlopeNorm(vmin=0, vcenter=threshold, vmax=max(2.5 * threshold, 1e-9))
-    image = axes.imshow(values.to_numpy(dtype=float), aspect="auto", cmap="RdYlBu_r", norm=norm)
+    numbers = values.to_numpy(dtype=float)
+    image = axes.imshow(numbers, aspect="auto", cmap="RdYlBu_r", norm=norm)
+    if len(windows) <= _MOST_WINDOWS_WITH_VALUES:
+        for row, column in np.argwhere(np.isfinite(numbers)):
+            shade = norm(numbers[row, column])
+            color = "white" if shade < 0.15 or shade > 0.85 else "black"
+            axes.text(column, row, f"{numbers[row, column]:.2f}", ha="center", va="center", color=color, fontsize=9)
     for row, column in np.argwhere(breaches.eq(True).to_numpy()):
         axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.4))
-    axes.set_xticks(range(len(windows)), [_short(name) for name in windows], rotation=45, ha="right")
-    axes.set_yticks(range(len(values)), [_short(name) for name in values.index])
-    all_features = rows["feature"].nunique()
-    axes.set_title(f"{measure.upper()} of each feature against the training rows ({len(values)} of {all_features})")
-    bar = figure.colorbar(image, ax=axes, extend="max", shrink=0.8)
-    bar.set_label(f"{measure.upper()}; threshold {threshold:g}, a frame marks a breach")
+    axes.set_facecolor("#e4e8ec")  # Not measured.
+    axes.grid(visible=False)
+    figures.label_some(axes.xaxis, windows, most=14)
+    axes.set_yticks(range(len(values)), [figures.short(name) for name in values.index])
+    bar = figure.colorbar(image, ax=axes, extend="max", aspect=25)
+    bar.set_label(f"{measure.upper()}; threshold {threshold:g},\na frame marks a breach")
     return figure
 
 
+@figures.styled
 def histograms(judged: pd.DataFrame, baseline: Baseline, most_features: int = 6) -> Figure:
     """Draw the shares of each bin of the features that have moved most, in the newest window beside the training rows.
 
@@ -76,9 +88,10 @@ def histograms(judged: pd.DataFrame, baseline: Baseline, most_features: int = 6)
     now = {
         row.feature: Counted(baseline.features[row.feature].bins, json.loads(row.detail)) for row in most.itertuples()
     }
-    columns = min(len(now), 3)
+    columns = min(len(now), 2)
     lines = -(-len(now) // columns)
-    figure = Figure(figsize=(4.3 * columns, 3.1 * lines), layout="constrained")
+    figure = Figure(figsize=(figures.WIDTH if columns == 2 else 5, 2.6 * lines + 0.4), layout="constrained")
+    figure.set_layout_engine("constrained", h_pad=0.1)
     for axes, (name, counted) in zip(figure.subplots(lines, columns, squeeze=False).flat, now.items(), strict=False):
         _histogram(axes, name, baseline.features[name], counted)
     for axes in figure.axes[len(now) :]:
@@ -95,14 +108,20 @@ def _histogram(axes: Axes, name: str, before: Counted, now: Counted) -> None:
     for offset, counted, label in ((-0.2, before, "before"), (0.2, now, "now")):
         counts = np.array(counted.distribution)
         axes.bar(places + offset, counts / max(counts.sum(), 1), width=0.4, label=label)
-    names = before.bins.names
-    shown = places if len(places) <= 14 else places[:: len(places) // 12]
-    axes.set_xticks(shown, [_short(names[place]) for place in shown], rotation=60, ha="right", fontsize=7)
-    axes.set_title(_short(name), fontsize=10)
-    axes.set_ylabel("share of the rows", fontsize=8)
-    axes.grid(axis="y", alpha=0.3)
+    if isinstance(before.bins, NumberBins):
+        # Where a bin ends and the next one begins.
+        ends = [f"{end:.3g}" for end in (before.bins.lowest, *before.bins.cuts, before.bins.highest)]
+        shown = range(0, len(ends), -(-len(ends) // 12))
+        axes.set_xticks([end - 0.5 for end in shown], [ends[end] for end in shown], **figures.SLANTED)
+    else:
+        figures.label_some(axes.xaxis, before.bins.names, most=12, most_characters=18)
+    axes.tick_params(axis="x", labelsize=9)
+    axes.set_title(figures.short(name, 36), fontsize=10)
+    axes.set_ylabel("share of the rows")
+    axes.grid(visible=False, axis="x")
 
 
+@figures.styled
 def quality_over_time(judged: pd.DataFrame) -> Figure:
     """Draw the metric of the gate by window and version, on the labels that have arrived, with the value at the gate.
 
@@ -111,32 +130,27 @@ def quality_over_time(judged: pd.DataFrame) -> Figure:
     judged : pandas.DataFrame
         From `helpers.monitoring.alerts.judge`.
     """
-    from matplotlib.figure import Figure
-
     rows = judged[judged["measure"] == "quality"]
     windows = list(dict.fromkeys(judged.sort_values("window_start")["window"]))[-_MOST_WINDOWS:]
     places = {name: place for place, name in enumerate(windows)}
-    figure = Figure(figsize=(3.5 + 0.45 * max(len(windows), 8), 4), layout="constrained")
-    axes = figure.subplots()
+    title = "Quality on the labels that have arrived; a ring marks a breach"
+    figure, axes = figures.one_plot(4, title)
+    ends: list[tuple[float, float, str, str]] = []
     for number, (version, of_version) in enumerate(rows.groupby("model_version")):
-        shown = of_version[of_version["window"].isin(places)]
+        shown = of_version[of_version["window"].isin(places)].sort_values("window_start")
+        if shown.empty:
+            continue
+        color, marker = figures.COLORS[number % len(figures.COLORS)], "os^Dv"[number % 5]
         x = [places[name] for name in shown["window"]]
-        axes.plot(x, shown["value"], "o-", color=f"C{number}", label=f"version {version}")
-        axes.axhline(
-            shown["baseline"].iloc[-1], color=f"C{number}", linestyle=":", label=f"version {version} at the gate"
-        )
+        axes.plot(x, shown["value"], marker=marker, markersize=5, color=color, linestyle="-")
+        gate = shown["baseline"].iloc[-1]
+        axes.axhline(gate, color=color, linestyle=":", linewidth=1.2)
         off = shown[shown["breached"].eq(True)]
-        axes.plot([places[name] for name in off["window"]], off["value"], "o", markersize=13, mfc="none", mec="black")
-    axes.set_xticks(range(len(windows)), [_short(name) for name in windows], rotation=45, ha="right")
-    axes.set(
-        ylabel=" or ".join(sorted(set(rows["detail"]))).replace("_", " "),
-        title="Quality on the labels that have arrived (a ring marks a breach)",
-    )
-    axes.grid(alpha=0.3)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        axes.plot([places[name] for name in off["window"]], off["value"], "o", markersize=12, mfc="none", mec="black")
+        ends.append((x[-1], shown["value"].iloc[-1], color, f"version {version}"))
+        ends.append((len(windows) - 0.5, gate, color, f"version {version} at the gate"))
+    figures.label_some(axes.xaxis, windows, most=14)
+    axes.set_xlim(-0.5, len(windows) - 0.5)
+    axes.set_ylabel(" or ".join(sorted(set(rows["detail"]))).replace("_", " "))
+    figures.label_lines(axes, ends)
     return figure
-
-
-def _short(name: object) -> str:
-    text = str(name).replace("$", r"\$")
-    return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 1] + "…"

@@ -143,11 +143,14 @@ class Endpoint(abc.ABC):
         Whether the endpoint deploys models of the Azure ML workspace's registry only.
     collects_data : bool, default False
         Whether deployments of this kind can collect their requests.
+    takes_own_environment : bool, default False
+        Whether ``endpoint_environment=own`` is possible.
     """
 
     single_version: ClassVar[bool] = False
     in_azureml: ClassVar[bool] = False
     collects_data: ClassVar[bool] = False
+    takes_own_environment: ClassVar[bool] = False
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -186,6 +189,22 @@ class Endpoint(abc.ABC):
         ServingError
             If the endpoints cannot be listed.
         """
+
+    def check(self, session: Session, version: ModelVersion) -> None:
+        """Check that the endpoint can serve a version, as far as that is known before anything is made.
+
+        Parameters
+        ----------
+        session : helpers.tracking.Session
+        version : mlflow.entities.model_registry.ModelVersion
+            From the session's registry.
+
+        Raises
+        ------
+        helpers.parameters.ParameterError
+            If it cannot.
+        """
+        del session, version
 
     @abc.abstractmethod
     def state(self) -> EndpointState | None:

@@ -1,4 +1,4 @@
-"""The endpoints and deployments that clean-up may delete."""
+"""The endpoints and deployments that clean-up may delete, and the code and environments that they were made with."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from helpers import kinds, parameters, tracking
 from helpers.ownership import NOT_OURS, OTHER_MODEL, Item
+from helpers.serving import own_environment
 from helpers.serving.endpoint import Endpoint, EndpointState, ExistingEndpoint
 from helpers.serving.opening import endpoint_class
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def items(spark: SparkSession, session: tracking.Session, p: parameters.CleanUp) -> list[Item]:
-    """Return the endpoints on this machine and, where the parameters name one, in an Azure ML workspace.
+    """Return the endpoints on this machine and, where the parameters name one, those and their assets in an AML workspace.
 
     Parameters
     ----------
@@ -32,12 +33,15 @@ def items(spark: SparkSession, session: tracking.Session, p: parameters.CleanUp)
     """
     del spark
     model_name = session.registered_model_name(p.model_name, p.catalog, p.schema)
-    return [
+    found = [
         item
         for kind in kinds.ENDPOINTS
         for existing in endpoint_class(kind).existing(session)
         for item in _items(existing, model_name, p.force)
     ]
+    if session.connection.is_named:
+        found += own_environment.items(session.workspace, model_name, found)
+    return found
 
 
 def _items(existing: ExistingEndpoint, model_name: str, force: bool) -> Iterator[Item]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import time
+import tempfile
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from helpers import tracking
+from helpers.azureml import artifacts
 from helpers.azureml.collected_data import COLLECTIONS, DATASTORE, FOLDER, collection_uri
-from helpers.azureml.rest import AzureError
+from helpers.azureml.rest import AzureError, wait
 from helpers.azureml.workspace import API_VERSION, Workspace
 from helpers.ownership import MARK, is_marked
 from helpers.parameters import ParameterError
+from helpers.serving import no_code, own_environment
 from helpers.serving.deploy_client import TROUBLESHOOTING, config_file, explained, marked_model
 from helpers.serving.endpoint import (
     REQUEST_SECONDS,
@@ -30,12 +34,10 @@ if TYPE_CHECKING:
     from helpers.tracking import Session
 
 _LOG_LINES = 60
-_LONGEST_PAUSE_SECONDS = 5
 _PROBE_SECONDS = 10
 # A deployment usually takes 5 to 15 minutes. This ends the wait for one that hangs.
 _LONGEST_WAIT_SECONDS = 3 * 60 * 60
-# Of endpoints and deployments, and of the operations that create them.
-_IN_PROGRESS = ("Creating", "Updating", "Scaling", "InProgress", "Running")
+_INSTANCE_TYPE = "Standard_DS3_v2"
 _AUTH_MODES = {"key": "Key", "aad_token": "AADToken"}
 
 
@@ -48,16 +50,31 @@ class ManagedEndpoint(Endpoint):
     workspace : helpers.azureml.Workspace
     p : helpers.parameters.Endpoint, optional
         Needed to create, to deploy and to send requests.
+    session : helpers.tracking.Session, optional
+        Needed to deploy with ``endpoint_environment=own``.
+
+    Attributes
+    ----------
+    kind : str
+        The key in `helpers.kinds.ENDPOINTS`.
     """
 
     in_azureml = True
     collects_data = True
+    takes_own_environment = True
+    kind: ClassVar[str] = "managed"
 
-    def __init__(self, name: str, workspace: Workspace, p: parameters.Endpoint | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        workspace: Workspace,
+        p: parameters.Endpoint | None = None,
+        session: Session | None = None,
+    ) -> None:
         from mlflow.deployments import get_deploy_client
 
         super().__init__(name)
-        self._workspace, self._parameters = workspace, p
+        self._workspace, self._parameters, self._session = workspace, p, session
         self._client = get_deploy_client(workspace.tracking_uri)
         self._path = f"{workspace.resource_id}/onlineEndpoints/{name}"
         self._caller: tuple[str, dict[str, str]] | None = None
@@ -71,9 +88,18 @@ class ManagedEndpoint(Endpoint):
 
     @classmethod
     def open(cls, session: Session, p: parameters.Endpoint, model_name: str) -> ManagedEndpoint:
+        cls._check_parameters(p)
         workspace = session.workspace
         name = p.endpoint_name or endpoint_name(model_name, workspace.resource_id)
-        return cls(name, workspace, p)
+        return cls(name, workspace, p, session)
+
+    @classmethod
+    def _check_parameters(cls, p: parameters.Endpoint) -> None:
+        """Check what only this kind needs, before signing in."""
+        if p.instance_type and not p.instance_type.startswith("Standard_"):
+            raise ParameterError(
+                "instance_type", p.instance_type, "is not a virtual machine, whose names begin with Standard_"
+            )
 
     @classmethod
     def existing(cls, session: Session) -> Iterator[ExistingEndpoint]:
@@ -85,14 +111,36 @@ class ManagedEndpoint(Endpoint):
         with explained(f"The endpoints of {workspace.name} cannot be listed"):
             entries = get_deploy_client(workspace.tracking_uri).list_endpoints()
         for entry in entries:
+            if _kind(entry) != cls.kind:
+                continue
             endpoint = cls(entry["name"], workspace)
             yield ExistingEndpoint(endpoint, f"Azure ML workspace {workspace.name}", marked_model(entry))
+
+    def check(self, session: Session, version: ModelVersion) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = tracking.download_model(session, f"models:/{version.name}/{version.version}", Path(scratch))
+            if self._p.endpoint_environment == "own":
+                own_environment.conda_file(self._p, folder)
+            elif problem := no_code.problem_of(folder):
+                raise ParameterError(
+                    "endpoint_target",
+                    self.kind,
+                    f"Azure ML cannot serve {version.name} version {version.version}: {problem}",
+                )
 
     def state(self) -> EndpointState | None:
         resource = self._read()
         if resource is None:
             return None
         properties, is_ours = resource["properties"], is_marked(resource.get("tags") or {})
+        wanted = self._compute_of_endpoint().get("compute", "") if self._parameters else properties.get("compute") or ""
+        if (properties.get("compute") or "").lower() != wanted.lower():
+            raise ParameterError(
+                "endpoint_target",
+                self.kind,
+                f"endpoint {self.name} is on {(properties.get('compute') or 'managed compute').rpartition('/')[2]}, which "
+                "cannot be changed; give another endpoint_name",
+            )
         if is_ours and self._parameters and properties["authMode"] != _AUTH_MODES[self._p.endpoint_auth]:
             raise ParameterError(
                 "endpoint_auth",
@@ -124,13 +172,13 @@ class ManagedEndpoint(Endpoint):
                 "tags": {MARK: model_name},
                 "properties": {
                     "authMode": _AUTH_MODES[self._p.endpoint_auth],
-                    "publicNetworkAccess": self._p.public_network_access.capitalize(),
                     # The deployment client sets it, too.
                     "properties": {"azureml.mlflow_client_endpoint": "True"},
-                },
+                }
+                | self._compute_of_endpoint(),
             }
             self._start(self._path, body)
-            state = _wait(lambda: self._resource(self._path)["properties"]["provisioningState"])
+            state = wait(lambda: self._resource(self._path)["properties"]["provisioningState"], _LONGEST_WAIT_SECONDS)
         if state != "Succeeded":
             raise ServingError(f"Endpoint {self.name} is in state {state}{self._reason()}; see {TROUBLESHOOTING}.")
 
@@ -144,10 +192,7 @@ class ManagedEndpoint(Endpoint):
             "failureThreshold": -(-p.start_timeout_s // _PROBE_SECONDS),
         }
         properties = {
-            "endpointComputeType": "Managed",
             "model": f"{self._workspace.resource_id}/models/{version.name}/versions/{version.version}",
-            "instanceType": p.instance_type,
-            "egressPublicNetworkAccess": p.public_network_access.capitalize(),
             "livenessProbe": probe,
             "readinessProbe": probe,
             "requestSettings": {
@@ -155,8 +200,10 @@ class ManagedEndpoint(Endpoint):
                 "maxConcurrentRequestsPerInstance": p.max_concurrent_requests,
             },
             "properties": {MARK: version.name},
-        }
+        } | self._compute_of_deployment()
         with explained(f"Endpoint {self.name}, deployment {deployment} failed", lambda: self.log(deployment)):
+            if p.endpoint_environment == "own":
+                properties |= self._own_environment(version)
             if p.collect_data:
                 properties["dataCollector"] = self._data_collector(deployment)
             body = {
@@ -166,6 +213,28 @@ class ManagedEndpoint(Endpoint):
             }
             self._start(f"{self._path}/deployments/{deployment}", body)
         self.wait(deployment, show)
+
+    def _compute_of_endpoint(self) -> dict[str, Any]:
+        """Return the properties of the endpoint that say where it runs."""
+        return {"publicNetworkAccess": self._p.public_network_access.capitalize()}
+
+    def _compute_of_deployment(self) -> dict[str, Any]:
+        """Return the properties of a deployment that say where it runs."""
+        return {
+            "endpointComputeType": "Managed",
+            "instanceType": self._p.instance_type or _INSTANCE_TYPE,
+            "egressPublicNetworkAccess": self._p.public_network_access.capitalize(),
+        }
+
+    def _own_environment(self, version: ModelVersion) -> dict[str, Any]:
+        """Make the code and the environment of a version, and return the properties of its deployment that name them."""
+        if self._session is None:
+            raise ServingError(f"Endpoint {self.name} was opened without a session, so it cannot deploy.")
+        uri = self._session.azureml_server.client().get_model_version_download_uri(version.name, version.version)
+        with tempfile.TemporaryDirectory() as scratch:
+            artifacts.download_folder(self._workspace.tracking_uri, uri, Path(scratch), own_environment.READ)
+            conda = own_environment.conda_file(self._p, Path(scratch))
+        return own_environment.settings(self._workspace, self._p, version.name, conda)
 
     def _data_collector(self, deployment: str) -> dict[str, Any]:
         """Register the folders that requests are collected in, and return the setting of the deployment.
@@ -202,7 +271,7 @@ class ManagedEndpoint(Endpoint):
         return f"abfss://{store['containerName']}@{host}/{FOLDER}/{self.name}"
 
     def wait(self, deployment: str, show: Callable[[str], Any] = print) -> None:
-        state = _wait(_Progress(self, deployment, show).update)
+        state = wait(_Progress(self, deployment, show).update, _LONGEST_WAIT_SECONDS)
         if state != "Succeeded":
             raise ServingError(
                 f"Endpoint {self.name} has deployment {deployment} in state {state}{self._reason()}; see "
@@ -222,7 +291,7 @@ class ManagedEndpoint(Endpoint):
 
         try:
             # The operation may end a moment after the deployment.
-            _wait(status)
+            wait(status, _LONGEST_WAIT_SECONDS)
         except AzureError:
             # The state is known, and a missing reason must not hide it.
             return ""
@@ -301,17 +370,6 @@ class ManagedEndpoint(Endpoint):
         return resource["properties"]["scoringUri"], {"Authorization": f"Bearer {secret}"}
 
 
-def _wait(state_now: Callable[[], str]) -> str:
-    """Wait until the work has ended, and return the state that it ended in."""
-    pause, deadline = 0.5, time.monotonic() + _LONGEST_WAIT_SECONDS
-    state = state_now()
-    while state in _IN_PROGRESS and time.monotonic() < deadline:
-        time.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-        state = state_now()
-    return state
-
-
 class _Progress:
     """Shows the state of a deployment and the log of its container, each line once."""
 
@@ -330,6 +388,11 @@ class _Progress:
             self._show(f"  {line}")
         self._lines_shown = max(self._lines_shown, len(lines))
         return state
+
+
+def _kind(endpoint: dict[str, Any]) -> str:
+    """Return the kind of an online endpoint: one on a cluster names its compute."""
+    return "kubernetes" if endpoint["properties"].get("compute") else "managed"
 
 
 def _deployment(entry: dict[str, Any]) -> Deployment:

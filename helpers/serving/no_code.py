@@ -1,4 +1,4 @@
-"""Models that a managed endpoint of Azure ML cannot serve, because it serves without code of the model's owner.
+"""Models that Azure ML cannot serve with ``endpoint_environment=no_code``, without code of the model's owner.
 
 The container makes its environment from the model's ``conda.yaml``, and a script of the vendor converts each request to
 the types of the model's input example. A model with which that must fail is refused here. The container would fail after
@@ -11,42 +11,14 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers import tracking
-from helpers.parameters import ParameterError
-
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import Model
 
 # The kinds of NumPy types that keep the values of a type in a signature.
 _KINDS = {"string": "O", "double": "fO", "float": "fO", "long": "iuO", "integer": "iuO"}
-
-
-def check_version(session: tracking.Session, version: ModelVersion) -> None:
-    """Check that a managed endpoint can serve a version, as far as its files show.
-
-    Parameters
-    ----------
-    session : helpers.tracking.Session
-    version : mlflow.entities.model_registry.ModelVersion
-        From the session's registry.
-
-    Raises
-    ------
-    helpers.parameters.ParameterError
-        If it cannot.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = tracking.download_model(session, f"models:/{version.name}/{version.version}", Path(scratch))
-        problem = problem_of(folder)
-    if problem:
-        raise ParameterError(
-            "endpoint_target", "managed", f"Azure ML cannot serve {version.name} version {version.version}: {problem}"
-        )
 
 
 def problem_of(folder: Path) -> str:
@@ -64,8 +36,8 @@ def problem_of(folder: Path) -> str:
         # The image's Dockerfile installs none on a base that is not published, and containers failed for that reason:
         # https://github.com/Azure/azure-sdk-for-python/issues/23158
         return (
-            "a Spark ML model needs Java, which the container's image does not install. Train with another model_flavor, set "
-            "endpoint_target=local, or log the model with a conda_env that lists openjdk"
+            "a Spark ML model needs Java, which the container's image does not install. Set endpoint_environment=own, whose "
+            "environment lists openjdk, train with another model_flavor, or set endpoint_target=local"
         )
     return _problem_of_example(folder, model)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from helpers import kinds, parameters, tracking
-from helpers.serving import no_code
 from helpers.serving.endpoint import Endpoint
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def open_endpoint(
     Raises
     ------
     helpers.parameters.ParameterError
-        If a parameter is missing or does not fit the kind of endpoint, or if a managed endpoint cannot serve the model.
+        If a parameter is missing or does not fit the kind of endpoint, or if the endpoint cannot serve the model.
     helpers.azureml.rest.AzureError
         If the Azure Machine Learning workspace cannot be used.
     """
@@ -43,14 +42,31 @@ def open_endpoint(
     opened = endpoint_class(kind)
     if p.collect_data and not opened.collects_data:
         raise parameters.ParameterError(
-            "collect_data", p.collect_data, f"needs a managed or local endpoint; endpoint_target is {kind}"
+            "collect_data", p.collect_data, f"needs a managed, kubernetes or local endpoint; endpoint_target is {kind}"
         )
+    _check_environment(p, kind, opened)
     endpoint = opened.open(session, p, version.name)
-    if kind == "managed":
-        no_code.check_version(session, version)
+    endpoint.check(session, version)
     if endpoint.in_azureml:
         version, _ = tracking.in_azureml(session, version)
     return endpoint, version
+
+
+def _check_environment(p: parameters.Endpoint, kind: str, opened: type[Endpoint]) -> None:
+    """Check the parameters of the environment that a deployment gets."""
+    if p.endpoint_environment == "own":
+        if not opened.takes_own_environment:
+            raise parameters.ParameterError(
+                "endpoint_environment",
+                "own",
+                f"needs endpoint_target=managed or kubernetes; endpoint_target is {kind}. Choose one of these, or leave "
+                "endpoint_environment=no_code",
+            )
+        return
+    for name in ("endpoint_image", "endpoint_conda_file"):
+        value = getattr(p, name)
+        if value != parameters.FIELDS[name].default:
+            raise parameters.ParameterError(name, value, "is used with endpoint_environment=own only; set that, too")
 
 
 def requested_kind(session: tracking.Session, p: parameters.Endpoint) -> str:

@@ -1,9 +1,11 @@
-"""Plots of a rollout, as Matplotlib figures that do not use pyplot's global state."""
+"""Plots of a rollout, as Matplotlib figures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from helpers import figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from helpers.serving.health import HealthCheck
 
 
+@figures.styled
 def rollout(checks: Sequence[HealthCheck]) -> Figure:
     """Draw the latencies of the health checks of a rollout.
 
@@ -19,25 +22,27 @@ def rollout(checks: Sequence[HealthCheck]) -> Figure:
     checks : sequence of helpers.serving.health.HealthCheck
         In the order in which they were made.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title("Latency of the health checks by percentage of the requests")
+    figure, axes = figures.one_plot(4, "How long the health checks took, and what they found")
     labels = [f"{check.percent} %\n{'all' if check.target == 'endpoint' else 'new'}" for check in checks]
-    positions = range(len(checks))
-    for name, label, color in (("p95_ms", "95th percentile", "lightsteelblue"), ("p50_ms", "median", "steelblue")):
-        axes.bar(positions, [getattr(check, name) for check in checks], color=color, label=label)
-    top = axes.get_ylim()[1]
-    for position, check in zip(positions, checks, strict=True):
+    for offset, name, label in ((-0.2, "p50_ms", "median"), (0.2, "p95_ms", "95th percentile")):
+        latencies = [getattr(check, name) for check in checks]
+        bars = axes.bar([place + offset for place in range(len(checks))], latencies, width=0.38, label=label)
+        axes.bar_label(bars, fmt="%.0f", padding=2)
+    for place, check in enumerate(checks):
         if check.problem:
             text = f"{check.errors} errors" if check.errors else "too slow"
-            box = {"facecolor": "white", "edgecolor": "none"}
-            axes.text(position, top * 0.03, text, color="firebrick", ha="center", va="bottom", bbox=box)
+            highest = max((it for it in (check.p50_ms, check.p95_ms) if it == it), default=0)
+            axes.annotate(
+                text, (place, highest), xytext=(0, 18), textcoords="offset points", ha="center",
+                color=figures.ALARM, weight="bold",
+            )  # fmt: skip
     axes.set(xlabel="requests that the new version gets, and which deployments answer", ylabel="milliseconds")
-    axes.set_xticks(positions, labels)
-    axes.grid(axis="y", alpha=0.3)
-    # Room for the legend above the bars.
-    axes.margins(y=0.25)
-    axes.legend(ncols=2)
+    axes.set_xticks(range(len(checks)), labels)
+    axes.set_xlim(-0.6, max(len(checks), 3) - 0.4)
+    axes.grid(visible=False, axis="x")
+    # Room for what is above the bars.
+    axes.margins(y=0.18)
+    axes.autoscale_view()
+    axes.set_ylim(0, axes.get_ylim()[1] if any(check.p95_ms > 0 for check in checks) else 1)
+    figure.legend(loc="outside lower center", ncols=2)
     return figure

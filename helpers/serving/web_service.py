@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from helpers import parameters
     from helpers.tracking import Session
 
+_MIGRATION = "https://learn.microsoft.com/azure/machine-learning/migrate-to-v2-deploy-endpoints"
 _STATES = {"Healthy": "Succeeded", "Transitioning": "Updating"}
 
 
@@ -48,6 +49,8 @@ class WebService(Endpoint):
     ----------
     compute_type : str
         Azure's name for the kind of compute.
+    successor : str
+        The ``endpoint_target`` that Microsoft has in its place.
     loses_tags : bool
         Whether the deployment client creates a service without its tags, so that an update has to set them.
     """
@@ -55,6 +58,7 @@ class WebService(Endpoint):
     in_azureml = True
     single_version = True
     compute_type: ClassVar[str]
+    successor: ClassVar[str] = "managed"
     loses_tags: ClassVar[bool] = False
 
     def __init__(self, name: str, workspace: Workspace) -> None:
@@ -116,6 +120,10 @@ class WebService(Endpoint):
         return {"computeType": self.compute_type.lower()}
 
     def deploy(self, deployment: str, version: ModelVersion, show: Callable[[str], Any] = print) -> None:
+        show(
+            f"  endpoint_target={self.compute_type.lower()} is deprecated, and its SDK has had no support since 2026-06-30: use "
+            f"endpoint_target={self.successor}, {_MIGRATION}"
+        )
         tags = {MARK: f"{version.name}/{version.version}"}
         settings = self._compute_settings() | {"authEnabled": True, "tags": tags}
         is_new = self._read() is None
@@ -198,6 +206,7 @@ class KubernetesService(WebService):
     """
 
     compute_type = "AKS"
+    successor = "kubernetes"
     loses_tags = True
 
     def __init__(self, name: str, workspace: Workspace, cluster: str = "", replicas: int = 1) -> None:

@@ -30,7 +30,7 @@ _URI_TAG = "model_uri_"
 _SERIALIZATION_OPTIONS = {"serialization_format", "skops_trusted_types"}
 # Without them the container of Azure ML's no-code deployment ends when it starts; they are not needed here.
 # https://github.com/Azure/azureml-examples/issues/3902
-_FOR_ENDPOINTS = ["azureml-inference-server-http==1.5.1", "azureml-ai-monitoring==1.0.0"]
+FOR_ENDPOINTS = ["azureml-inference-server-http==1.5.1", "azureml-ai-monitoring==1.0.0"]
 
 
 def log_model(
@@ -143,9 +143,9 @@ def _requirements(flavor: ModuleType, types: list[str] | None) -> dict[str, list
         From `_types_for_skops`.
     """
     if flavor.FLAVOR_NAME == "spark":
-        return {"pip_requirements": flavor.get_default_pip_requirements() + _FOR_ENDPOINTS}
+        return {"pip_requirements": flavor.get_default_pip_requirements() + FOR_ENDPOINTS}
     if flavor.FLAVOR_NAME != "sklearn" or types is None:
-        return {"extra_pip_requirements": _FOR_ENDPOINTS}
+        return {"extra_pip_requirements": FOR_ENDPOINTS}
     serializer = "include_skops" if _uses_skops(flavor) else "include_cloudpickle"
     packages = ["numpy", "pandas"]
     # Not scikit-learn, whose package has another name than its module.
@@ -155,7 +155,7 @@ def _requirements(flavor: ModuleType, types: list[str] | None) -> dict[str, list
     for module in modules:
         packages += [name for name in distributions.get(module, [])[:1] if name not in packages]
     inputs = [f"{package}=={importlib.metadata.version(package)}" for package in packages]
-    return {"pip_requirements": flavor.get_default_pip_requirements(**{serializer: True}) + inputs + _FOR_ENDPOINTS}
+    return {"pip_requirements": flavor.get_default_pip_requirements(**{serializer: True}) + inputs + FOR_ENDPOINTS}
 
 
 def _types_for_skops(model: Any) -> list[str] | None:

@@ -18,11 +18,11 @@ def inference_environment() -> Path:
 
     tests/azureml/test_inference_server.py compares them with the models' own.
     """
-    from helpers.tracking.models import _FOR_ENDPOINTS
+    from helpers.tracking.models import FOR_ENDPOINTS
 
     packages = ["mlflow", "scikit-learn", "skops", "numpy", "pandas", "xgboost-cpu"]
     requirements = [f"{package}=={importlib.metadata.version(package)}" for package in packages]
     started = time.perf_counter()
-    folder = inference_server.environment(Path(sys.prefix, "inference-server"), [*requirements, *_FOR_ENDPOINTS])
+    folder = inference_server.environment(Path(sys.prefix, "inference-server"), [*requirements, *FOR_ENDPOINTS])
     print(f"environment after {time.perf_counter() - started:.1f} s")
     return folder

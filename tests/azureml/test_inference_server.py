@@ -22,6 +22,7 @@ from helpers.ownership import MARK
 from helpers.serving.endpoint import _refusal
 from helpers.serving.health import is_equal
 from helpers.serving.no_code import problem_of
+from helpers.serving.own_environment import SCRIPT
 from tests.stand_ins.azureml import inference_server
 from tests.stand_ins.azureml.inference_server import InferenceServer
 
@@ -70,7 +71,10 @@ def models(module_session, spark, table, tmp_path_factory):
                 classes=trained.classes,
             )
         version = mlflow.register_model(uri, f"inference_{flavor}", tags={MARK: f"inference_{flavor}"})
-        folder = tracking.download_model(module_session, uri, tmp_path_factory.mktemp("download"))
+        # Azure ML mounts a folder that has only this model.
+        folder = tmp_path_factory.mktemp("mounted") / "model"
+        folder.mkdir()
+        folder = tracking.download_model(module_session, uri, folder)
         made[flavor] = folder, serving.examples(module_session, version, rows.held_out.toPandas())
     return made
 
@@ -95,29 +99,20 @@ def data_collector():
         server.shutdown()
 
 
-@pytest.mark.parametrize("flavor", FLAVORS)
-def test_the_vendors_server_gives_and_collects_the_models_own_predictions(
-    models, inference_environment, data_collector, tmp_path, flavor
-):
-    model, known = models[flavor]
+@pytest.fixture
+def collecting(data_collector, tmp_path):
+    """The variables that Azure ML sets for a deployment that collects its requests, and what the agent got, in order."""
     port, collected = data_collector
     config = tmp_path / "collect.json"
     config.write_text(
         json.dumps({"collections": {name: {"enabled": True} for name in ("model_inputs", "model_outputs")}})
     )
-    variables = {"AZUREML_MDC_CONFIG_PATH": str(config), "AZUREML_MDC_PORT": str(port)}
-    started = time.perf_counter()
-    with InferenceServer.start(inference_environment, model, tmp_path / "server.log", variables) as server:
-        server.wait()
-        print(f"{flavor}: ready after {time.perf_counter() - started:.1f} s")
-        answer = server.score(serving.payload(known.rows))
-        assert answer.status_code == 200, server.log_file.read_text()
-        sent = [collected.get(timeout=60) for _ in range(2)]
-        refused = _refusal("e", "", server.score(serving.payload(known.rows.drop(columns="count"))))
-    assert is_equal(answer.json(), known.predictions)
-    assert "(the model server failed, perhaps because the rows do not fit" in refused
-    assert "missing inputs ['count']" in server.log_file.read_text()
-    (of_inputs, inputs), (of_outputs, outputs) = sent
+    return {"AZUREML_MDC_CONFIG_PATH": str(config), "AZUREML_MDC_PORT": str(port)}, collected
+
+
+def collects(collected, known):
+    """Check that one request was collected."""
+    (of_inputs, inputs), (of_outputs, outputs) = [collected.get(timeout=60) for _ in range(2)]
     assert (of_inputs["ce-type"], of_outputs["ce-type"]) == (
         "azureml.inference.model_inputs", "azureml.inference.model_outputs",
     )  # fmt: skip
@@ -125,6 +120,53 @@ def test_the_vendors_server_gives_and_collects_the_models_own_predictions(
     assert is_equal(inputs, json.loads(known.rows.to_json(orient="records")))
     # The script makes a table of the model's array, which has no name.
     assert is_equal([row["0"] for row in outputs], known.predictions)
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_the_vendors_server_gives_and_collects_the_models_own_predictions(
+    models, inference_environment, collecting, tmp_path, flavor
+):
+    model, known = models[flavor]
+    variables, collected = collecting
+    started = time.perf_counter()
+    with InferenceServer.start(inference_environment, model, tmp_path / "server.log", variables) as server:
+        server.wait()
+        print(f"{flavor}: ready after {time.perf_counter() - started:.1f} s")
+        answer = server.score(serving.payload(known.rows))
+        assert answer.status_code == 200, server.log_file.read_text()
+        collects(collected, known)
+        refused = _refusal("e", "", server.score(serving.payload(known.rows.drop(columns="count"))))
+    assert is_equal(answer.json(), known.predictions)
+    assert "(the model server failed, perhaps because the rows do not fit" in refused
+    assert "missing inputs ['count']" in server.log_file.read_text()
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_the_bundles_script_gives_and_collects_the_same_and_says_what_is_wrong_with_a_request(
+    models, inference_environment, collecting, tmp_path, flavor
+):
+    model, known = models[flavor]
+    variables, collected = collecting
+    body = serving.payload(known.rows)
+    content = json.loads(body)["input_data"]
+    bad = {
+        "the body cannot be read: Expecting value": "not JSON",
+        "the body has to be a JSON object with input_data": json.dumps({"data": content}),
+        "missing inputs ['count']": serving.payload(known.rows.drop(columns="count")),
+        "could not convert string to float": serving.payload(known.rows.assign(weight="heavy")),
+        "4 columns passed": json.dumps({"input_data": content | {"columns": content["columns"][:4]}}),
+    }
+    with InferenceServer.start(inference_environment, model, tmp_path / "server.log", variables, SCRIPT) as server:
+        server.wait()
+        answer = server.score(body)
+        assert answer.status_code == 200, server.log_file.read_text()
+        collects(collected, known)
+        refused = {reason: server.score(payload) for reason, payload in bad.items()}
+    assert is_equal(answer.json(), known.predictions)
+    for reason, response in refused.items():
+        told = _refusal("e", "", response)
+        assert response.status_code == 400 and reason in told and "(the rows do not fit" in told
+    assert collected.empty()
 
 
 def test_the_environment_is_that_of_the_models_whether_it_is_made_with_pip_or_with_conda(models, inference_environment):

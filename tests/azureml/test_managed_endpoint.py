@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 
 import pytest
+import yaml
 
 from tests.scenarios.azureml import rollouts
 from tests.scenarios.process import ScenarioProcess
@@ -149,6 +152,99 @@ def test_a_model_of_another_registry_is_registered_in_azure_ml_once_with_where_i
     assert "needs Java" in model["needs_java"] and "RESOURCE_DOES_NOT_EXIST" in model["not_registered"]
 
 
+def bodies(requests, pattern):
+    """The JSON bodies of the requests that make something, by the last part of their path."""
+    return [
+        (request.path.rpartition("/")[2], json.loads(request.body))
+        for request in requests
+        if request.method == "PUT" and re.search(pattern, request.path) and request.status < 300
+    ]
+
+
+def test_own_code_and_environment_are_made_once_whatever_fails_before_and_clean_up_deletes_them(
+    process, aml, vendors_server
+):
+    before = len(aml.requests())
+    served = process.run(rollouts.serve_with_own_code)
+    requests = aml.requests()[before:]
+    for fault, (met, assets, deployments, error) in served["left_by_faults"].items():
+        kinds = [name.split("/")[0] for name in assets]
+        made = ["codes", "environments"] if "deployments" in fault else ["codes"] if "environments" in fault else []
+        assert met and kinds == made and deployments == [] and "deployment rolled-1 failed" in error, (fault, error)
+        assert "sig=" not in error
+    assert all(each == served["at_once"][0] for each in served["at_once"])
+    assert [len(names) for names in served["made"].values()] == [2, 2]
+    assert served["lost_answer"]["environmentId"].endswith(served["made"]["other"][1].rpartition("/")[2])
+    assert served["state"] == SERVES_OLD and len(served["of_model"]) == 2
+    assert "(the rows do not fit the model's signature): " in served["bad"] and "missing inputs ['b']" in served["bad"]
+
+    workspace = aml.workspace_resource_id
+    ((code_version, code),) = bodies(requests, "/codes/rolled-endpoint/")
+    assert code["properties"].pop("codeUri").endswith("/onlinescoring")
+    assert code == {"properties": {"isAnonymous": False, "tags": {"azureml_mlflow": "rolled"}}}
+    ((environment_version, environment),) = bodies(requests, "/environments/rolled-endpoint/")
+    conda = yaml.safe_load(environment["properties"].pop("condaFile"))
+    assert {"mlflow", "scikit-learn", "azureml-inference-server-http", "azureml-ai-monitoring"} <= {
+        line.partition("==")[0] for line in conda["dependencies"][-1]["pip"]
+    }
+    assert environment == {
+        "properties": {
+            "image": "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04",
+            "osType": "Linux",
+            "isAnonymous": False,
+            "tags": {"azureml_mlflow": "rolled"},
+        }
+    }
+    ((_, deployment),) = bodies(requests, "/onlineEndpoints/own-code/deployments/")
+    properties = deployment["properties"]
+    assert properties["model"] == f"{workspace}/models/rolled/versions/1"
+    assert properties["endpointComputeType"] == "Managed" and properties["instanceType"] == "Standard_DS3_v2"
+    assert properties["codeConfiguration"] == {
+        "codeId": f"{workspace}/codes/rolled-endpoint/versions/{code_version}",
+        "scoringScript": "score.py",
+    }
+    assert properties["environmentId"] == f"{workspace}/environments/rolled-endpoint/versions/{environment_version}"
+
+    assert set(served["kept"]) == set(served["of_model"])
+    assert all(reason.startswith("holds what is kept, own-code") for reason in served["kept"].values())
+    assert served["outcomes"] == ["deleted"] * 4 and served["left"] == []
+    # Those of other models stay.
+    assert [len(names) for names in served["others"]] == [2, 2]
+
+
+def test_a_kubernetes_endpoint_is_rolled_out_as_a_managed_one_on_the_cluster_of_the_workspace(process, aml):
+    before = len(aml.requests())
+    served = process.run(rollouts.serve_on_a_cluster)
+    requests = aml.requests()[before:]
+    cluster = f"{aml.workspace_resource_id}/computes/arc-cluster"
+    assert served["state"] == SERVES_OLD and served["compute"] == cluster
+    ((_, endpoint),) = bodies(requests, "/onlineEndpoints/on-cluster$")
+    assert endpoint["properties"] == {
+        "authMode": "Key", "properties": {"azureml.mlflow_client_endpoint": "True"}, "compute": cluster,
+    }  # fmt: skip
+    ((_, deployment),) = bodies(requests, "/onlineEndpoints/on-cluster/deployments/")
+    assert deployment["properties"]["endpointComputeType"] == "Kubernetes" and deployment["sku"]["capacity"] == 1
+    assert not {"instanceType", "egressPublicNetworkAccess"} & deployment["properties"].keys()
+    refused = served["refused"]
+    assert "instance type none-such does not exist on the cluster" in refused["instance_type"]
+    assert "endpoint_target='managed': endpoint on-cluster is on arc-cluster" in refused["managed"]
+    assert "endpoint_target='kubernetes': endpoint not-on-cluster is on managed compute" in refused["other_way"]
+    assert served["listed"] == [
+        ["deployments", "on-cluster/rolled-1", ""],
+        ["endpoints", "not-on-cluster", ""],
+        ["endpoints", "on-cluster", ""],
+    ]
+    assert all(served["deleted"]) and served["after_deletion"] is None
+
+
+def test_without_the_cluster_nothing_is_made_and_the_error_names_those_that_exist(process, aml):
+    before = len(aml.requests())
+    answers = process.run(rollouts.ask_for_another_cluster)
+    for name, value in (("no_such", "none-such"), ("of_version_1", "aks-cluster")):
+        assert f"endpoint_compute='{value}': " in answers[name] and "it has arc-cluster" in answers[name]
+    assert not [request for request in aml.requests()[before:] if request.method in ("PUT", "PATCH", "DELETE")]
+
+
 def test_clean_up_lists_the_models_endpoints_and_deletes_what_serves_only_if_forced(process):
     listed = process.run(rollouts.list_for_clean_up)
     others = {
@@ -172,10 +268,14 @@ def test_clean_up_lists_the_models_endpoints_and_deletes_what_serves_only_if_for
     assert listed["left"] == sorted(others)
 
 
-@pytest.mark.parametrize("kind", ["aci", "aks"])
-def test_a_web_service_has_one_version_which_the_next_replaces_unless_it_does_not_answer_rightly(process, kind):
+@pytest.mark.parametrize(("kind", "successor"), [("aci", "managed"), ("aks", "kubernetes")])
+def test_a_web_service_has_one_version_which_the_next_replaces_unless_it_does_not_answer_rightly(
+    process, kind, successor
+):
     answers = process.run(rollouts.serve_as_a_web_service, kind)
     assert answers["first"] == SERVES_OLD
+    (deprecated,) = [line for line in answers["lines"] if "deprecated" in line]
+    assert f"endpoint_target={kind} is deprecated" in deprecated and f"use endpoint_target={successor}, " in deprecated
     assert answers["checks"] == [[100, 0]] and answers["changed_again"] is False
     assert "rolled-2 was put back in its place." in answers["broken"]
     assert "do not agree" in answers["wrong"] and "rolled-2 was put back" in answers["wrong"]

@@ -25,10 +25,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+
+from helpers import figures
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLUMNS = [f"c{number}" for number in range(13)]
 MODELS = ["linear", "xgboost", "boosting", "forest"]
@@ -62,7 +67,7 @@ def main() -> None:
         result["growth"] = [bench.grow(rows, options.repeats) for rows in options.growth]
     options.output.mkdir(parents=True, exist_ok=True)
     Path(options.output, "scoring.json").write_text(json.dumps(result, indent=2) + "\n")
-    draw(result, options.output / "scoring.png")
+    draw(result).savefig(options.output / "scoring.png", dpi=110)
     print(f"\n{options.output / 'scoring.json'}\n{options.output / 'scoring.png'}")
 
 
@@ -375,18 +380,18 @@ def show(name: str, rows: int, result: dict[str, Any]) -> None:
     )
 
 
-def draw(result: dict[str, Any], file: Path) -> None:
+@figures.styled
+def draw(result: dict[str, Any]) -> Figure:
     """Draw rows per second by way and model, and seconds by rows."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, len(result["models"]) + 1, figsize=(4.6 * (len(result["models"]) + 1), 3.6))
+    number = len(result["models"]) + 1
+    figure = Figure(figsize=(figures.WIDTH, 2.8 * number), layout="constrained")
+    axes = figure.subplots(number, 1)
     for axis, (name, measurements) in zip(axes, result["models"].items(), strict=False):
         rates = sorted(((result["rows"] / seconds / 1e6, way) for way, seconds in measurements["median"].items()))
         bars = axis.barh([way for _, way in rates], [rate for rate, _ in rates],
-                         color=["tab:orange" if way.startswith("ours") else "tab:gray" for _, way in rates])  # fmt: skip
+                         color=[figures.COLORS[0] if way.startswith("ours") else figures.QUIET for _, way in rates])  # fmt: skip
         axis.bar_label(bars, fmt="%.2f", padding=3)
         axis.set(title=f"{name}, {result['rows'] / 1e6:g} million rows", xlabel="million rows per second", xscale="log")
         axis.margins(x=0.25)
@@ -395,8 +400,7 @@ def draw(result: dict[str, Any], file: Path) -> None:
         axes[-1].loglog(sizes, [grown[engine]["seconds"] for grown in result["growth"]], "o-", label=label)
     axes[-1].set(title="linear, by size", xlabel="rows", ylabel="seconds")
     axes[-1].legend()
-    figure.tight_layout()
-    figure.savefig(file, dpi=110)
+    return figure
 
 
 if __name__ == "__main__":

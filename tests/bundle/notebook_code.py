@@ -1,4 +1,4 @@
-"""The parameters, task values and packages of a notebook, read from the source of its cells without running it."""
+"""The parameters, task values, packages and pictures of a notebook, read from the source of its cells without running it."""
 
 from __future__ import annotations
 
@@ -36,6 +36,12 @@ def source(notebook: Path) -> str:
     """Return the cells that a job runs, as one program."""
     cells = [cell.source for cell in _code_cells(notebook) if "skip-execution" not in cell.metadata.get("tags", [])]
     return re.sub(r"^[%!].*$", "", "\n".join(cells), flags=re.M)
+
+
+def pictures(notebook: Path) -> list[str]:
+    """Return the pictures that the notebook's text shows from files, relative to its folder."""
+    texts = [cell.source for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "markdown"]
+    return [target for text in texts for target in re.findall(r"!\[[^\]]*\]\((?!\w+:|/)([^)\s]+)\)", text)]
 
 
 def is_notebook(path: Path) -> bool:

@@ -447,6 +447,13 @@ def imported_files_are_synced(bundle: Bundle) -> list[str]:
     return synced_files.missing_imports(bundle.root, sorted(it.relative_to(bundle.root) for it in notebooks), files)
 
 
+def pictures_are_synced(bundle: Bundle) -> list[str]:
+    """The pictures that notebooks show from files are deployed with them."""
+    notebooks = {notebook for _, _, task in _tasks(bundle) if (notebook := _notebook(bundle, task))}
+    relative = sorted(it.relative_to(bundle.root) for it in notebooks)
+    return synced_files.missing_pictures(bundle.root, relative, _synced(bundle))
+
+
 def schedules_can_be_read(bundle: Bundle) -> list[str]:
     """A schedule is a Quartz expression, which has seconds and one ``?``, in an existing time zone."""
     problems = []
@@ -505,6 +512,7 @@ RULES = (
     parameters_are_those_of_the_notebooks,
     packages_are_pinned_as_in_the_requirements,
     imported_files_are_synced,
+    pictures_are_synced,
     schedules_can_be_read,
     jobs_start_in_one_way,
 )

@@ -1,9 +1,10 @@
-"""The files that a deployment copies to the workspace, and the modules that notebooks import from them."""
+"""The files that a deployment copies to the workspace, and what notebooks import and show of them."""
 
 from __future__ import annotations
 
 import ast
 import functools
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -65,6 +66,27 @@ def missing_imports(root: Path, notebooks: list[Path], files: set[Path]) -> list
                     findings.append(f"{importer} imports {file}, which is not synced")
                 else:
                     todo.append((file, (root / file).read_text(encoding="utf-8")))
+    return findings
+
+
+def missing_pictures(root: Path, notebooks: list[Path], files: set[Path]) -> list[str]:
+    """Return one sentence for each picture that a notebook shows from a file that is missing or not synced.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+    notebooks : list of pathlib.Path
+        Relative to the root, as are `files`.
+    files : set of pathlib.Path
+    """
+    findings = []
+    for notebook in notebooks:
+        for target in notebook_code.pictures(root / notebook):
+            file = Path(os.path.normpath(notebook.parent / target))
+            if not (root / file).is_file():
+                findings.append(f"{notebook} shows {file}, which does not exist")
+            elif file not in files:
+                findings.append(f"{notebook} shows {file}, which is not synced")
     return findings
 
 

@@ -347,6 +347,16 @@ BROKEN = {
             "notebooks/02_train.ipynb imports helpers.parametres, which does not exist",
         ),
     ],
+    rules.pictures_are_synced: [
+        (
+            FILE, "paths: [notebooks, helpers]", "paths: [notebooks, helpers]\n  exclude: ['*.svg']", "dev",
+            "notebooks/01_setup.ipynb shows notebooks/images/01_setup.svg, which is not synced",
+        ),
+        (
+            "notebooks/images/02_train.svg", None, None, "dev",
+            "notebooks/02_train.ipynb shows notebooks/images/02_train.svg, which does not exist",
+        ),
+    ],
     rules.schedules_can_be_read: [
         (
             FILE, "0 0 5 * * ?", "0 5 * * *", "dev",

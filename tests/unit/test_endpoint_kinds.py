@@ -163,6 +163,32 @@ def items_in_memory(session, model_name, force):
             "endpoint_target=aks accepts only key",
         ),
         ({"endpoint_target": "aci", "endpoint_auth": "aad_token"}, "endpoint_target=aci accepts only key"),
+        (
+            {"endpoint_target": "local", "endpoint_environment": "own"},
+            "endpoint_environment='own': needs endpoint_target=managed or kubernetes; endpoint_target is local",
+        ),
+        (
+            {"endpoint_target": "managed", "endpoint_conda_file": "conda.yml"},
+            "endpoint_conda_file='conda.yml': is used with endpoint_environment=own only",
+        ),
+        (
+            {"endpoint_target": "local", "endpoint_image": "python:3.12"},
+            "endpoint_image='python:3.12': is used with endpoint_environment=own only",
+        ),
+        ({"endpoint_target": "managed", "instance_type": "larger"}, "instance_type='larger': is not a virtual machine"),
+        ({"endpoint_target": "kubernetes"}, "endpoint_compute='': is needed for endpoint_target=kubernetes"),
+        (
+            {"endpoint_target": "kubernetes", "endpoint_compute": "c", "endpoint_auth": "aad_token"},
+            "endpoint_target=kubernetes accepts only key",
+        ),
+        (
+            {"endpoint_target": "kubernetes", "endpoint_compute": "c", "public_network_access": "disabled"},
+            "public_network_access='disabled': is for managed endpoints",
+        ),
+        (
+            {"endpoint_target": "kubernetes", "endpoint_compute": "c", "instance_type": "Standard_DS3_v2"},
+            "instance_type='Standard_DS3_v2': is a virtual machine",
+        ),
         ({"endpoint_target": "managed"}, "azureml_subscription_id='': is needed for Azure Machine Learning"),
     ],
 )

@@ -18,7 +18,7 @@ def pages(tmp_path):
     for job, name in [("retrain", "02_train"), ("train", "02_train"), ("score", "04_batch_score")]:
         page = tmp_path / job / f"{name[3:]}.html"
         page.parent.mkdir()
-        html.write_html(new_notebook(cells=[new_markdown_cell(TEXT)]), name, page)
+        html.write_html(new_notebook(cells=[new_markdown_cell(TEXT)]), name, tmp_path, page)
         tasks.append(TaskResult(SUCCESS, notebook=f"{name}.ipynb", html=str(page)))
     html.link_pages([TaskResult(SUCCESS), *tasks])
     return [tmp_path / job for job in ("retrain", "train", "score")]

@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import time
+from base64 import b64encode
 from pathlib import Path
 
 import nbformat
@@ -56,6 +57,9 @@ def test_parameters_and_task_values_pass_through_a_job_in_order(bundle, capsys):
     last = bundle.notebook("last", show, "first", parameters=parameters)
     first = bundle.notebook("first", "runtime.set_task_value('id', 'r1')\nruntime.set_task_value('ok', True)")
     bundle.job("j", last, first, parameters=[{"name": "color", "default": "red"}, {"name": "size", "default": "2"}])
+    (bundle.folder / "here.svg").write_text("<svg/>")
+    written = bundle.folder / "first.ipynb"
+    written.write_text(written.read_text().replace("# Step first", r"# Step first\n\n![you are here](here.svg)"))
     status, summary = bundle.run("j", "--param", "color=blue")
     printed = capsys.readouterr().out
 
@@ -71,6 +75,10 @@ def test_parameters_and_task_values_pass_through_a_job_in_order(bundle, capsys):
         assert result["attempts"] == 1 and result["seconds"] > 0 and result["error"] is None
         assert nbformat.read(result["executed_notebook"], 4).cells[2].execution_count == 1
         assert "Step" in Path(result["html"]).read_text()
+    # The page is read elsewhere, so the picture is in it.
+    picture = b64encode(b"<svg/>").decode()
+    page = Path(job["tasks"]["first"]["html"]).read_text()
+    assert f'<img alt="you are here" src="data:image/svg+xml;base64,{picture}"' in page.replace("  ", " ")
     assert "first: cell 1/1 Step first" in printed and "last: done" in printed
 
 

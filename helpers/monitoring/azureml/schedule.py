@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from helpers import tracking
-from helpers.azureml.rest import AzureError
+from helpers.azureml.rest import AzureError, wait
 from helpers.azureml.workspace import API_VERSION, Workspace
 from helpers.monitoring.azureml.definition import definition
 from helpers.monitoring.azureml.reference import Reference, Versions
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 # The digest of the definition that was sent last. Azure ML may add to a schedule and reorder it, so that it cannot be
 # compared with a new definition.
 _DIGEST = f"{MARK}_definition"
-_IN_PROGRESS = ("Creating", "Updating", "Deleting")
-_POLL_SECONDS = 1
 _LONGEST_WAIT_SECONDS = 10 * 60
 
 
@@ -205,11 +202,14 @@ def _read(workspace: Workspace, name: str) -> dict[str, Any] | None:
 
 def _settled(workspace: Workspace, name: str) -> dict[str, Any] | None:
     """Wait while Azure ML works on a schedule, and return its properties, or None if it is gone."""
-    deadline = time.monotonic() + _LONGEST_WAIT_SECONDS
-    properties = _read(workspace, name)
-    while properties and properties.get("provisioningState") in _IN_PROGRESS and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
+    properties: dict[str, Any] | None = None
+
+    def state() -> str:
+        nonlocal properties
         properties = _read(workspace, name)
+        return (properties or {}).get("provisioningState", "")
+
+    wait(state, _LONGEST_WAIT_SECONDS)
     return properties
 
 

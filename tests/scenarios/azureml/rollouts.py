@@ -6,6 +6,8 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,10 @@ from mlflow.deployments import BaseDeploymentClient, get_deploy_client
 from mlflow.entities.model_registry import ModelVersion
 from sklearn.linear_model import LogisticRegression
 
-from helpers import parameters, serving, tracking
+from helpers import cleanup, parameters, serving, tracking
 from helpers.azureml.workspace import API_VERSION
 from helpers.ownership import MARK, Item
-from helpers.serving import Endpoint
+from helpers.serving import Endpoint, own_environment
 from helpers.serving.endpoint import EndpointState
 from helpers.serving.health import Examples
 from helpers.serving.rollout import Rollout
@@ -314,6 +316,104 @@ def serve_a_model_of_another_registry() -> dict[str, Any]:
     }
 
 
+def serve_with_own_code() -> dict[str, Any]:
+    """Roll out with this bundle's scoring script, after faults; make its assets at the same time; and clean up."""
+    faults = AzureMLStandIn.from_environment().faults
+    endpoint, (old, *_), (of_old, _) = start("own-code", endpoint_environment="own", collect_data="true")
+    session, p = configure(endpoint_name="own-code", endpoint_environment="own")
+    workspace = session.workspace
+
+    def assets(model: str = MODEL) -> list[str]:
+        return sorted(item.name for item in own_environment.items(workspace, model, ()))
+
+    left_by_faults = {}
+    for fault, status in (
+        ("PUT .*/upload-.*", 403),
+        ("PUT .*/upload-.*", "lose_answer"),
+        ("PUT .*/environments/.*", 403),
+        ("PUT .*/deployments/rolled-1", 403),
+    ):
+        faults.add(fault, status, **({"times": 1} if status == "lose_answer" else {}))
+        if status == "lose_answer":
+            # Another one follows, so that this attempt ends, too.
+            faults.add("PUT .*/codes/.*", 403)
+        error = refusal(endpoint, old, of_old)
+        met = all(item.taken for item in faults.clear())
+        left_by_faults[f"{fault} {status}"] = [met, assets(), sorted(endpoint.state().deployments), error.message]
+    faults.add("PUT .*/environments/.*", "lose_answer", times=1)
+    conda = "dependencies: [python=3.11, pip: [mlflow]]"
+    by_lost_answer = own_environment.settings(workspace, p, "other", conda)
+    faults.clear()
+    with ThreadPoolExecutor(4) as pool:
+        at_once = list(pool.map(lambda _: own_environment.settings(workspace, p, "at-once", conda), range(4)))
+    made = {name: assets(name) for name in ("other", "at-once")}
+    rollout, _ = roll_out(endpoint, old, of_old)
+    bad = error_of(endpoint.invoke, ROWS[["a", "c"]])
+    of_model = assets()
+
+    def planned(force: bool) -> list[Item]:
+        _, cleaning = configure(parameters.CleanUp, model_name=MODEL, force=force)
+        mine = [
+            item
+            for item in serving.items(None, session, cleaning)
+            if item.kind == "environments" or item.name.startswith("own-code")
+        ]
+        # Endpoints of other scenarios are not deleted here.
+        mine = [replace(item, delete_first=tuple(each for each in mine if each in item.delete_first)) for item in mine]
+        return cleanup.plan(mine, cleaning.clean_up)
+
+    kept = {item.name: item.keep_reason for item in planned(False) if item.kind == "environments"}
+    outcomes = [outcome.result for outcome in cleanup.delete(planned(True))]
+    return {
+        "left_by_faults": left_by_faults,
+        "lost_answer": by_lost_answer,
+        "at_once": at_once,
+        "made": made,
+        "state": shown(rollout.state),
+        "of_model": of_model,
+        "bad": bad,
+        "kept": kept,
+        "outcomes": outcomes,
+        "left": assets(),
+        "others": [assets(name) for name in ("other", "at-once")],
+    }
+
+
+def serve_on_a_cluster() -> dict[str, Any]:
+    """Roll out to a Kubernetes online endpoint, ask for what it does not accept, list it and delete it."""
+    cluster = {"endpoint_target": "kubernetes", "endpoint_compute": AzureMLStandIn.cluster}
+    endpoint, (old, new, _), (of_old, of_new) = start("on-cluster", **cluster)
+    rollout, _ = roll_out(endpoint, old, of_old)
+    refused = {
+        "instance_type": refusal(
+            open_endpoint("on-cluster", **cluster, instance_type="none-such"), new, of_new
+        ).message,
+        "managed": error_of(roll_out, open_endpoint("on-cluster"), new, of_new),
+    }
+    open_endpoint("not-on-cluster").create(MODEL)
+    refused["other_way"] = error_of(roll_out, open_endpoint("not-on-cluster", **cluster), old, of_old)
+    session, p = configure(parameters.CleanUp, model_name=MODEL, force="true")
+    listed = [item for item in serving.items(None, session, p) if "on-cluster" in item.name]
+    return {
+        "state": shown(rollout.state),
+        "compute": plugin().get_endpoint("on-cluster")["properties"]["compute"],
+        "refused": refused,
+        "listed": sorted((item.kind, item.name, item.keep_reason) for item in listed),
+        "deleted": [item.delete() for item in listed],
+        "after_deletion": endpoint.state(),
+    }
+
+
+def ask_for_another_cluster() -> dict[str, Any]:
+    """Open Kubernetes endpoints whose parameters do not fit."""
+    there = {"endpoint_target": "kubernetes", "endpoint_compute": AzureMLStandIn.cluster}
+    changes = {
+        "no_such": there | {"endpoint_compute": "none-such"},
+        "of_version_1": there | {"endpoint_compute": AzureMLStandIn.attached_compute},
+    }
+    return {name: error_of(open_endpoint, "refused-cluster", **each) for name, each in changes.items()}
+
+
 def list_for_clean_up() -> dict[str, Any]:
     """List and delete the endpoints of ``rolled``, when another model and somebody else also have endpoints."""
     names = ("listed", "listed-service", "other-model", "not-ours")
@@ -354,7 +454,7 @@ def serve_as_a_web_service(kind: str) -> dict[str, Any]:
     """
     compute = {"aks_compute": AzureMLStandIn.attached_compute} if kind == "aks" else {}
     service, (old, new, broken), (of_old, of_new) = start(f"service-{kind}", endpoint_target=kind, **compute)
-    first, _ = roll_out(service, old, of_old)
+    first, lines = roll_out(service, old, of_old)
     second, _ = roll_out(service, new, of_new)
     again, _ = roll_out(service, new, of_new)
     crash = refusal(service, broken, of_new)
@@ -364,6 +464,7 @@ def serve_as_a_web_service(kind: str) -> dict[str, Any]:
     service.delete()
     return {
         "first": shown(first.state),
+        "lines": lines,
         "checks": [[check.percent, check.errors] for check in second.checks],
         "changed_again": again.changed,
         "broken": crash.message,

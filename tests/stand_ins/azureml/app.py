@@ -10,6 +10,7 @@ from flask import Blueprint, Flask, Response, jsonify, request
 from tests.stand_ins.azureml import cloud_metadata, databricks_front, names
 from tests.stand_ins.azureml.arm import ResourceManager
 from tests.stand_ins.azureml.artifacts import Artifacts
+from tests.stand_ins.azureml.assets import Assets
 from tests.stand_ins.azureml.blobs import CONTAINER, BlobStorage, RegistryStorage
 from tests.stand_ins.azureml.entra import Entra
 from tests.stand_ins.azureml.errors import aml_error
@@ -50,7 +51,8 @@ def create(url: str, folder: Path, token_lifetime: int) -> Gate:
     registry_storage = RegistryStorage(url, folder / "blobs")
     registries = Registries(url, operations, registry_storage)
     models = ModelFiles(mlflow_server, folder / "blobs" / CONTAINER), ModelServers(folder / "model_servers")
-    endpoints = OnlineEndpoints(url, entra, operations, *models)
+    assets = Assets(url, storage, folder / "blobs")
+    endpoints = OnlineEndpoints(url, entra, operations, *models, assets)
     web_services = WebServices(url, entra, operations, *models)
 
     app = Flask("stand_in", static_folder=None)
@@ -62,7 +64,7 @@ def create(url: str, folder: Path, token_lifetime: int) -> Gate:
         app.register_blueprint(public)
     protected = Blueprint("protected", __name__)
     protected.before_request(entra.refusal)
-    resources = (ResourceManager(url), operations, endpoints, Schedules(url, operations))
+    resources = (ResourceManager(url), operations, endpoints, assets, Schedules(url, operations))
     for service in (item.blueprint for item in (*resources, registries, artifacts, *mlflow_apis, web_services)):
         protected.register_blueprint(service)
     app.register_blueprint(protected)

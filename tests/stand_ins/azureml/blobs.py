@@ -30,26 +30,25 @@ REGISTRY_ACCOUNT = f"registry.blob.{names.STORAGE_SUFFIX}"
 # in the path, and azure-storage-blob reads it there when the host is 127.0.0.1.
 ACCOUNT = f"standin.blob.{names.STORAGE_SUFFIX}"
 CONTAINER = "azureml"
-_PREFIX = f"/{ACCOUNT}/{CONTAINER}/"
 _PIECE = 1024 * 1024
 
 
 class BlobStorage:
-    """One container of one storage account.
+    """The containers of one storage account: one for artifacts, and one for each upload of code.
 
     Parameters
     ----------
     url : str
         Of the server.
     folder : pathlib.Path
-        Contains each blob as a file with the blob's name.
+        Contains a folder for each container, and there each blob as a file with the blob's name.
     """
 
-    _name, _prefix, _resource = "blobs", _PREFIX, "b"
+    _name, _prefix = "blobs", f"/{ACCOUNT}/"
 
     def __init__(self, url: str, folder: Path) -> None:
         self._url = url
-        self._folder = folder / CONTAINER
+        self._folder = folder
         self._blocks = folder / "uncommitted"
         self._key = secrets.token_bytes(32)
         self._md5: dict[str, str] = {}
@@ -60,11 +59,22 @@ class BlobStorage:
         self.blueprint.get(route)(self._get)
 
     def signed_url(self, name: str, permissions: str) -> str:
-        """Return a signed address of a blob, which gives access for an hour."""
+        """Return a signed address of an artifact's blob, which gives access for an hour."""
+        return self._signed(f"{CONTAINER}/{name}", "b", permissions)
+
+    def signed_container(self, container: str, permissions: str) -> str:
+        """Return a signed address of a container, which gives access to its blobs for an hour."""
+        return self._signed(container, "c", permissions)
+
+    def uri(self, name: str) -> str:
+        """Return the address of a container or a blob, which gives no access."""
+        return f"{self._url}{self._prefix}{quote(name)}"
+
+    def _signed(self, name: str, kind: str, permissions: str) -> str:
         expiry = str(int(time.time()) + 3600)
         signature = self._signature(name, permissions, expiry)
-        query = {"sv": "2024-11-04", "sr": self._resource, "se": expiry, "sp": permissions, "sig": signature}
-        return f"{self._url}{self._prefix}{quote(name)}?{urlencode(query)}"
+        query = {"sv": "2024-11-04", "sr": kind, "se": expiry, "sp": permissions, "sig": signature}
+        return f"{self.uri(name)}?{urlencode(query)}"
 
     def _signature(self, *parts: str) -> str:
         return hmac.new(self._key, "\n".join(parts).encode(), hashlib.sha256).hexdigest()
@@ -72,7 +82,8 @@ class BlobStorage:
     def _refusal(self) -> Response | None:
         name = (request.view_args or {}).get("name", "")
         permissions, expiry = request.args.get("sp", ""), request.args.get("se", "0")
-        signature = self._signature(self._signed(name), permissions, expiry)
+        signed = name.partition("/")[0] if request.args.get("sr") == "c" else name
+        signature = self._signature(signed, permissions, expiry)
         if not hmac.compare_digest(signature, request.args.get("sig", "")) or int(expiry) < time.time():
             message = "Server failed to authenticate the request. Signature did not match."
             return blob_error(403, "AuthenticationFailed", message)
@@ -130,11 +141,6 @@ class BlobStorage:
         answer.headers["Content-Length"] = str(end - start)
         return answer
 
-    @staticmethod
-    def _signed(name: str) -> str:
-        """Return what the signature for a blob is of."""
-        return name
-
     def _block(self, name: str, block: str) -> Path:
         return self._blocks / hashlib.sha256(name.encode()).hexdigest() / hashlib.sha256(block.encode()).hexdigest()
 
@@ -145,28 +151,20 @@ class BlobStorage:
 
 
 class RegistryStorage(BlobStorage):
-    """The containers of a registry; a signature is for all blobs of one.
+    """The containers of a registry.
 
     https://learn.microsoft.com/rest/api/storageservices/list-blobs
     """
 
-    _name, _prefix, _resource = "registry_blobs", f"/{REGISTRY_ACCOUNT}/", "c"
+    _name, _prefix = "registry_blobs", f"/{REGISTRY_ACCOUNT}/"
 
     def __init__(self, url: str, folder: Path) -> None:
         super().__init__(url, folder / "registry")
-
-    def uri(self, name: str) -> str:
-        """Return the address of a container or a blob, without a signature."""
-        return f"{self._url}{self._prefix}{quote(name)}"
 
     def names(self, container: str) -> list[str]:
         """Return the names of the blobs in a container."""
         folder = self._folder / container
         return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
-
-    @staticmethod
-    def _signed(name: str) -> str:
-        return name.partition("/")[0]
 
     def _get(self, name: str) -> Response:
         if request.args.get("comp") != "list":

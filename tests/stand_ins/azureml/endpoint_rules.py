@@ -65,6 +65,23 @@ def traffic(percentages: Mapping[str, Any], ready: Collection[str]) -> Refusal |
     return None
 
 
+def compute_type(resource: Mapping[str, Any], on_cluster: bool) -> Refusal | None:
+    """Check that a deployment is for the compute of its endpoint: `KubernetesOnlineDeployment` in the REST specification.
+
+    A cluster has instance types of its own; that a size of virtual machine is not among them is certain, because their
+    names have no capitals: https://learn.microsoft.com/azure/machine-learning/how-to-manage-kubernetes-instance-types
+    """
+    properties = resource["properties"]
+    wanted = "Kubernetes" if on_cluster else "Managed"
+    if properties["endpointComputeType"] != wanted:
+        return Refusal("EndpointComputeType", f"A deployment of this endpoint has to have the compute type {wanted}.")
+    if on_cluster and "egressPublicNetworkAccess" in properties:
+        return Refusal("EgressPublicNetworkAccess", "It is supported for managed online deployments only.")
+    if on_cluster and properties["instanceType"] not in names.CLUSTER_INSTANCE_TYPES:
+        return Refusal("InstanceType", f"The instance type {properties['instanceType']} does not exist on the cluster.")
+    return None
+
+
 def cores(resource: Mapping[str, Any]) -> int:
     """Return the cores of a deployment, with the extra 20 % that AML reserves for upgrades.
 

@@ -79,7 +79,12 @@ class InferenceServer:
     @classmethod
     @contextmanager
     def start(
-        cls, environment: Path, model: Path, log_file: Path, variables: Mapping[str, str] | None = None
+        cls,
+        environment: Path,
+        model: Path,
+        log_file: Path,
+        variables: Mapping[str, str] | None = None,
+        script: Path = SCORING_SCRIPT,
     ) -> Iterator[InferenceServer]:
         """Start the server for a model. It ends after the block, or when this process ends.
 
@@ -92,6 +97,9 @@ class InferenceServer:
         log_file : pathlib.Path
         variables : mapping of str to str, optional
             Besides those that a deployment sets.
+        script : pathlib.Path, optional
+            The scoring script. Default: the vendor's, which the deployment tells the name of the model's folder. It does
+            not tell others: https://github.com/microsoft/azureml-inference-server/issues/112
         """
         # As in the vendor's image: azureml-assets, assets/training/model_management/environments/mlflow-model-inference/
         # context/runit/gunicorn/run, commit 36a08d8f of 2025-05-20.
@@ -101,12 +109,12 @@ class InferenceServer:
             "-m",
             "azureml_inference_server_http",
             "--entry_script",
-            SCORING_SCRIPT,
+            script,
         ]
         settings = {
             "PATH": f"{environment / 'bin'}{os.pathsep}{os.defpath}",
             "AZUREML_MODEL_DIR": str(model.parent),
-            "MLFLOW_MODEL_FOLDER": model.name,
+            **({"MLFLOW_MODEL_FOLDER": model.name} if script == SCORING_SCRIPT else {}),
             **(variables or {}),
         }
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listener, log_file.open("wb") as log:

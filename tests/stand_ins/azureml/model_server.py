@@ -17,10 +17,11 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tests.stand_ins.azureml.inference_server import InferenceServer
+from tests.stand_ins.azureml.inference_server import SCORING_SCRIPT, InferenceServer
 from tests.stand_ins.azureml.mlflow_api import MLflowServer
 
 # Modules that nearly every model needs; a server imports any others itself.
@@ -40,6 +41,22 @@ _SECONDS_TO_ANSWER = 600
 
 class ModelServerError(Exception):
     """A model that cannot be served; the server's log has the reason."""
+
+
+@dataclass(frozen=True)
+class OwnCode:
+    """What a deployment brings instead of AML's scoring script.
+
+    Attributes
+    ----------
+    script : pathlib.Path
+        The uploaded scoring script.
+    requirements : list of str
+        The lines for pip in the environment's conda file.
+    """
+
+    script: Path
+    requirements: list[str]
 
 
 class ModelFiles:
@@ -151,7 +168,14 @@ class ModelServers:
         log_file.touch()
         return log_file
 
-    def start(self, model: Path, log_file: Path, environment: Mapping[str, str], needs_aml: bool) -> ModelServer:
+    def start(
+        self,
+        model: Path,
+        log_file: Path,
+        environment: Mapping[str, str],
+        needs_aml: bool,
+        own: OwnCode | None = None,
+    ) -> ModelServer:
         """Start a server, and return it when it answers.
 
         Parameters
@@ -163,20 +187,28 @@ class ModelServers:
         environment : dict of str to str
             Variables besides those of this process.
         needs_aml : bool
-            Whether the model's requirements must contain the packages that AML's scoring script imports.
+            Whether the requirements must contain the packages that AML's scoring script imports.
+        own : OwnCode, optional
+            A scoring script and an environment of the user, instead of AML's script and the model's requirements.
 
         Raises
         ------
         ModelServerError
             If the model does not load.
         """
-        folder = log_file.with_suffix("")
+        folder = log_file.with_suffix("") / model.name
         shutil.copytree(model, folder)
         if needs_aml:
-            _check_requirements(folder, log_file)
+            requirements = folder / "requirements.txt"
+            lines = requirements.read_text().splitlines() if requirements.is_file() else []
+            _check_requirements(own.requirements if own else lines, log_file)
             vendors = self._folder / VENDORS_ENVIRONMENT
             if vendors.is_file():
-                return _start_vendors(Path(vendors.read_text()), folder, log_file, environment)
+                script = own.script if own else SCORING_SCRIPT
+                return _start_vendors(Path(vendors.read_text()), folder, log_file, environment, script)
+            if own:
+                log_file.write_text("The stand-in runs code of users only where a test names the environment for it.\n")
+                raise ModelServerError("no environment")
         read, write = self._context.Pipe(duplex=False)
         arguments = (folder, log_file, dict(environment), write)
         process = self._context.Process(target=_serve, args=arguments, daemon=True)
@@ -200,10 +232,12 @@ class ModelServers:
         return ModelServer(port, end)
 
 
-def _start_vendors(environment: Path, model: Path, log_file: Path, variables: Mapping[str, str]) -> ModelServer:
+def _start_vendors(
+    environment: Path, model: Path, log_file: Path, variables: Mapping[str, str], script: Path
+) -> ModelServer:
     """Start Azure ML's own server in an environment of `inference_server`, and return it when it is ready."""
     with contextlib.ExitStack() as started:
-        server = started.enter_context(InferenceServer.start(environment, model, log_file, variables))
+        server = started.enter_context(InferenceServer.start(environment, model, log_file, variables, script))
         try:
             server.wait()
         except RuntimeError:
@@ -211,9 +245,7 @@ def _start_vendors(environment: Path, model: Path, log_file: Path, variables: Ma
         return ModelServer(server.port, started.pop_all().close, takes_azureml=True)
 
 
-def _check_requirements(model: Path, log_file: Path) -> None:
-    requirements = model / "requirements.txt"
-    lines = requirements.read_text().splitlines() if requirements.is_file() else []
+def _check_requirements(lines: list[str], log_file: Path) -> None:
     listed = {re.split(r"[^a-z0-9-]", line.strip().lower().replace("_", "-"))[0] for line in lines}
     for package, (module, not_found) in _IMPORTED_BY_AML.items():
         if package not in listed:

@@ -36,6 +36,10 @@ REGISTRY_GROUP = "registry-group"
 CORE_QUOTA = 100
 # A Kubernetes cluster, on which web services of version 1 can run.
 ATTACHED_COMPUTE = "aks-cluster"
+# A Kubernetes cluster for online endpoints, and its instance types. The first one is made when a cluster is attached:
+# https://learn.microsoft.com/azure/machine-learning/how-to-manage-kubernetes-instance-types
+CLUSTER = "arc-cluster"
+CLUSTER_INSTANCE_TYPES = ("defaultinstancetype", "larger")
 
 DATABRICKS_WORKSPACE = "dbx"
 # Only reachable through a private endpoint, so it cannot be linked.

@@ -21,11 +21,12 @@ from flask import Blueprint, Response, request
 
 from tests.stand_ins.azureml import endpoint_rules, names, scoring
 from tests.stand_ins.azureml.arm import missing, not_found
+from tests.stand_ins.azureml.assets import Assets
 from tests.stand_ins.azureml.endpoint_rules import Refusal
 from tests.stand_ins.azureml.entra import Entra
 from tests.stand_ins.azureml.errors import arm_error, json_answer
 from tests.stand_ins.azureml.long_running import OperationError, Operations
-from tests.stand_ins.azureml.model_server import ModelFiles, ModelServer, ModelServerError, ModelServers
+from tests.stand_ins.azureml.model_server import ModelFiles, ModelServer, ModelServerError, ModelServers, OwnCode
 
 _WORKSPACE = (
     "/subscriptions/<subscription>/resourceGroups/<group>/providers/Microsoft.MachineLearningServices/workspaces/<name>"
@@ -87,11 +88,19 @@ class OnlineEndpoints:
     operations : Operations
     model_files : ModelFiles
     model_servers : ModelServers
+    assets : Assets
     """
 
     def __init__(
-        self, url: str, entra: Entra, operations: Operations, model_files: ModelFiles, model_servers: ModelServers
+        self,
+        url: str,
+        entra: Entra,
+        operations: Operations,
+        model_files: ModelFiles,
+        model_servers: ModelServers,
+        assets: Assets,
     ) -> None:
+        self._assets = assets
         self._url = url
         self._entra = entra
         self._operations = operations
@@ -158,6 +167,10 @@ class OnlineEndpoints:
             ready = existing.ready() if existing else set()
             refusal = refusal or endpoint_rules.traffic(properties.get("traffic") or {}, ready)
             if refusal:
+                return _refused(refusal)
+            compute = properties.get("compute")
+            if compute and not self._assets.is_cluster(compute):
+                refusal = Refusal("Compute", f"The specified compute '{compute}' was not found.")
                 return _refused(refusal)
             if "location" not in sent:
                 return arm_error(400, "LocationRequired", "The location property is required for this definition.")
@@ -294,7 +307,12 @@ class OnlineEndpoints:
             resource = self._deployment_resource(name, sent)
             model, refusal = self._model(resource["properties"].get("model"))
             refusal = _refusal_of_deployment(name, endpoint, existing) or refusal
-            refusal = refusal or endpoint_rules.size(resource, self._cores_used(existing))
+            on_cluster = bool(endpoint.properties.get("compute"))
+            refusal = refusal or endpoint_rules.compute_type(resource, on_cluster)
+            if not on_cluster:
+                refusal = refusal or endpoint_rules.size(resource, self._cores_used(existing))
+            own, refusal_of_code = self._own_code(resource["properties"])
+            refusal = refusal or refusal_of_code
             if refusal:
                 return _refused(refusal)
             deployment = existing or Deployment(resource, Path())
@@ -303,15 +321,29 @@ class OnlineEndpoints:
             endpoint.deployments[name.lower()] = deployment
             resource["properties"]["provisioningState"] = "Updating" if existing else "Creating"
             answer = copy.deepcopy(resource)
-            operation = self._operations.start(lambda: self._start_server(deployment, model))
+            operation = self._operations.start(lambda: self._start_server(deployment, model, own))
             return self._operations.accepted(answer, status or (200 if existing else 201), operation)
 
-    def _start_server(self, deployment: Deployment, model: Path) -> None:
+    def _own_code(self, properties: dict[str, Any]) -> tuple[OwnCode | None, Refusal | None]:
+        """Return the user's scoring script and environment, which a deployment has both or neither of."""
+        code, environment = properties.get("codeConfiguration"), properties.get("environmentId")
+        if not code and not environment:
+            return None, None
+        folder, conda = self._assets.code((code or {}).get("codeId", "")), self._assets.conda_file(environment or "")
+        if folder is None or conda is None:
+            return None, Refusal("Asset", "The specified code or environment was not found.")
+        script = folder / code["scoringScript"]
+        if not script.is_file():
+            return None, Refusal("Code", f"The scoring script {code['scoringScript']} was not found in the code asset.")
+        with_pip = [each["pip"] for each in conda["dependencies"] if isinstance(each, dict)]
+        return OwnCode(script, with_pip[0] if with_pip else []), None
+
+    def _start_server(self, deployment: Deployment, model: Path, own: OwnCode | None) -> None:
         properties = deployment.resource["properties"]
         environment = properties.get("environmentVariables") or {}
         server = None
         try:
-            server = self._model_servers.start(model, deployment.log_file, environment, needs_aml=True)
+            server = self._model_servers.start(model, deployment.log_file, environment, needs_aml=True, own=own)
         except ModelServerError:
             # Without a code, and with the wording that https://github.com/Azure/mlops-v2/issues/120 quotes.
             message = "ResourceNotReady: User container has crashed or terminated: Liveness probe failed: HTTP probe"
@@ -373,7 +405,8 @@ class OnlineEndpoints:
 
     def _cores_used(self, replaced: Deployment | None) -> int:
         deployments = [item for endpoint in self._endpoints.values() for item in endpoint.deployments.values()]
-        return sum(endpoint_rules.cores(item.resource) for item in deployments if item is not replaced)
+        managed = [item for item in deployments if item.resource["properties"]["endpointComputeType"] == "Managed"]
+        return sum(endpoint_rules.cores(item.resource) for item in managed if item is not replaced)
 
     def _model(self, model_id: str | None) -> tuple[Path, Refusal | None]:
         form = rf"(?:azureml:)?{re.escape(names.workspace_resource_id())}/models/([^/]+)/versions/([^/]+)"
@@ -396,6 +429,7 @@ class OnlineEndpoints:
                 "properties": properties.get("properties") or {},
                 "provisioningState": "Creating",
                 "publicNetworkAccess": properties.get("publicNetworkAccess") or "Enabled",
+                "compute": properties.get("compute"),
                 "scoringUri": f"{address}/score",
                 "swaggerUri": f"{address}/swagger.json",
                 "traffic": properties.get("traffic") or {},
@@ -405,9 +439,10 @@ class OnlineEndpoints:
 
     def _deployment_resource(self, name: str, sent: dict[str, Any]) -> dict[str, Any]:
         properties = sent.get("properties") or {}
+        on_cluster = properties.get("endpointComputeType") == "Kubernetes"
         defaults = {
             "endpointComputeType": "Managed",
-            "instanceType": endpoint_rules.DEFAULT_INSTANCE_TYPE,
+            "instanceType": names.CLUSTER_INSTANCE_TYPES[0] if on_cluster else endpoint_rules.DEFAULT_INSTANCE_TYPE,
             "appInsightsEnabled": False,
             "properties": {},
             "scaleSettings": {"scaleType": "Default"},

@@ -179,7 +179,7 @@ class Registries:
         return json_answer({"blobReferenceForConsumption": self._place(path, path.partition("/")[0], "rl")})
 
     def _place(self, path: str, container: str, permissions: str) -> dict[str, Any]:
-        credential = {"credentialType": "SAS", "sasUri": self._storage.signed_url(container, permissions)}
+        credential = {"credentialType": "SAS", "sasUri": self._storage.signed_container(container, permissions)}
         return {"blobUri": self._storage.uri(path), "storageAccountArmId": "registry", "credential": credential}
 
 
