@@ -38,11 +38,11 @@ help:
 	@echo "make ui     open MLflow's UI on what was run here"
 	@echo "make docs   run the jobs and make the site of the notebooks, the guide and the reference"
 
-# The first time, what makes later starts quicker is done beside the jobs, with what they leave of the cores.
+# What makes later starts quicker is made when the first result is there, and nobody waits for it.
 run: $(INSTALLED)
 	@$(BIN)/python -m helpers.laptop.java
-	@test -e $(QUICK) || nice -n 19 $(MAKE) --silent --no-print-directory $(QUICK) >/dev/null & \
-	  $(BIN)/python -m helpers.jobs train_and_register batch_score; status=$$?; wait; exit $$status
+	$(BIN)/python -m helpers.jobs train_and_register batch_score
+	@test -e $(QUICK) || nohup nice $(MAKE) --silent $(QUICK) >/dev/null 2>&1 &
 
 demo: $(QUICK)
 	@$(BIN)/python -m helpers.laptop.java
@@ -90,6 +90,7 @@ bench: $(QUICK)
 docs: $(QUICK) $(VENV)-docs/installed
 	@$(BIN)/python -m helpers.laptop.java
 	$(BIN)/python -m docs.executed_notebooks
+	$(BIN)/python -m docs.results
 	rm -rf docs/_build docs/api/modules
 	$(VENV)-docs/bin/python -m sphinx --quiet -W --keep-going -d docs/_build/doctrees docs docs/_build/html
 	@$(VENV)-docs/bin/python -m pytest -c /dev/null -q --tb no -p no:cacheprovider -p no:python --check-links --check-anchors \
@@ -99,13 +100,12 @@ docs: $(QUICK) $(VENV)-docs/installed
 
 $(INSTALLED): requirements.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 13) or sys.exit("Python %d.%d cannot be used: 3.10 to 3.13 can. Try: make $(MAKECMDGOALS) PYTHON=python3.12" % v)'
-	@echo "Installing requirements.txt into $(VENV): about a minute"
+	@echo "Installing requirements.txt into $(VENV): less than a minute"
 	$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python helpers/laptop/install.py requirements.txt
 	@touch $@
 
-# Bytecode of all packages, on all cores, and the archive of Spark's classes. A file that cannot be compiled is one that
-# nothing imports.
+# Bytecode of the packages that are not needed at first, and the archive of Spark's classes.
 $(QUICK): $(INSTALLED)
 	-@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib
 	@$(BIN)/python -m helpers.laptop.java >/dev/null

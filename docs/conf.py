@@ -28,7 +28,8 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
 ]
-exclude_patterns = ["_build", "requirements.txt"]
+# What is in `results` is in `notebooks`, too.
+exclude_patterns = ["_build", "requirements.txt", "results"]
 templates_path = ["_templates"]
 
 nitpicky = True
