@@ -132,6 +132,9 @@ def _map_page(app: Sphinx, page: str, content: list[str]) -> None:
     file = Path(app.env.doc2path(page))
     if file.suffix == ".md":
         content[0] = map_links(content[0], file, file)
+    if file.suffix == ".ipynb":
+        # Its folder is below this one, and not beside it as in the repository.
+        content[0] = content[0].replace("](../docs/", "](../")
 
 
 def _find_offered(

@@ -1,7 +1,8 @@
 """Watch a model in production: drift of inputs and predictions, quality with labels that arrive later, alerts."""
 
 from helpers.monitoring.alerts import Alert, DriftFound, find_alerts, judge, notify
-from helpers.monitoring.azureml import AzureMLMonitor, VersionsOnSpark, schedule_monitors
+from helpers.monitoring.azureml.reference import VersionsOnSpark
+from helpers.monitoring.azureml.schedule import AzureMLMonitor, schedule_monitors
 from helpers.monitoring.baseline import Baseline, baseline_table, load_baseline, make_baseline, save_baseline
 from helpers.monitoring.monitor import Monitored, monitor, versions_without_baseline
 from helpers.monitoring.plots import heat_map, histograms, quality_over_time

@@ -25,7 +25,7 @@ class Watched:
     version : str
         The version of the model that it serves, in Azure ML's registry.
     collected : dict of str to str
-        The data's URI by collection: `helpers.azureml.collected_data.COLLECTIONS`.
+        The data's URI by collection: ``model_inputs`` and ``model_outputs``.
     """
 
     endpoint: str
