@@ -18,8 +18,8 @@ def server_at(address: str, connection: Connection, parameter: str) -> Server:
     Parameters
     ----------
     address : str
-        One of `helpers.kinds.SERVERS`, or an address that `helpers.parameters.ModelRegistry` or
-        `helpers.parameters.ShareWith` accepts.
+        One of `helpers.kinds.SERVERS`, or an address that ``model_registry`` or
+        ``share_with`` accepts.
     connection : helpers.azureml.Connection
         The Azure ML workspace of the session; its sign-in is used for other workspaces and for registries, too.
     parameter : str
