@@ -24,7 +24,7 @@ def rollout(checks: Sequence[HealthCheck]) -> Figure:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title("Latency of the health checks by percentage of the requests")
-    labels = [f"{check.percent} %\n{'all' if check.target == 'endpoint' else 'new'}" for check in checks]
+    labels = [_label(check) for check in checks]
     positions = range(len(checks))
     for name, label, color in (("p95_ms", "95th percentile", "lightsteelblue"), ("p50_ms", "median", "steelblue")):
         axes.bar(positions, [getattr(check, name) for check in checks], color=color, label=label)
@@ -41,3 +41,8 @@ def rollout(checks: Sequence[HealthCheck]) -> Figure:
     axes.margins(y=0.25)
     axes.legend(ncols=2)
     return figure
+
+
+def _label(check: HealthCheck) -> str:
+    percent = f"copy of {check.mirrored} %" if check.mirrored else f"{check.percent} %"
+    return f"{percent}\n{'all' if check.target == 'endpoint' else 'new'}"
