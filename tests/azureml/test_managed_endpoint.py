@@ -72,7 +72,9 @@ def test_no_request_fails_while_a_version_takes_over_and_the_plugin_sees_what_it
         for request in aml.requests()[before:]
         if request.method == "PATCH" and "mirrorTraffic" in (request.body or "")
     ]
-    assert mirrors == [{NEW: 50}, {NEW: 0}]
+    assert mirrors == [{NEW: 50}, {NEW: 0}, {OLD: 10}]
+    assert [each["failed"] for each in served["errors"]] == [0, 1, 0]
+    assert "the log of rolled-1 has answers with a status of 500" in served["errors"][1]["error"]
     # The container's log is shown while it starts.
     for lines, deployment in ((served["first_lines"], OLD), (served["lines"], NEW)):
         assert f"  {deployment}: Succeeded" in lines and any(

@@ -204,6 +204,14 @@ def take_over_under_load() -> dict[str, Any]:
         )  # fmt: skip
     again, again_lines = roll_out(endpoint, new, of_new)
     client = plugin()
+    deployments = client.list_deployments("under-load")
+    # Errors that only a mirrored deployment has, and those that it has in common with the one that serves.
+    endpoint.deploy("rolled-1", old)
+    endpoint.set_mirror("rolled-1", 10)
+    errors = [endpoint.mirror_counts("rolled-1")]
+    for name in ("rolled-1", "rolled-2"):
+        error_of(endpoint.invoke, ROWS[["a", "c"]], name)
+        errors.append(endpoint.mirror_counts("rolled-1"))
     properties = endpoint.resource("rolled-2")["properties"]
     azure, collections = session.workspace.manager, properties["dataCollector"]["collections"].values()
     return {
@@ -223,7 +231,8 @@ def take_over_under_load() -> dict[str, Any]:
         "changed_again": again.changed,
         "again_lines": again_lines,
         "endpoint": client.get_endpoint("under-load"),
-        "deployments": client.list_deployments("under-load"),
+        "deployments": deployments,
+        "errors": [asdict(each) for each in errors],
         "properties": properties,
         "assets": {
             each["dataId"]: azure.get(each["dataId"], api_version=API_VERSION)["properties"]["dataUri"]
