@@ -23,7 +23,7 @@ PAGES = ROOT / "docs" / "notebooks"
 # In the order of the notebooks' numbers; clean_up lists what the others made and, without dry_run=false, keeps it.
 # The sample's scoring table has the rows of its training table, whose labels are those that have arrived.
 JOBS = ("train_and_register", "batch_score", "deploy_endpoint", "monitor", "clean_up", "--param=labels_table=training")
-# After that: a second model with somewhat different answers, so that there is something to approve.
+# After that: a second model, trained a little differently, so that there is something to approve.
 APPROVAL = (
     "train_and_register",
     "approve",

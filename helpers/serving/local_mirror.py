@@ -81,4 +81,5 @@ class Mirror:
                     self._answered += 1
                 else:
                     self._failed += 1
-                    self._error = f"{status}: {body.decode(errors='replace')[:_ERROR_CHARACTERS]}"
+                    # MLflow's errors end with the traceback, whose last line says what is wrong.
+                    self._error = f"{status}: {body.decode(errors='replace')[-_ERROR_CHARACTERS:]}"

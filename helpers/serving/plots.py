@@ -44,5 +44,5 @@ def rollout(checks: Sequence[HealthCheck]) -> Figure:
 
 
 def _label(check: HealthCheck) -> str:
-    percent = f"copy of {check.mirrored} %" if check.mirrored else f"{check.percent} %"
-    return f"{percent}\n{'all' if check.target == 'endpoint' else 'new'}"
+    label = f"{check.percent} %\n{'all' if check.target == 'endpoint' else 'new'}"
+    return f"{label}\nmirrored" if check.mirrored else label

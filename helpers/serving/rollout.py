@@ -103,10 +103,8 @@ class _Checker:
         """
         served, new = self._check(0, "", mirrored), self._check(0, self.new, mirrored)
         # Another rollout of the version may have gone on meanwhile.
-        pairs = [
-            (a.predictions[0], b.predictions[0]) for a, b in zip(served, new, strict=True) if a.deployment != self.new
-        ]
-        self.findings.comparison[:] = compare([old for old, _ in pairs], [new for _, new in pairs])
+        pairs = [(a.predictions, b.predictions) for a, b in zip(served, new, strict=True) if a.deployment != self.new]
+        self.findings.comparison[:] = compare([old[0] for old, _ in pairs], [new[0] for _, new in pairs])
         for each in self.findings.comparison:
             self.show(f"  {each}")
 
@@ -229,7 +227,7 @@ def roll_out(
         elif mirror_percent and not percent:
             mirrored = _mirror(checker, mirror_percent, 60 * mirror_minutes)
             # Another rollout of the version may have gone on meanwhile.
-            percent = _state_after(endpoint, new).traffic.get(new, 0)
+            percent = _state_now(endpoint).traffic.get(new, 0)
         for step in steps if before else [100]:
             if step > percent:
                 endpoint.set_traffic(_scaled(before, 100 - step) | {new: step})
@@ -264,13 +262,13 @@ def _mirror(checker: _Checker, percent: int, seconds: float) -> MirrorCounts | N
     show(f"{new}: mirroring {percent} % of the requests to it; callers get the old version's answers")
     ends = time.monotonic() + seconds
     try:
-        endpoint.set_mirror(new, percent)
-    except ServingError:
-        if new not in _state_after(endpoint, new).traffic:
-            raise
-        show(f"{new}: gets requests already, from another rollout: they are not mirrored")
-        return None
-    try:
+        try:
+            endpoint.set_mirror(new, percent)
+        except ServingError:
+            if new not in _state_now(endpoint).traffic:
+                raise
+            show(f"{new}: gets requests already, from another rollout: they are not mirrored")
+            return None
         checker.compare(percent)
         _watch(checker, ends)
         endpoint.set_mirror(new, 0)
@@ -298,7 +296,7 @@ def _watch(checker: _Checker, ends: float) -> None:
     endpoint, new, show = checker.endpoint, checker.new, checker.show
     shown = time.monotonic()
     while True:
-        state = _state_after(endpoint, new)
+        state = _state_now(endpoint)
         if new not in state.mirror:
             show(f"{new}: somebody else has ended the mirror")
             return
@@ -346,6 +344,13 @@ def _replace(checker: _Checker, version: ModelVersion, before: EndpointState) ->
         endpoint.deploy(old.name, ModelVersion(name, number, 0), show)
         raise ServingError(f"{error.message} {old.name} was put back in its place.", error.log) from None
     return Rollout(new, True, checker.findings.checks, _state_after(endpoint, new))
+
+
+def _state_now(endpoint: Endpoint) -> EndpointState:
+    state = endpoint.state()
+    if state is None:
+        raise ServingError(f"Endpoint {endpoint.name} was deleted meanwhile.")
+    return state
 
 
 def _state_after(endpoint: Endpoint, new: str) -> EndpointState:

@@ -190,6 +190,36 @@ def test_a_model_server_that_dies_in_a_rollout_puts_the_old_traffic_back(serving
     assert serving_old.invoke(ROWS).predictions == known[OLD].predictions
 
 
+def test_a_version_that_does_not_answer_what_callers_send_never_gets_a_request(serving_old, session, tmp_path):
+    file = tmp_path / "model.py"
+    file.write_text(
+        "import mlflow\n"
+        "class Model(mlflow.pyfunc.PythonModel):\n"
+        "    def predict(self, context, model_input, params=None):\n"
+        "        assert model_input['a'].max() < 100, 'too large'\n"
+        "        return ['small'] * len(model_input)\n"
+        "mlflow.models.set_model(Model())\n"
+    )
+    with mlflow.start_run():
+        options = {"signature": mlflow.models.infer_signature(ROWS, ["small"]), "pip_requirements": ["mlflow"]}
+        model = mlflow.pyfunc.log_model(name="model", python_model=str(file), **options)
+        version = mlflow.register_model(model.model_uri, NAME)
+    examples = serving.examples(session, version, ROWS, allow_pickle=True)
+
+    def show(line):
+        if "% mirrored, endpoint" in line:
+            for _ in range(20):
+                serving_old.invoke(ROWS.head(1).assign(a=1000.0))
+
+    with pytest.raises(
+        serving.ServingError, match="did not answer requests that were mirrored to it .*: [45]00: .*too large"
+    ) as raised:
+        roll_out(serving_old, version, examples, requests=20, mirror_percent=50, show=show)
+    assert f"serves what it served before: {OLD} 100 %" in raised.value.message
+    state = serving_old.state()
+    assert (state.traffic, state.mirror, state.deployments.keys()) == ({OLD: 100}, {}, {OLD})
+
+
 @pytest.mark.parametrize("when", [f"{NEW}: mirroring 50 %", "  0 %, 50 % mirrored, endpoint"])
 def test_two_rollouts_of_a_version_at_once_both_succeed_and_leave_no_mirror(serving_old, versions, known, when):
     others = []
