@@ -116,6 +116,23 @@ def test_whatever_fails_in_a_rollout_the_endpoint_serves_what_it_served_before(w
     assert outcome["error"] and f"Endpoint faults serves what it served before: {OLD} 100 %." in outcome["error"]
 
 
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    list(zip(
+        rollouts.MIRROR_FAULTS,
+        [
+            "mirrors to rolled-2 cannot be set to 50 %", "mirrors to rolled-2 cannot be set to 50 %",
+            "0 % of the requests, 50 % mirrored, failed: Endpoint faults answered 503",
+            "0 % of the requests, 50 % mirrored, failed: Endpoint faults, deployment rolled-2, answered 424",
+            "mirrors to rolled-2 cannot be set to 0 %",
+        ],
+        strict=True,
+    )),
+)  # fmt: skip
+def test_what_fails_while_requests_are_mirrored_is_named(with_faults, fault, words):
+    assert words in with_faults["outcomes"][fault]["error"]
+
+
 def test_after_rollouts_that_failed_or_were_killed_while_mirroring_the_next_one_is_complete(with_faults):
     assert with_faults["left"] == {"traffic": {OLD: 100}, "deployments": [OLD, NEW], "ours": True, "mirror": {NEW: 30}}
     assert (
