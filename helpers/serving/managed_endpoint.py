@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _LOG_LINES = 60
 _LOG_TAIL = 1_000
 # How Azure ML's server logs the answer to a request:
-# https://learn.microsoft.com/azure/machine-learning/how-to-inference-server-http#server-logs
+# https://learn.microsoft.com/azure/machine-learning/how-to-inference-server-http
 _ANSWERED = re.compile(r"azmlinfsrv - POST /score\S* (\d{3}) ")
 _PROBE_SECONDS = 10
 # A deployment usually takes 5 to 15 minutes. This ends the wait for one that hangs.
