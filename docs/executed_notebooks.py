@@ -24,14 +24,17 @@ PAGES = ROOT / "docs" / "notebooks"
 # In the order of the notebooks' numbers; clean_up lists what the others made and, without dry_run=false, keeps it.
 # The sample's scoring table has the rows of its training table, whose labels are those that have arrived.
 JOBS = ("train_and_register", "batch_score", "deploy_endpoint", "monitor", "clean_up", "--param=labels_table=training")
-# After that: a second model, so that there is something to approve.
+# After that: a second model, trained a little differently, so that there is something to approve.
 APPROVAL = (
     "train_and_register",
     "approve",
     "--param=promote=challenger",
     "--param=decision=approve",
     "--param=reason=as good",
+    "--param=class_weight=balanced",
 )
+# Finally that model takes over from the first one, which the endpoint serves since the first run.
+ROLLOUT = ("deploy_endpoint", "--param=mirror_percent=50", "--param=health_requests=100")
 
 
 def main() -> int:
@@ -46,10 +49,10 @@ def main() -> int:
     _end_endpoints()
     shutil.rmtree(LOCAL, ignore_errors=True)
     os.environ["BUNDLE_LOCAL_DIR"] = str(LOCAL)
-    outputs = {LOCAL / "jobs" / "docs": JOBS, LOCAL / "jobs" / "approval": APPROVAL}
+    status = 0
     try:
-        for output, jobs in outputs.items():
-            status = run_jobs([*jobs, "--output", str(output)])
+        for name, jobs in (("first", JOBS), ("approval", APPROVAL), ("rollout", ROLLOUT)):
+            status = run_jobs([*jobs, "--output", str(LOCAL / "jobs" / name)])
             if status:
                 break
     finally:
@@ -58,9 +61,10 @@ def main() -> int:
         shutil.rmtree(PAGES, ignore_errors=True)
         PAGES.mkdir()
         shutil.copytree(NOTEBOOKS / "images", PAGES / "images")
-        for output in reversed(outputs):
-            # The first run's pages replace those of the same notebooks.
-            _write_pages(json.loads((output / "summary.json").read_text(encoding="utf-8")))
+        # Later ones replace those of the same notebooks: the first run's show what a newcomer sees, and only the last run
+        # has an old version to roll out from.
+        for name in ("approval", "first", "rollout"):
+            _write_pages(json.loads((LOCAL / "jobs" / name / "summary.json").read_text(encoding="utf-8")))
     return status
 
 

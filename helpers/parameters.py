@@ -753,6 +753,21 @@ class Deploy(Tracking, Namespace, ModelVersion, Endpoint):
         ge=1,
         description="Highest 95th percentile of the latencies, in milliseconds, that passes a health check",
     )
+    mirror_percent: int = Field(
+        # https://learn.microsoft.com/azure/machine-learning/how-to-safely-rollout-online-endpoints
+        default=0,
+        ge=0,
+        le=50,
+        description="Percentage of the requests of which the new version gets a copy before it gets any itself. Only managed "
+        "and local endpoints can. 0: none",
+    )
+    mirror_minutes: int = Field(
+        default=0,
+        ge=0,
+        le=1_440,
+        description="For mirror_percent: minutes for which requests are mirrored. 0: only while the health check of this step "
+        "sends its requests",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)

@@ -5,11 +5,12 @@ from helpers.serving.health import example_rows, examples
 from helpers.serving.inventory import items
 from helpers.serving.opening import open_endpoint
 from helpers.serving.plots import rollout as plot_rollout
-from helpers.serving.rollout import Rollout, roll_out
+from helpers.serving.rollout import Findings, Rollout, roll_out
 from helpers.serving.rollout_log import log_checks
 
 __all__ = [
     "Endpoint",
+    "Findings",
     "Rollout",
     "ServingError",
     "example_rows",

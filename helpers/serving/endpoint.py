@@ -28,6 +28,9 @@ DEPLOYMENT_HEADER = "azureml-model-deployment"
 # Azure ML ends a request after 180 s at the latest:
 # https://learn.microsoft.com/azure/machine-learning/reference-yaml-deployment-managed-online
 REQUEST_SECONDS = 180
+# Azure's limit, in percent of the requests:
+# https://learn.microsoft.com/azure/machine-learning/how-to-safely-rollout-online-endpoints
+MOST_MIRRORED = 50
 
 
 class ServingError(RuntimeError):
@@ -80,12 +83,40 @@ class EndpointState:
     traffic : dict of str to int
         Percentage of the requests by deployment. Deployments without traffic are left out.
     deployments : dict of str to Deployment
+    mirror : dict of str to int
+        Percentage of the requests that is copied to a deployment, whose answers nobody gets. Empty: none.
     """
 
     url: str
     is_ours: bool
     traffic: dict[str, int] = field(default_factory=dict)
     deployments: dict[str, Deployment] = field(default_factory=dict)
+    mirror: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MirrorCounts:
+    """What became of the copies of requests that were mirrored to a deployment.
+
+    Attributes
+    ----------
+    answered : int
+        Copies that the deployment answered. On Azure ML, whose log of the deployment is counted, with the requests that name it.
+    failed : int
+        Copies that it did not answer, although the deployment that serves the callers answers such requests.
+    dropped : int
+        Copies that were not sent, because too many others were waiting.
+    error : str
+        The newest failure.
+    """
+
+    answered: int
+    failed: int
+    dropped: int = 0
+    error: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.answered} answered, {self.failed} failed, {self.dropped} dropped"
 
 
 @dataclass(frozen=True)
@@ -145,12 +176,15 @@ class Endpoint(abc.ABC):
         Whether deployments of this kind can collect their requests.
     takes_own_environment : bool, default False
         Whether ``endpoint_environment=own`` is possible.
+    mirrors : bool, default False
+        Whether copies of requests can be sent to a deployment that gets none: `set_mirror`.
     """
 
     single_version: ClassVar[bool] = False
     in_azureml: ClassVar[bool] = False
     collects_data: ClassVar[bool] = False
     takes_own_environment: ClassVar[bool] = False
+    mirrors: ClassVar[bool] = False
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -250,6 +284,27 @@ class Endpoint(abc.ABC):
     @abc.abstractmethod
     def set_traffic(self, traffic: dict[str, int]) -> None:
         """Set the percentage of the requests by deployment: 100 in total, or 0 to serve no requests."""
+
+    def set_mirror(self, deployment: str, percent: int) -> None:
+        """Copy a percentage of the requests to a deployment that gets none. Callers do not get its answers.
+
+        Parameters
+        ----------
+        deployment : str
+        percent : int
+            From 1 to 50; or 0, to stop.
+
+        Raises
+        ------
+        ServingError
+            If this kind of endpoint cannot, or if the endpoint refuses it.
+        """
+        raise ServingError(f"Endpoint {self.name} cannot mirror {percent} % of its requests to {deployment}.")
+
+    def mirror_counts(self, deployment: str) -> MirrorCounts | None:
+        """Return what became of the copies that `set_mirror` has had sent to a deployment; None if that is not known."""
+        del deployment
+        return None
 
     @abc.abstractmethod
     def delete_deployment(self, deployment: str) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from helpers import data, output, parameters, tracking
 from helpers.scoring import schema
 from helpers.scoring.trust import check_trust
-from helpers.serving.endpoint import Endpoint, ServingError, by_row, payload, plain
+from helpers.serving.endpoint import Answer, Endpoint, ServingError, by_row, payload, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +59,8 @@ class HealthCheck:
         Number of answers by deployment.
     problem : str
         Why the check failed; empty if it passed.
+    mirrored : int, default 0
+        Percentage of the requests of which the new version got a copy at that time.
     """
 
     percent: int
@@ -69,10 +71,12 @@ class HealthCheck:
     p95_ms: float
     answered_by: str
     problem: str
+    mirrored: int = 0
 
     def __str__(self) -> str:
+        mirrored = f", {self.mirrored} % mirrored" if self.mirrored else ""
         return (
-            f"{self.percent:3} %, {self.target}: {self.requests} requests, {self.errors} errors, "
+            f"{self.percent:3} %{mirrored}, {self.target}: {self.requests} requests, {self.errors} errors, "
             f"p50 {self.p50_ms:.0f} ms, p95 {self.p95_ms:.0f} ms" + (f": {self.problem}" if self.problem else "")
         )
 
@@ -190,6 +194,8 @@ def check_requests(
     requests: int,
     latency_limit_ms: float,
     deployment: str = "",
+    mirrored: int = 0,
+    answered: list[Answer] | None = None,
 ) -> HealthCheck:
     """Send single rows, one after the other.
 
@@ -210,6 +216,10 @@ def check_requests(
     latency_limit_ms : float
     deployment : str, default ""
         The deployment that answers. Empty: the traffic decides.
+    mirrored : int, default 0
+        The percentage of the requests of which the new version gets a copy now.
+    answered : list of helpers.serving.endpoint.Answer, optional
+        Gets the answers, in the order of the requests.
     """
     seconds: list[float] = []
     answers: Counter[str] = Counter()
@@ -223,6 +233,8 @@ def check_requests(
             continue
         seconds.append(answer.seconds)
         answers[answer.deployment] += 1
+        if answered is not None:
+            answered.append(answer)
         expected = [examples.predictions[row]]
         if answer.deployment == new and not all(map(_is_prediction, answer.predictions)):
             problems.append(
@@ -235,7 +247,8 @@ def check_requests(
     if not problem and p95 > latency_limit_ms:
         problem = f"p95 is {p95:.0f} ms, over latency_limit_ms={latency_limit_ms:.0f}"
     answered_by = ", ".join(f"{name}: {count}" for name, count in sorted(answers.items()))
-    return HealthCheck(percent, deployment or "endpoint", requests, len(problems), p50, p95, answered_by, problem)
+    target = deployment or "endpoint"
+    return HealthCheck(percent, target, requests, len(problems), p50, p95, answered_by, problem, mirrored)
 
 
 def check_predictions(endpoint: Endpoint, new: str, examples: Examples) -> None:

@@ -81,5 +81,8 @@ def _delete_deployment(endpoint: Endpoint, deployment: str) -> bool:
     if deployment in state.traffic:
         # Azure refuses traffic that does not add up to 100 % or 0 %.
         endpoint.set_traffic(dict.fromkeys(state.deployments, 0))
+    if deployment in state.mirror:
+        # A rollout was killed while requests were mirrored.
+        endpoint.set_mirror(deployment, 0)
     endpoint.delete_deployment(deployment)
     return True

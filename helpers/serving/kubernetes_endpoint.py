@@ -22,6 +22,8 @@ class KubernetesEndpoint(ManagedEndpoint):
     """A Kubernetes online endpoint. The requests differ from those of a managed one only in what names the compute."""
 
     kind = "kubernetes"
+    # https://learn.microsoft.com/azure/machine-learning/how-to-safely-rollout-online-endpoints
+    mirrors = False
 
     @classmethod
     def _check_parameters(cls, p: parameters.Endpoint) -> None:

@@ -22,7 +22,8 @@ from typing import Any
 
 from helpers.azureml.collected_data import FOLDER
 from helpers.serving.data_collection import DataCollector
-from helpers.serving.endpoint import REQUEST_SECONDS
+from helpers.serving.endpoint import MOST_MIRRORED, REQUEST_SECONDS
+from helpers.serving.local_mirror import Mirror
 
 # Loading a Spark ML model includes starting Spark.
 _START_SECONDS = 300
@@ -192,12 +193,22 @@ class LocalDeployments:
         self._folder, self._lock = folder, threading.Lock()
         self._servers: dict[str, ModelServer] = {}
         self._traffic: dict[str, int] = {}
+        self._mirror: Mirror | None = None
 
     def state(self) -> dict[str, Any]:
-        """Return traffic and deployments."""
+        """Return traffic, mirror, deployments, and what became of the copies of the newest mirror."""
         with self._lock:
             servers = {name: {"state": server.state, "model": server.model} for name, server in self._servers.items()}
-            return {"traffic": self._traffic, "deployments": servers}
+            mirrored = self._mirror.counts() if self._mirror else None
+            return {
+                "traffic": self._traffic,
+                "mirror": self._mirrored_to(),
+                "mirrored": mirrored,
+                "deployments": servers,
+            }
+
+    def _mirrored_to(self) -> dict[str, int]:
+        return {self._mirror.deployment: self._mirror.percent} if self._mirror and self._mirror.percent else {}
 
     def deploy(self, name: str, model_folder: Path, model: str, collect_data: bool = False) -> None:
         """Start to serve a model, instead of the one that the deployment served before.
@@ -227,21 +238,52 @@ class LocalDeployments:
         Raises
         ------
         ValueError
-            If a deployment does not exist, or if the percentages do not add up to 100 or 0.
+            If a deployment does not exist or gets copies, or if the percentages do not add up to 100 or 0.
         """
         with self._lock:
-            unknown = traffic.keys() - self._servers.keys()
-            if unknown:
-                raise ValueError(f"there is no deployment {', '.join(sorted(unknown))}")
+            self._check_names(traffic)
+            if any(traffic.get(name) for name in self._mirrored_to()):
+                raise ValueError("a deployment can get requests or copies of them, not both")
             if any(percent < 0 for percent in traffic.values()) or sum(traffic.values()) not in (0, 100):
                 raise ValueError("the percentages have to add up to 100 or 0")
             self._traffic = {name: percent for name, percent in traffic.items() if percent}
+
+    def set_mirror(self, mirror: dict[str, int]) -> None:
+        """Set the percentage of the requests that is copied to a deployment, whose answers nobody gets.
+
+        The rules are those of Azure ML: https://learn.microsoft.com/azure/machine-learning/how-to-safely-rollout-online-endpoints
+
+        Raises
+        ------
+        ValueError
+            If the deployment does not exist or gets requests, if there are several, or if the percentage is over 50.
+        """
+        with self._lock:
+            self._check_names(mirror)
+            wanted = {name: percent for name, percent in mirror.items() if percent}
+            if len(wanted) > 1:
+                raise ValueError("requests can be mirrored to one deployment only")
+            if any(not 0 < percent <= MOST_MIRRORED for percent in wanted.values()):
+                raise ValueError(f"at most {MOST_MIRRORED} % of the requests can be mirrored")
+            if any(self._traffic.get(name) for name in wanted):
+                raise ValueError("a deployment can get requests or copies of them, not both")
+            if self._mirror:
+                self._mirror.close()
+            for name, percent in wanted.items():
+                self._mirror = Mirror(name, percent, self._servers[name].score)
+
+    def _check_names(self, percentages: dict[str, int]) -> None:
+        unknown = percentages.keys() - self._servers.keys()
+        if unknown:
+            raise ValueError(f"there is no deployment {', '.join(sorted(unknown))}")
 
     def delete(self, name: str) -> None:
         """End a deployment, if it exists."""
         with self._lock:
             server = self._servers.pop(name, None)
             self._traffic.pop(name, None)
+            if name in self._mirrored_to() and self._mirror:
+                self._mirror.close()
         if server is not None:
             server.stop()
 
@@ -249,6 +291,8 @@ class LocalDeployments:
         """End all deployments."""
         with self._lock:
             servers, self._servers, self._traffic = self._servers, {}, {}
+            if self._mirror:
+                self._mirror.close()
         for server in servers.values():
             server.kill()
 
@@ -271,10 +315,14 @@ class LocalDeployments:
                 return ScoringResponse(404, error_body(f"no deployment {name} that serves"), name)
             # Under the lock, so that `delete` cannot end the server before this request is counted.
             server.begin_request()
+            mirror = None if deployment else self._mirror
         try:
             status, body = server.score(input_data)
         finally:
             server.end_request()
+        # A request that failed here says nothing about the other deployment.
+        if mirror is not None and status == 200:
+            mirror.offer(input_data)
         return ScoringResponse(status, body, name)
 
 

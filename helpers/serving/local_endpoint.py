@@ -21,6 +21,7 @@ from helpers.serving.endpoint import (
     Endpoint,
     EndpointState,
     ExistingEndpoint,
+    MirrorCounts,
     ServingError,
 )
 from helpers.serving.endpoint_names import endpoint_name
@@ -39,6 +40,8 @@ _ROOT = Path(__file__).parents[2]
 _LOG_LINES = 100
 _START_SECONDS = 60
 _STOP_SECONDS = 60
+# For the copies of requests that wait when mirroring ends.
+_DRAIN_SECONDS = 5
 _POLL_SECONDS = 0.1
 
 
@@ -60,6 +63,7 @@ class LocalEndpoint(Endpoint):
     """
 
     collects_data = True
+    mirrors = True
 
     def __init__(self, name: str, folder: Path, session: Session | None = None, collect_data: bool = False) -> None:
         super().__init__(name)
@@ -92,7 +96,8 @@ class LocalEndpoint(Endpoint):
             name: Deployment(name, details["model"], details["state"], is_ours=True)
             for name, details in content["deployments"].items()
         }
-        return EndpointState(f"{self._address()['url']}/score", True, content["traffic"], deployments)
+        url = f"{self._address()['url']}/score"
+        return EndpointState(url, True, content["traffic"], deployments, content.get("mirror") or {})
 
     def create(self, model_name: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -141,6 +146,20 @@ class LocalEndpoint(Endpoint):
 
     def set_traffic(self, traffic: dict[str, int]) -> None:
         self._request("PUT", "/traffic", traffic)
+
+    def set_mirror(self, deployment: str, percent: int) -> None:
+        content = self._request("PUT", "/mirror", {deployment: percent} if percent else {})
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        # Copies that wait are still sent, so that `mirror_counts` has all of them.
+        while not percent and (content["mirrored"] or {}).get("waiting") and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+            content = self._request("GET", "/state")
+
+    def mirror_counts(self, deployment: str) -> MirrorCounts | None:
+        counts = self._request("GET", "/state")["mirrored"]
+        if counts is None or counts["deployment"] != deployment:
+            return None
+        return MirrorCounts(counts["answered"], counts["failed"], counts["dropped"], counts["error"])
 
     def delete_deployment(self, deployment: str) -> None:
         self._request("DELETE", f"/deployments/{deployment}")

@@ -15,6 +15,7 @@ import secrets
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +78,18 @@ def create_app(deployments: LocalDeployments, key: str) -> Flask:
 
     @app.put("/traffic")
     def set_traffic() -> Response:
+        return _set_percentages(deployments.set_traffic)
+
+    @app.put("/mirror")
+    def set_mirror() -> Response:
+        return _set_percentages(deployments.set_mirror)
+
+    def _set_percentages(change: Callable[[dict[str, int]], None]) -> Response:
         content = _json_object()
         if not all(type(percent) is int for percent in content.values()):
             raise BadRequest("the percentages have to be whole numbers")
         try:
-            deployments.set_traffic(content)
+            change(content)
         except ValueError as error:
             raise BadRequest(str(error)) from None
         return state()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from helpers.serving.endpoint import (
     Endpoint,
     EndpointState,
     ExistingEndpoint,
+    MirrorCounts,
     ServingError,
 )
 from helpers.serving.endpoint_names import endpoint_name
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
     from helpers.tracking import Session
 
 _LOG_LINES = 60
+_LOG_TAIL = 1_000
+# How Azure ML's server logs the answer to a request:
+# https://learn.microsoft.com/azure/machine-learning/how-to-inference-server-http
+_ANSWERED = re.compile(r"azmlinfsrv - POST /score\S* (\d{3}) ")
 _PROBE_SECONDS = 10
 # A deployment usually takes 5 to 15 minutes. This ends the wait for one that hangs.
 _LONGEST_WAIT_SECONDS = 3 * 60 * 60
@@ -62,6 +68,7 @@ class ManagedEndpoint(Endpoint):
     in_azureml = True
     collects_data = True
     takes_own_environment = True
+    mirrors = True
     kind: ClassVar[str] = "managed"
 
     def __init__(
@@ -79,6 +86,7 @@ class ManagedEndpoint(Endpoint):
         self._path = f"{workspace.resource_id}/onlineEndpoints/{name}"
         self._caller: tuple[str, dict[str, str]] | None = None
         self._operation = ""
+        self._log_before_mirror = 0
 
     @property
     def _p(self) -> parameters.Endpoint:
@@ -151,7 +159,8 @@ class ManagedEndpoint(Endpoint):
             deployments = [_deployment(entry) for entry in self._client.list_deployments(self.name)]
         traffic = {name: percent for name, percent in (properties.get("traffic") or {}).items() if percent}
         by_name = {deployment.name: deployment for deployment in deployments}
-        return EndpointState(properties.get("scoringUri", ""), is_ours, traffic, by_name)
+        mirror = {name: percent for name, percent in (properties.get("mirrorTraffic") or {}).items() if percent}
+        return EndpointState(properties.get("scoringUri", ""), is_ours, traffic, by_name, mirror)
 
     def _read(self) -> dict[str, Any] | None:
         from azure.core.exceptions import ResourceNotFoundError
@@ -311,11 +320,36 @@ class ManagedEndpoint(Endpoint):
         return self._resource(f"{self._path}/deployments/{deployment}")
 
     def set_traffic(self, traffic: dict[str, int]) -> None:
-        settings = {"traffic": traffic}
-        with (
-            explained(f"The traffic of endpoint {self.name} cannot be set to {traffic}"),
-            config_file("endpoint", settings) as config,
-        ):
+        self._update({"traffic": traffic}, f"The traffic of endpoint {self.name} cannot be set to {traffic}")
+
+    def set_mirror(self, deployment: str, percent: int) -> None:
+        if percent:
+            self._log_before_mirror = len(self.log_lines(deployment))
+        # 0 is how Azure's own example stops it:
+        # https://learn.microsoft.com/azure/machine-learning/how-to-safely-rollout-online-endpoints
+        problem = (
+            f"The share of requests that endpoint {self.name} mirrors to {deployment} cannot be set to {percent} %"
+        )
+        self._update({"mirror_traffic": {deployment: percent}}, problem)
+
+    def mirror_counts(self, deployment: str) -> MirrorCounts | None:
+        lines = self.log_lines(deployment)
+        # A log as long as this has lost its first lines.
+        statuses = _statuses(lines if len(lines) == _LOG_TAIL else lines[self._log_before_mirror :])
+        failed = sum(status >= 500 for status in statuses)
+        if failed and any(status >= 500 for each in self._serving() for status in _statuses(self.log_lines(each))):
+            # Azure ML's own script answers 500 to rows that do not fit, and callers send such rows to all deployments.
+            failed = 0
+        error = f"the log of {deployment} has answers with a status of 500 or more" if failed else ""
+        return MirrorCounts(len(statuses) - failed, failed, error=error)
+
+    def _serving(self) -> list[str]:
+        """Return the deployments that get requests."""
+        resource = self._read() or {"properties": {}}
+        return [name for name, percent in (resource["properties"].get("traffic") or {}).items() if percent]
+
+    def _update(self, settings: dict[str, Any], problem: str) -> None:
+        with explained(problem), config_file("endpoint", settings) as config:
             self._client.update_endpoint(self.name, config)
 
     def delete_deployment(self, deployment: str) -> None:
@@ -335,7 +369,7 @@ class ManagedEndpoint(Endpoint):
     def log_lines(self, deployment: str) -> list[str]:
         """Return what the deployment's container has logged, up to the last 1,000 lines."""
         # https://learn.microsoft.com/rest/api/azureml/online-deployments/get-logs
-        question = {"containerType": "InferenceServer", "tail": 1_000}
+        question = {"containerType": "InferenceServer", "tail": _LOG_TAIL}
         try:
             answer = self._workspace.manager.post(
                 f"{self._path}/deployments/{deployment}/getLogs", question, api_version=API_VERSION
@@ -388,6 +422,11 @@ class _Progress:
             self._show(f"  {line}")
         self._lines_shown = max(self._lines_shown, len(lines))
         return state
+
+
+def _statuses(log: list[str]) -> list[int]:
+    """Return the statuses of the answers in a log."""
+    return [int(status) for status in _ANSWERED.findall("\n".join(log))]
 
 
 def _kind(endpoint: dict[str, Any]) -> str:

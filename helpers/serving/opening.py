@@ -17,7 +17,7 @@ def endpoint_class(kind: str) -> type[Endpoint]:
 
 
 def open_endpoint(
-    session: tracking.Session, p: parameters.Endpoint, version: ModelVersion
+    session: tracking.Session, p: parameters.Deploy, version: ModelVersion
 ) -> tuple[Endpoint, ModelVersion]:
     """Return the endpoint of a model, and the model version in a registry that the endpoint deploys from.
 
@@ -27,7 +27,7 @@ def open_endpoint(
     Parameters
     ----------
     session : helpers.tracking.Session
-    p : helpers.parameters.Endpoint
+    p : helpers.parameters.Deploy
     version : mlflow.entities.model_registry.ModelVersion
         From the session's registry.
 
@@ -45,6 +45,7 @@ def open_endpoint(
             "collect_data", p.collect_data, f"needs a managed, kubernetes or local endpoint; endpoint_target is {kind}"
         )
     _check_environment(p, kind, opened)
+    _check_mirror(p, kind, opened)
     endpoint = opened.open(session, p, version.name)
     endpoint.check(session, version)
     if endpoint.in_azureml:
@@ -67,6 +68,20 @@ def _check_environment(p: parameters.Endpoint, kind: str, opened: type[Endpoint]
         value = getattr(p, name)
         if value != parameters.FIELDS[name].default:
             raise parameters.ParameterError(name, value, "is used with endpoint_environment=own only; set that, too")
+
+
+def _check_mirror(p: parameters.Deploy, kind: str, opened: type[Endpoint]) -> None:
+    """Check the parameters of the mirror."""
+    if p.mirror_percent and not opened.mirrors:
+        raise parameters.ParameterError(
+            "mirror_percent",
+            str(p.mirror_percent),
+            f"needs endpoint_target=managed or local; endpoint_target is {kind}. Choose one of these, or mirror_percent=0",
+        )
+    if p.mirror_minutes and not p.mirror_percent:
+        raise parameters.ParameterError(
+            "mirror_minutes", str(p.mirror_minutes), "is used with mirror_percent only; set that, too"
+        )
 
 
 def requested_kind(session: tracking.Session, p: parameters.Endpoint) -> str:

@@ -23,7 +23,7 @@ def rollout(checks: Sequence[HealthCheck]) -> Figure:
         In the order in which they were made.
     """
     figure, axes = figures.one_plot(4, "How long the health checks took, and what they found")
-    labels = [f"{check.percent} %\n{'all' if check.target == 'endpoint' else 'new'}" for check in checks]
+    labels = [_label(check) for check in checks]
     for offset, name, label in ((-0.2, "p50_ms", "median"), (0.2, "p95_ms", "95th percentile")):
         latencies = [getattr(check, name) for check in checks]
         bars = axes.bar([place + offset for place in range(len(checks))], latencies, width=0.38, label=label)
@@ -46,3 +46,8 @@ def rollout(checks: Sequence[HealthCheck]) -> Figure:
     axes.set_ylim(0, axes.get_ylim()[1] if any(check.p95_ms > 0 for check in checks) else 1)
     figure.legend(loc="outside lower center", ncols=2)
     return figure
+
+
+def _label(check: HealthCheck) -> str:
+    label = f"{check.percent} %\n{'all' if check.target == 'endpoint' else 'new'}"
+    return f"{label}\nmirrored" if check.mirrored else label

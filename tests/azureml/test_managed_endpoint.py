@@ -49,14 +49,32 @@ def vendors_server(aml, inference_environment):
 def test_no_request_fails_while_a_version_takes_over_and_the_plugin_sees_what_it_left(process, aml, vendors_server):
     before = len(aml.requests())
     served = process.run(rollouts.take_over_under_load)
-    print(f"{sum(served['answered'].values())} requests, {len(served['failed'])} failed, {served['answered']}")
+    print(
+        f"{served['mirrored']}; {sum(served['answered'].values())} requests, {len(served['failed'])} failed, {served['answered']}"
+    )
     assert served["first"] == SERVES_OLD
     assert served["failed"] == [] and served["wrong"] == 0
     assert min(served["answered"][OLD], served["answered"][NEW]) > 10
     assert served["after"] == SERVES_NEW
     assert served["checks"] == [
-        [0, NEW, 0], [10, "endpoint", 0], [10, NEW, 0], [50, "endpoint", 0], [50, NEW, 0], [100, "endpoint", 0]
+        [0, 0, NEW, 0], [0, 50, "endpoint", 0], [0, 50, NEW, 0], [10, 0, "endpoint", 0], [10, 0, NEW, 0],
+        [50, 0, "endpoint", 0], [50, 0, NEW, 0], [100, 0, "endpoint", 0]
     ]  # fmt: skip
+    # While requests were mirrored, the old version answered them. The new one's log has the copies, and the 11 requests
+    # that named it.
+    assert served["while_mirrored"] == f"{OLD}: 10"
+    assert served["mirrored"]["answered"] > 11 + 5 and served["mirrored"]["failed"] == 0
+    (comparison,), (line,) = served["comparison"], served["comparison_lines"]
+    assert (comparison["rows"], comparison["different"]) == (10, served["different"]) and served["different"]
+    assert f"  {line}" in served["lines"]
+    mirrors = [
+        json.loads(request.body)["properties"]["mirrorTraffic"]
+        for request in aml.requests()[before:]
+        if request.method == "PATCH" and "mirrorTraffic" in (request.body or "")
+    ]
+    assert mirrors == [{NEW: 50}, {NEW: 0}, {OLD: 10}]
+    assert [each["failed"] for each in served["errors"]] == [0, 1, 0]
+    assert "the log of rolled-1 has answers with a status of 500" in served["errors"][1]["error"]
     # The container's log is shown while it starts.
     for lines, deployment in ((served["first_lines"], OLD), (served["lines"], NEW)):
         assert f"  {deployment}: Succeeded" in lines and any(
@@ -90,7 +108,7 @@ def with_faults(signed_in):
     return signed_in.run(rollouts.fail_at_each_step)
 
 
-@pytest.mark.parametrize("fault", rollouts.FAULTS)
+@pytest.mark.parametrize("fault", rollouts.FAULTS | rollouts.MIRROR_FAULTS)
 def test_whatever_fails_in_a_rollout_the_endpoint_serves_what_it_served_before(with_faults, fault):
     outcome = with_faults["outcomes"][fault]
     assert outcome["met"]
@@ -98,7 +116,30 @@ def test_whatever_fails_in_a_rollout_the_endpoint_serves_what_it_served_before(w
     assert outcome["error"] and f"Endpoint faults serves what it served before: {OLD} 100 %." in outcome["error"]
 
 
-def test_after_rollouts_that_failed_the_next_one_is_complete(with_faults):
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    list(zip(
+        rollouts.MIRROR_FAULTS,
+        [
+            "mirrors to rolled-2 cannot be set to 50 %", "mirrors to rolled-2 cannot be set to 50 %",
+            "0 % of the requests, 50 % mirrored, failed: Endpoint faults answered 503",
+            "0 % of the requests, 50 % mirrored, failed: Endpoint faults, deployment rolled-2, answered 424",
+            "mirrors to rolled-2 cannot be set to 0 %",
+        ],
+        strict=True,
+    )),
+)  # fmt: skip
+def test_what_fails_while_requests_are_mirrored_is_named(with_faults, fault, words):
+    assert words in with_faults["outcomes"][fault]["error"]
+
+
+def test_after_rollouts_that_failed_or_were_killed_while_mirroring_the_next_one_is_complete(with_faults):
+    assert with_faults["left"] == {"traffic": {OLD: 100}, "deployments": [OLD, NEW], "ours": True, "mirror": {NEW: 30}}
+    assert (
+        f"{NEW}: 30 % of the requests are mirrored to it, from an earlier attempt; ending that" in with_faults["lines"]
+    )
+    # The client repeats what was answered with 500.
+    assert with_faults["met"] == 1
     assert with_faults["after"] == SERVES_NEW
 
 
@@ -242,6 +283,7 @@ def test_without_the_cluster_nothing_is_made_and_the_error_names_those_that_exis
     answers = process.run(rollouts.ask_for_another_cluster)
     for name, value in (("no_such", "none-such"), ("of_version_1", "aks-cluster")):
         assert f"endpoint_compute='{value}': " in answers[name] and "it has arc-cluster" in answers[name]
+    assert "mirror_percent='10': needs endpoint_target=managed or local" in answers["mirror"]
     assert not [request for request in aml.requests()[before:] if request.method in ("PUT", "PATCH", "DELETE")]
 
 
@@ -255,16 +297,20 @@ def test_clean_up_lists_the_models_endpoints_and_deletes_what_serves_only_if_for
     assert listed["kept"] == others | {
         "listed": "serves requests: rolled-1 gets 100 %; force=true deletes it",
         "listed/rolled-1": "gets 100 % of the requests; force=true deletes it",
+        # Copies are not requests that somebody waits for.
+        "listed/rolled-2": "",
         "listed-service": "serves requests: rolled-1 gets 100 %; force=true deletes it",
     }
-    assert listed["kept_by_force"] == others | {"listed": "", "listed/rolled-1": "", "listed-service": ""}
+    of_model = dict.fromkeys(("listed", "listed/rolled-1", "listed/rolled-2", "listed-service"), "")
+    assert listed["kept_by_force"] == others | of_model
     assert listed["kinds"] == [
         ["deployments", "listed/rolled-1"],
+        ["deployments", "listed/rolled-2"],
         ["endpoints", "listed"],
         ["endpoints", "listed-service"],
     ]
     assert listed["where"] == ["Azure ML workspace ml-workspace"]
-    assert listed["deleted"] == [True, True, True] and listed["deleted_again"] == [False, False, False]
+    assert listed["deleted"] == [True] * 4 and listed["deleted_again"] == [False] * 4
     assert listed["left"] == sorted(others)
 
 

@@ -127,6 +127,9 @@ def test_a_kind_that_is_added_to_the_table_is_opened_rolled_out_listed_and_delet
     assert isinstance(endpoint, MemoryEndpoint)
     assert [check.percent for check in rollout.checks] == [0, 10, 10, 50, 50, 100]
     assert rollout.state.traffic == {NEW: 100} and rollout.state.deployments.keys() == {NEW}
+    with pytest.raises(serving.ServingError, match=f"added cannot mirror 5 % of its requests to {NEW}"):
+        endpoint.set_mirror(NEW, 5)
+    assert endpoint.mirror_counts(NEW) is None
 
     with pytest.raises(serving.ServingError, match=f"serves what it served before: {NEW} 100 %"):
         wrong = serving.examples(session, versions[1], ROWS)
@@ -189,10 +192,21 @@ def items_in_memory(session, model_name, force):
             {"endpoint_target": "kubernetes", "endpoint_compute": "c", "instance_type": "Standard_DS3_v2"},
             "instance_type='Standard_DS3_v2': is a virtual machine",
         ),
+        *(
+            (
+                {"endpoint_target": kind, "mirror_percent": "20"},
+                f"mirror_percent='20': needs endpoint_target=managed or local; endpoint_target is {kind}",
+            )
+            for kind in ("kubernetes", "aci", "aks", "memory")
+        ),
+        (
+            {"endpoint_target": "local", "mirror_minutes": "5"},
+            "mirror_minutes='5': is used with mirror_percent only",
+        ),
         ({"endpoint_target": "managed"}, "azureml_subscription_id='': is needed for Azure Machine Learning"),
     ],
 )
-def test_parameters_that_do_not_go_with_a_kind_are_refused(changes, message):
+def test_parameters_that_do_not_go_with_a_kind_are_refused(memory_kind, changes, message):
     p = deploy_parameters(**changes)
     with pytest.raises(ParameterError, match=message):
         serving.open_endpoint(unopened_session(p), p, ModelVersion(NAME, "1", 0))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import stat
 import time
@@ -117,7 +118,7 @@ def wait_until_ended(started: list[psutil.Process], seconds: float = 30) -> None
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/score"), ("GET", "/state"), ("PUT", "/traffic"), ("PUT", "/deployments/doubling"),
+        ("POST", "/score"), ("GET", "/state"), ("PUT", "/traffic"), ("PUT", "/mirror"), ("PUT", "/deployments/doubling"),
         ("DELETE", "/deployments/doubling"), ("GET", "/no-such-address"), ("PATCH", "/score"),
     ],
 )  # fmt: skip
@@ -158,6 +159,12 @@ def test_an_unknown_address_is_a_404_and_a_wrong_method_a_405(address, key):
         ("PUT", "/traffic", '{"doubling": 150, "reporting": -50}', "have to add up to 100 or 0"),
         ("PUT", "/traffic", '{"doubling": "100"}', "have to be whole numbers"),
         ("PUT", "/traffic", '{"nobody": 100}', "there is no deployment nobody"),
+        ("PUT", "/mirror", '{"reporting": 51}', "at most 50 %"),
+        ("PUT", "/mirror", '{"reporting": -1}', "at most 50 %"),
+        ("PUT", "/mirror", '{"reporting": 0.5}', "have to be whole numbers"),
+        ("PUT", "/mirror", '{"doubling": 10}', "can get requests or copies of them, not both"),
+        ("PUT", "/mirror", '{"doubling": 10, "reporting": 10}', "to one deployment only"),
+        ("PUT", "/mirror", '{"nobody": 10}', "there is no deployment nobody"),
         ("PUT", "/deployments/new", '{"folder": "/model"}', "has to have folder and model"),
         ("PUT", "/deployments/new", '{"folder": 1, "model": "m/1"}', "has to have folder and model"),
     ],
@@ -190,6 +197,40 @@ def test_many_requests_at_once_are_all_answered(address, key):
     with ThreadPoolExecutor(100) as pool:
         answers = list(pool.map(score, range(300)))
     assert answers == [(200, [2 * number]) for number in range(300)]
+
+
+def test_callers_never_wait_for_or_see_a_mirrored_deployment_that_hangs_or_dies(endpoint, versions, address, key):
+    (server,) = map(int, re.findall(r"Started server process \[(\d+)\]", endpoint.log("reporting")))
+    os.kill(server, signal.SIGSTOP)
+    endpoint.set_mirror("reporting", 50)
+    assert endpoint.state().mirror == {"reporting": 50}
+    with pytest.raises(ServingError, match="can get requests or copies of them, not both"):
+        endpoint.set_traffic({"doubling": 90, "reporting": 10})
+    for _ in range(300):
+        answer = endpoint.invoke(ROWS)
+        assert (answer.predictions, answer.deployment) == ([2, 4, 6], "doubling")
+    # A request that names its deployment, or fails, is not copied.
+    assert endpoint.invoke(ROWS, "doubling").deployment == "doubling"
+    with pytest.raises(ServingError):
+        endpoint.invoke(ROWS.rename(columns={"x": "y"}))
+    counts = requests.get(f"{address}/state", headers=key).json()["mirrored"]
+    assert counts["answered"] == counts["failed"] == 0 and counts["waiting"] == 100
+    assert 10 < counts["dropped"] < 90
+
+    os.kill(server, signal.SIGCONT)
+    endpoint.set_mirror("reporting", 0)
+    of_mirror = endpoint.mirror_counts("reporting")
+    assert (of_mirror.answered, of_mirror.failed, of_mirror.dropped) == (100, 0, counts["dropped"])
+    assert endpoint.state().mirror == {} and endpoint.mirror_counts("doubling") is None
+
+    endpoint.set_mirror("reporting", 50)
+    os.kill(server, signal.SIGKILL)
+    for _ in range(20):
+        assert endpoint.invoke(ROWS).predictions == [2, 4, 6]
+    endpoint.delete_deployment("reporting")
+    assert endpoint.state().mirror == {}
+    assert endpoint.mirror_counts("reporting").failed and "does not answer" in endpoint.mirror_counts("reporting").error
+    endpoint.deploy("reporting", versions["reporting"])
 
 
 def test_a_client_session_is_answered_each_time_also_after_a_refusal(address, key):

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,18 @@ FAULTS: dict[str, tuple[str, int | str, dict[str, int]]] = {
     "callers get an error at 50 %": ("POST /online/faults/score", 500, {"skip": 15}),
     "the last share is refused": ("PATCH .*/onlineEndpoints/faults", 400, {"times": 1, "skip": 2}),
     "callers get an error at 100 %": ("POST /online/faults/score", 500, {"skip": 22}),
+}
+# The same, in rollouts that mirror requests.
+MIRROR_FAULTS: dict[str, tuple[str, int | str, dict[str, int]]] = {
+    "mirroring is refused": ("PATCH .*/onlineEndpoints/faults", 403, {"times": 1}),
+    "mirroring begins, and the answer is an error": (
+        "GET .*/onlineEndpoints/faults.*2022",
+        403,
+        {"times": 1, "skip": 3},
+    ),
+    "callers get an error while requests are mirrored": ("POST /online/faults/score", 503, {"skip": 5}),
+    "the new version fails while requests are mirrored": ("POST /online/faults/score", 424, {"skip": 9}),
+    "mirroring does not end": ("PATCH .*/onlineEndpoints/faults", 403, {"times": 1, "skip": 1}),
 }
 
 
@@ -133,6 +145,7 @@ def roll_out(
     known: Examples,
     requests: int = 4,
     after_line: Callable[[str], None] = lambda line: None,
+    mirror_percent: int = 0,
 ) -> tuple[Rollout, list[str]]:
     """Roll a version out; return the rollout and the lines that it printed."""
     lines: list[str] = []
@@ -141,14 +154,24 @@ def roll_out(
         lines.append(line)
         after_line(line)
 
-    rollout = serving.roll_out(endpoint, version, known, requests=requests, latency_limit_ms=NO_LIMIT_MS, show=show)
+    rollout = serving.roll_out(
+        endpoint,
+        version,
+        known,
+        requests=requests,
+        latency_limit_ms=NO_LIMIT_MS,
+        mirror_percent=mirror_percent,
+        show=show,
+    )
     return rollout, lines
 
 
-def refusal(endpoint: Endpoint, version: ModelVersion, known: Examples) -> serving.ServingError | None:
+def refusal(
+    endpoint: Endpoint, version: ModelVersion, known: Examples, mirror_percent: int = 0
+) -> serving.ServingError | None:
     """Return why a rollout fails, or None if it succeeds."""
     try:
-        roll_out(endpoint, version, known)
+        roll_out(endpoint, version, known, mirror_percent=mirror_percent)
     except serving.ServingError as error:
         return error
     return None
@@ -156,7 +179,8 @@ def refusal(endpoint: Endpoint, version: ModelVersion, known: Examples) -> servi
 
 def shown(state: EndpointState) -> dict[str, Any]:
     """Return the parts of a state that tests compare."""
-    return {"traffic": state.traffic, "deployments": sorted(state.deployments), "ours": state.is_ours}
+    mirror = {"mirror": state.mirror} if state.mirror else {}
+    return {"traffic": state.traffic, "deployments": sorted(state.deployments), "ours": state.is_ours} | mirror
 
 
 def take_over_under_load() -> dict[str, Any]:
@@ -172,12 +196,22 @@ def take_over_under_load() -> dict[str, Any]:
             # Callers send requests between any two steps, however slow this machine is.
             # Lines of the container are not steps.
             goal = callers.answered.total() + 20
-            while not line.startswith("  ") and callers.answered.total() < goal and not callers.failed:
+            while (not line.startswith("  ") or "%" in line) and callers.answered.total() < goal and not callers.failed:
                 time.sleep(0.01)
 
-        rollout, lines = roll_out(endpoint, new, of_new, requests=10, after_line=wait_for_callers)
+        rollout, lines = roll_out(
+            endpoint, new, of_new, requests=10, after_line=wait_for_callers, mirror_percent=50
+        )  # fmt: skip
     again, again_lines = roll_out(endpoint, new, of_new)
     client = plugin()
+    deployments = client.list_deployments("under-load")
+    # Errors that only a mirrored deployment has, and those that it has in common with the one that serves.
+    endpoint.deploy("rolled-1", old)
+    endpoint.set_mirror("rolled-1", 10)
+    errors = [endpoint.mirror_counts("rolled-1")]
+    for name in ("rolled-1", "rolled-2"):
+        error_of(endpoint.invoke, ROWS[["a", "c"]], name)
+        errors.append(endpoint.mirror_counts("rolled-1"))
     properties = endpoint.resource("rolled-2")["properties"]
     azure, collections = session.workspace.manager, properties["dataCollector"]["collections"].values()
     return {
@@ -187,12 +221,18 @@ def take_over_under_load() -> dict[str, Any]:
         "wrong": len(callers.wrong),
         "answered": callers.answered,
         "after": shown(rollout.state),
-        "checks": [[check.percent, check.target, check.errors] for check in rollout.checks],
+        "checks": [[check.percent, check.mirrored, check.target, check.errors] for check in rollout.checks],
+        "while_mirrored": rollout.checks[1].answered_by,
+        "mirrored": asdict(rollout.mirrored),
+        "comparison": [asdict(each) for each in rollout.comparison],
+        "comparison_lines": [str(each) for each in rollout.comparison],
+        "different": sum(a != b for a, b in zip(of_old.predictions[:10], of_new.predictions[:10], strict=True)),
         "lines": lines,
         "changed_again": again.changed,
         "again_lines": again_lines,
         "endpoint": client.get_endpoint("under-load"),
-        "deployments": client.list_deployments("under-load"),
+        "deployments": deployments,
+        "errors": [asdict(each) for each in errors],
         "properties": properties,
         "assets": {
             each["dataId"]: azure.get(each["dataId"], api_version=API_VERSION)["properties"]["dataUri"]
@@ -203,22 +243,28 @@ def take_over_under_load() -> dict[str, Any]:
 
 
 def fail_at_each_step() -> dict[str, Any]:
-    """Roll version 2 out with each of `FAULTS`, and finally without faults."""
+    """Roll version 2 out with each of `FAULTS`; finally after a rollout was killed while it mirrored, with one error 500."""
     faults = AzureMLStandIn.from_environment().faults
     endpoint, (old, new, _), (of_old, of_new) = start("faults")
     roll_out(endpoint, old, of_old)
     outcomes = {}
-    for name, (pattern, status, details) in FAULTS.items():
+    for name, (pattern, status, details) in (FAULTS | MIRROR_FAULTS).items():
         faults.add(pattern, status, **details)
-        error = refusal(endpoint, new, of_new)
+        error = refusal(endpoint, new, of_new, mirror_percent=50 if name in MIRROR_FAULTS else 0)
         outcomes[name] = {
             "error": error and error.message,
             "met": sum(fault.taken for fault in faults.clear()),
             "state": shown(endpoint.state()),
             "right": endpoint.invoke(ROWS).predictions == of_old.predictions,
         }
-    rollout, _ = roll_out(endpoint, new, of_new)
-    return {"outcomes": outcomes, "after": shown(rollout.state)}
+    # What a killed rollout leaves.
+    endpoint.deploy("rolled-2", new)
+    endpoint.set_mirror("rolled-2", 30)
+    left = shown(endpoint.state())
+    faults.add("PATCH .*/onlineEndpoints/faults", 500, times=1)
+    rollout, lines = roll_out(endpoint, new, of_new, mirror_percent=50)
+    met = sum(fault.taken for fault in faults.clear())
+    return {"outcomes": outcomes, "left": left, "lines": lines, "met": met, "after": shown(rollout.state)}
 
 
 def get_stuck_half_way() -> dict[str, Any]:
@@ -409,6 +455,7 @@ def ask_for_another_cluster() -> dict[str, Any]:
     there = {"endpoint_target": "kubernetes", "endpoint_compute": AzureMLStandIn.cluster}
     changes = {
         "no_such": there | {"endpoint_compute": "none-such"},
+        "mirror": there | {"mirror_percent": "10"},
         "of_version_1": there | {"endpoint_compute": AzureMLStandIn.attached_compute},
     }
     return {name: error_of(open_endpoint, "refused-cluster", **each) for name, each in changes.items()}
@@ -417,8 +464,11 @@ def ask_for_another_cluster() -> dict[str, Any]:
 def list_for_clean_up() -> dict[str, Any]:
     """List and delete the endpoints of ``rolled``, when another model and somebody else also have endpoints."""
     names = ("listed", "listed-service", "other-model", "not-ours")
-    endpoint, (old, *_), (of_old, _) = start("listed")
+    endpoint, (old, new, _), (of_old, _) = start("listed")
     roll_out(endpoint, old, of_old)
+    # What a rollout leaves that is killed while it mirrors.
+    endpoint.deploy("rolled-2", new)
+    endpoint.set_mirror("rolled-2", 10)
     roll_out(open_endpoint("listed-service", endpoint_target="aci"), old, of_old)
     session, p = configure(endpoint_name="other-model")
     other = train(session, "a", "other")

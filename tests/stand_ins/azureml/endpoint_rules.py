@@ -65,6 +65,38 @@ def traffic(percentages: Mapping[str, Any], ready: Collection[str]) -> Refusal |
     return None
 
 
+def mirror(
+    percentages: Mapping[str, Any], shares: Mapping[str, Any], ready: Collection[str], on_cluster: bool
+) -> Refusal | None:
+    """Check that copies go to one deployment, which gets no traffic, and are of at most 50 % of the requests.
+
+    https://learn.microsoft.com/azure/machine-learning/how-to-safely-rollout-online-endpoints
+    (test the deployment with mirrored traffic: limitations). The wording is not AML's.
+
+    Parameters
+    ----------
+    percentages, shares : dict of str to int
+        ``mirrorTraffic`` and ``traffic``, as they will be.
+    ready : collection of str
+        The deployments that succeeded.
+    on_cluster : bool
+        Whether the endpoint is on a Kubernetes cluster.
+    """
+    mirrored = {name.lower(): percentage for name, percentage in percentages.items() if percentage}
+    if mirrored and on_cluster:
+        return Refusal("MirrorTraffic", "Mirrored traffic is not supported for Kubernetes online endpoints.")
+    for deployment in map(str.lower, percentages):
+        if deployment not in ready:
+            return Refusal("MirrorTraffic", f"Deployment '{deployment}' was not found, or did not succeed.")
+    if len(mirrored) > 1:
+        return Refusal("MirrorTraffic", "Traffic can be mirrored to one deployment only.")
+    if not all(isinstance(percentage, int) and 0 < percentage <= 50 for percentage in mirrored.values()):
+        return Refusal("MirrorTraffic", "The percentage of mirrored traffic must be a number from 0 to 50.")
+    if any(percentage and name.lower() in mirrored for name, percentage in shares.items()):
+        return Refusal("MirrorTraffic", "A deployment can get live traffic or mirrored traffic, not both.")
+    return None
+
+
 def compute_type(resource: Mapping[str, Any], on_cluster: bool) -> Refusal | None:
     """Check that a deployment is for the compute of its endpoint: `KubernetesOnlineDeployment` in the REST specification.
 

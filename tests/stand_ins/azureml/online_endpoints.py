@@ -12,6 +12,7 @@ import re
 import secrets
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -109,6 +110,8 @@ class OnlineEndpoints:
         # Reentrant, because one change may call another.
         self._lock = threading.RLock()
         self._endpoints: dict[str, Endpoint] = {}
+        # Sends the copies of requests, whose answers nobody gets.
+        self._copies = ThreadPoolExecutor(2)
         self.blueprint = routes = Blueprint("online_endpoints", __name__)
         routes.before_request(lambda: missing() or self._missing_workspace())
         routes.get(_ENDPOINTS)(self._list)
@@ -166,9 +169,10 @@ class OnlineEndpoints:
             refusal = refusal or endpoint_rules.auth_mode(properties.get("authMode"), known_mode)
             ready = existing.ready() if existing else set()
             refusal = refusal or endpoint_rules.traffic(properties.get("traffic") or {}, ready)
+            compute = properties.get("compute")
+            refusal = refusal or _refusal_of_mirror(existing, properties, ready, bool(compute))
             if refusal:
                 return _refused(refusal)
-            compute = properties.get("compute")
             if compute and not self._assets.is_cluster(compute):
                 refusal = Refusal("Compute", f"The specified compute '{compute}' was not found.")
                 return _refused(refusal)
@@ -187,7 +191,7 @@ class OnlineEndpoints:
     def _patch(self, **_: str) -> Response:
         """Change an endpoint; the API version decides which properties can change.
 
-        ``PartialOnlineEndpoint`` has the traffic in 2022-02-01-preview, which azureml-mlflow uses. Later versions
+        ``PartialOnlineEndpoint`` has traffic and mirrorTraffic in 2022-02-01-preview, which azureml-mlflow uses. Later versions
         have only identity and tags there (``PartialMinimalTrackedResourceWithIdentity``), and change traffic by PUT.
         """
         sent = request.get_json()
@@ -200,6 +204,10 @@ class OnlineEndpoints:
             refusal = _refusal_of_patch(sent)
             traffic = (sent.get("properties") or {}).get("traffic")
             refusal = refusal or endpoint_rules.traffic(traffic or {}, endpoint.ready())
+            on_cluster = bool(endpoint.properties.get("compute"))
+            refusal = refusal or _refusal_of_mirror(
+                endpoint, sent.get("properties") or {}, endpoint.ready(), on_cluster
+            )
             if refusal:
                 return _refused(refusal)
             self._update(endpoint, sent)
@@ -207,7 +215,8 @@ class OnlineEndpoints:
 
     def _update(self, endpoint: Endpoint, sent: dict[str, Any]) -> None:
         properties = sent.get("properties") or {}
-        changes = {key: value for key, value in properties.items() if key in ("description", "traffic", "properties")}
+        known = ("description", "traffic", "mirrorTraffic", "properties")
+        changes = {key: value for key, value in properties.items() if key in known}
         endpoint.properties.update({key: value for key, value in changes.items() if value is not None})
         if sent.get("tags") is not None:
             endpoint.resource["tags"] = sent["tags"]
@@ -368,14 +377,19 @@ class OnlineEndpoints:
             if traffic.get(deployment.lower()):
                 message = f"Deployment '{deployment}' has traffic. Set its traffic to 0 before you delete it."
                 return _refused(Refusal("Traffic", message))
+            mirrored = {name.lower(): share for name, share in endpoint.properties["mirrorTraffic"].items()}
+            if mirrored.get(deployment.lower()):
+                # Not documented; the stricter of what Azure may do.
+                return _refused(Refusal("MirrorTraffic", f"Deployment '{deployment}' has mirrored traffic."))
             existing.resource["properties"]["provisioningState"] = "Deleting"
 
         def work() -> None:
             _stop(existing.server)
             with self._lock:
                 del endpoint.deployments[deployment.lower()]
-                kept = {k: v for k, v in endpoint.properties["traffic"].items() if k.lower() != deployment.lower()}
-                endpoint.properties["traffic"] = kept
+                for key in ("traffic", "mirrorTraffic"):
+                    kept = {k: v for k, v in endpoint.properties[key].items() if k.lower() != deployment.lower()}
+                    endpoint.properties[key] = kept
 
         return self._operations.accepted(None, 202, self._operations.start(work))
 
@@ -433,7 +447,7 @@ class OnlineEndpoints:
                 "scoringUri": f"{address}/score",
                 "swaggerUri": f"{address}/swagger.json",
                 "traffic": properties.get("traffic") or {},
-                "mirrorTraffic": {},
+                "mirrorTraffic": properties.get("mirrorTraffic") or {},
             },
         }
 
@@ -468,6 +482,10 @@ class OnlineEndpoints:
             if server is None:
                 return _no_deployment(requested)
             server.begin()
+            shadow = None if requested else _mirrored(existing)
+            if shadow is not None:
+                shadow.begin()
+                self._copies.submit(_copy, shadow, request.get_data())
         try:
             # https://learn.microsoft.com/azure/machine-learning/how-to-troubleshoot-online-endpoints
             answer = scoring.answer(server, request.get_data(), status_of_errors=424)
@@ -531,6 +549,35 @@ def _chosen(endpoint: Endpoint, requested: str | None) -> tuple[str, ModelServer
         return "", None
     name = random.choices(list(shares), list(shares.values()))[0]
     return name, running[name.lower()].server
+
+
+def _mirrored(endpoint: Endpoint) -> ModelServer | None:
+    """Return the server that gets a copy of this request, if it is one of the share that is mirrored.
+
+    https://learn.microsoft.com/azure/machine-learning/how-to-safely-rollout-online-endpoints: only of requests that do not name
+    a deployment.
+    """
+    for name, share in endpoint.properties["mirrorTraffic"].items():
+        deployment = endpoint.deployments.get(name.lower())
+        if deployment is not None and deployment.state == "Succeeded" and random.random() * 100 < share:
+            return deployment.server
+    return None
+
+
+def _copy(server: ModelServer, body: bytes) -> None:
+    try:
+        scoring.answer(server, body, status_of_errors=424)
+    finally:
+        server.end()
+
+
+def _refusal_of_mirror(
+    endpoint: Endpoint | None, sent: dict[str, Any], ready: set[str], on_cluster: bool
+) -> Refusal | None:
+    """Check traffic and mirror as they will be: those that are not sent stay."""
+    now = endpoint.properties if endpoint else {}
+    mirror, traffic = (sent.get(key) or now.get(key) or {} for key in ("mirrorTraffic", "traffic"))
+    return endpoint_rules.mirror(mirror, traffic, ready, on_cluster)
 
 
 def _no_deployment(requested: str | None) -> Response:
