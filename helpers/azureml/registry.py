@@ -7,13 +7,12 @@ https://learn.microsoft.com/rest/api/azureml/registry-model-versions, with which
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from helpers.azureml.rest import AzureError, AzureRest
+from helpers.azureml.rest import AzureError, AzureRest, wait
 from helpers.azureml.workspace import API_VERSION, ROLES, Workspace
 from helpers.parameters import ParameterError
 
@@ -25,8 +24,6 @@ ROLE = "AzureML Registry User"
 _FOLDER = "model"
 _MLFLOW_MODEL = "mlflow_model"
 _LONGEST_WAIT_SECONDS = 600
-# Azure says `Running` in some services.
-_IN_PROGRESS = ("InProgress", "Running", "Creating", "Updating", "")
 
 
 class Registry:
@@ -67,7 +64,7 @@ class Registry:
         """
         region = workspace.manager.at(f"https://{workspace.tracking_uri.split('/')[2]}")
         try:
-            found = region.get(f"/registrymanagement/v1.0/registries/{name}/discovery")
+            discovery = region.get(f"/registrymanagement/v1.0/registries/{name}/discovery")
         except AzureError as error:
             if error.status == 404:
                 raise ParameterError(
@@ -77,7 +74,7 @@ class Registry:
                     "list` shows those of a subscription",
                 ) from None
             raise _without_role(error, name) from None
-        group = f"/subscriptions/{found['subscriptionId']}/resourceGroups/{found['resourceGroup']}"
+        group = f"/subscriptions/{discovery['subscriptionId']}/resourceGroups/{discovery['resourceGroup']}"
         resource_id = f"{group}/providers/Microsoft.MachineLearningServices/registries/{name}"
         return cls(name, resource_id, workspace.manager)
 
@@ -141,8 +138,17 @@ class Registry:
         path = f"/models/{name}/versions/{number}"
         properties = self._get(path)["properties"]
         tags = {**(properties.get("tags") or {}), **changes}
-        kept = ("description", "properties", "flavors", "isAnonymous", "isArchived", "modelType", "modelUri", "stage")
-        body = {key: properties[key] for key in kept if properties.get(key) is not None}
+        unchanged = (
+            "description",
+            "properties",
+            "flavors",
+            "isAnonymous",
+            "isArchived",
+            "modelType",
+            "modelUri",
+            "stage",
+        )
+        body = {key: properties[key] for key in unchanged if properties.get(key) is not None}
         self._put(path, body | {"tags": {key: value for key, value in tags.items() if value is not None}})
 
     def delete(self, name: str, number: str) -> None:
@@ -152,7 +158,7 @@ class Registry:
             self._manager.delete(path, api_version=API_VERSION)
         except AzureError as error:
             raise _without_role(error, self.name) from None
-        self._wait(lambda: "Deleting" if self.version(name, number) else "Succeeded", path, ("Deleting",))
+        _wait(lambda: "Deleting" if self.version(name, number) else "Succeeded", path)
 
     def download(self, name: str, number: str, folder: Path) -> None:
         """Download the files of a version.
@@ -209,7 +215,7 @@ class Registry:
         except AzureError as error:
             raise _without_role(error, self.name) from None
         if operation:
-            self._wait(lambda: self._status(operation, path), path)
+            _wait(lambda: self._status(operation, path), path)
 
     def _status(self, operation: str, path: str) -> str:
         answer = self._manager.get(operation)
@@ -217,19 +223,15 @@ class Registry:
         if error:
             reason = error.get("message") or error.get("code")
             raise AzureError(f"Azure could not write {path}: {reason}", 400, str(error.get("code") or ""))
-        return answer.get("status", "")
+        return answer.get("status", "InProgress")
 
-    @staticmethod
-    def _wait(status: Any, path: str, in_progress: tuple[str, ...] = _IN_PROGRESS) -> None:
-        end = time.monotonic() + _LONGEST_WAIT_SECONDS
-        pause = 0.1
-        while (state := status()) in in_progress:
-            if time.monotonic() > end:
-                raise AzureError(f"{path} is still {state} after {_LONGEST_WAIT_SECONDS} s; run this again")
-            time.sleep(pause)
-            pause = min(2 * pause, 5)
-        if state != "Succeeded":
-            raise AzureError(f"Azure could not write {path}: it is {state}")
+
+def _wait(state_now: Callable[[], str], path: str) -> None:
+    state = wait(state_now, _LONGEST_WAIT_SECONDS)
+    if state != "Succeeded":
+        raise AzureError(
+            f"{path} is {state}, where it should have been written or deleted within {_LONGEST_WAIT_SECONDS} s; run this again"
+        )
 
 
 def _without_role(error: AzureError, name: str) -> AzureError:
