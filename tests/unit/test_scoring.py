@@ -461,8 +461,8 @@ def test_named_outputs_become_a_struct_and_a_vector_becomes_an_array(spark, sche
         score(version)
         table = spark.table(f"{schema}.predictions")
         assert table.schema["prediction"].dataType.simpleString() == kind
-        written = table.orderBy("`Row Key`").select("prediction.*" if output is named else "prediction").toPandas()
-        values = written.to_numpy() if output is named else np.stack(written["prediction"])
+        written = table.orderBy("`Row Key`").select("prediction.*" if outputs is named else "prediction").toPandas()
+        values = written.to_numpy() if outputs is named else np.stack(written["prediction"])
         np.testing.assert_allclose(values, several.predict(FEATURES))
         spark.sql(f"DROP TABLE {schema}.predictions")
 
