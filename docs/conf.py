@@ -117,6 +117,8 @@ def map_links(text: str, file: Path, page: Path) -> str:
             return label
         if path == ROOT / "README.md":
             return f"[{label}](/index.md{anchor})"
+        if inside.parts[:2] == ("docs", "results"):
+            return f"[{label}](/notebooks/{inside.stem}.ipynb{anchor})"
         if inside.parts[0] == "notebooks":
             return f"[{label}](/{inside.as_posix()}{anchor})"
         return f"[{label}]({Path(os.path.relpath(path, page.parent)).as_posix()}{anchor})"

@@ -20,7 +20,7 @@ class Comparison:
     output : str
         Name of the output; empty if the model has only one.
     rows, different : int
-        Number of rows, and of those with another answer. Numbers count as equal within `helpers.serving.health.TOLERANCE`.
+        Number of rows, and of those with another answer. Numbers count as equal within ``helpers.serving.health.TOLERANCE``.
     share : float
         ``different`` divided by ``rows``.
     largest, mean : float
