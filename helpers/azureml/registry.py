@@ -7,11 +7,13 @@ https://learn.microsoft.com/rest/api/azureml/registry-model-versions, with which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from helpers.azureml.blobs import signed_container
 from helpers.azureml.rest import AzureError, AzureRest, wait
 from helpers.azureml.workspace import API_VERSION, ROLES, Workspace
 from helpers.parameters import ParameterError
@@ -58,13 +60,14 @@ class Registry:
         Raises
         ------
         helpers.parameters.ParameterError
-            If there is no such registry.
+            If the registry does not exist.
         helpers.azureml.rest.AzureError
             If it may not be read.
         """
         region = workspace.manager.at(f"https://{workspace.tracking_uri.split('/')[2]}")
         try:
-            discovery = region.get(f"/registrymanagement/v1.0/registries/{name}/discovery")
+            with _permitted(name):
+                discovery = region.get(f"/registrymanagement/v1.0/registries/{name}/discovery")
         except AzureError as error:
             if error.status == 404:
                 raise ParameterError(
@@ -73,7 +76,7 @@ class Registry:
                     f"Azure has no registry of that name, or {workspace.name} is not in a region of it. `az ml registry "
                     "list` shows those of a subscription",
                 ) from None
-            raise _without_role(error, name) from None
+            raise
         group = f"/subscriptions/{discovery['subscriptionId']}/resourceGroups/{discovery['resourceGroup']}"
         resource_id = f"{group}/providers/Microsoft.MachineLearningServices/registries/{name}"
         return cls(name, resource_id, workspace.manager)
@@ -83,14 +86,15 @@ class Registry:
         return self._read(f"/models/{name}")
 
     def versions(self, name: str) -> list[dict[str, Any]]:
-        """Return all versions of a model, archived ones, too; the list is empty if there is no such model."""
+        """Return all versions of a model, also archived ones. The list is empty if the model does not exist."""
         path = f"{self.resource_id}/models/{name}/versions"
         try:
-            return list(self._manager.get_all(path, api_version=API_VERSION, listViewType="All"))
+            with _permitted(self.name):
+                return list(self._manager.get_all(path, api_version=API_VERSION, listViewType="All"))
         except AzureError as error:
             if error.status == 404:
                 return []
-            raise _without_role(error, self.name) from None
+            raise
 
     def version(self, name: str, number: str) -> dict[str, Any] | None:
         """Return a version, or None if it does not exist."""
@@ -126,7 +130,10 @@ class Registry:
             f"{path}/startPendingUpload", {"pendingUploadId": upload_id, "pendingUploadType": "TemporaryBlobReference"}
         )
         place = pending["blobReferenceForConsumption"]
-        _upload(_container(place["credential"]["sasUri"]), folder)
+        with signed_container(
+            place["credential"]["sasUri"], f"{name} version {number} cannot be uploaded to"
+        ) as container:
+            _upload(container, folder)
         uri = f"{place['blobUri'].rstrip('/')}/{_FOLDER}"
         self._put(path, {"modelType": _MLFLOW_MODEL, "modelUri": uri, "tags": dict(tags), "isAnonymous": False})
 
@@ -154,10 +161,8 @@ class Registry:
     def delete(self, name: str, number: str) -> None:
         """Delete a version; one that does not exist is deleted already."""
         path = f"{self.resource_id}/models/{name}/versions/{number}"
-        try:
+        with _permitted(self.name):
             self._manager.delete(path, api_version=API_VERSION)
-        except AzureError as error:
-            raise _without_role(error, self.name) from None
         _wait(lambda: "Deleting" if self.version(name, number) else "Succeeded", path)
 
     def download(self, name: str, number: str, folder: Path) -> None:
@@ -177,15 +182,15 @@ class Registry:
             raise AzureError(f"The registry {self.name} gives no access to the files of {name} version {number}")
         inside = unquote(urlsplit(signed).path).rstrip("/")
         prefix = unquote(urlsplit(uri).path).removeprefix(f"{inside}/").rstrip("/")
-        container = _container(signed)
-        blobs = [blob.name for blob in container.list_blobs(name_starts_with=f"{prefix}/")]
-        if not blobs:
-            raise FileNotFoundError(f"{asset} has no files")
-        for blob in blobs:
-            target = folder / blob.removeprefix(f"{prefix}/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("wb") as file:
-                container.download_blob(blob).readinto(file)
+        with signed_container(signed, f"{name} version {number} cannot be downloaded from") as container:
+            blobs = [blob.name for blob in container.list_blobs(name_starts_with=f"{prefix}/")]
+            if not blobs:
+                raise FileNotFoundError(f"{asset} has no files")
+            for blob in blobs:
+                target = folder / blob.removeprefix(f"{prefix}/")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with target.open("wb") as file:
+                    container.download_blob(blob).readinto(file)
 
     def _read(self, path: str) -> dict[str, Any] | None:
         try:
@@ -196,24 +201,18 @@ class Registry:
             raise
 
     def _get(self, path: str) -> dict[str, Any]:
-        try:
+        with _permitted(self.name):
             return self._manager.get(self.resource_id + path, api_version=API_VERSION)
-        except AzureError as error:
-            raise _without_role(error, self.name) from None
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        try:
+        with _permitted(self.name):
             return self._manager.post(self.resource_id + path, body, api_version=API_VERSION)
-        except AzureError as error:
-            raise _without_role(error, self.name) from None
 
     def _put(self, path: str, properties: dict[str, Any]) -> None:
         """Create or update a resource, and wait until it is there."""
         path = self.resource_id + path
-        try:
+        with _permitted(self.name):
             operation = self._manager.start(path, {"properties": properties}, api_version=API_VERSION)
-        except AzureError as error:
-            raise _without_role(error, self.name) from None
         if operation:
             _wait(lambda: self._status(operation, path), path)
 
@@ -234,23 +233,20 @@ def _wait(state_now: Callable[[], str], path: str) -> None:
         )
 
 
-def _without_role(error: AzureError, name: str) -> AzureError:
-    """Return the error, which for a missing permission says which role is needed."""
-    if error.status != 403:
-        return error
-    return AzureError(
-        f"No permission for the Azure ML registry {name} (403 {error.code}): give who signs in the role {ROLE} on the "
-        f"registry, {ROLES} (a new role takes some minutes)",
-        403,
-        error.code,
-    )
-
-
-def _container(signed_url: str) -> ContainerClient:
-    from azure.storage.blob import ContainerClient, ExponentialRetry
-
-    retries = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3, random_jitter_range=0)
-    return ContainerClient.from_container_url(signed_url, retry_policy=retries)
+@contextmanager
+def _permitted(name: str) -> Iterator[None]:
+    """Say which role is needed if a request in the block is refused for a missing permission."""
+    try:
+        yield
+    except AzureError as error:
+        if error.status != 403:
+            raise
+        raise AzureError(
+            f"No permission for the Azure ML registry {name} (403 {error.code}): give who signs in the role {ROLE} on the "
+            f"registry, {ROLES} (a new role takes some minutes)",
+            403,
+            error.code,
+        ) from None
 
 
 def _upload(container: ContainerClient, folder: Path) -> None:

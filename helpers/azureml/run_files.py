@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from helpers.azureml import blobs
+
 if TYPE_CHECKING:
     from azure.storage.blob import BlobClient
 
@@ -171,12 +173,11 @@ class RunFiles:
             )
 
     def _blob(self, address: str) -> BlobClient:
-        from azure.storage.blob import BlobClient, ExponentialRetry
+        from azure.storage.blob import BlobClient
 
-        retries = ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3, random_jitter_range=0)
         return BlobClient.from_blob_url(
             address,
-            retry_policy=retries,
+            retry_policy=blobs.retries(),
             transport=self._connections,
             max_single_put_size=_PIECE,
             max_block_size=_PIECE,

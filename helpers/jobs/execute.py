@@ -53,7 +53,9 @@ def execute_notebook(
 
     notebook = nbformat.read(path, as_version=4)
     html_file, log_file = executed.with_suffix(".html"), executed.with_suffix(".log")
-    result = TaskResult(SUCCESS, path.name, str(executed), str(html_file), str(log_file))
+    result = TaskResult(
+        SUCCESS, notebook=path.name, executed_notebook=str(executed), html=str(html_file), log=str(log_file)
+    )
     with (
         tempfile.TemporaryDirectory() as scratch,
         log_file.open("wb") as log,

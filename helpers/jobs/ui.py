@@ -28,11 +28,11 @@ def main() -> int:
     Returns
     -------
     int
-        Exit status of ``mlflow ui``; 1 if there is no local store yet.
+        Exit status of ``mlflow ui``; 1 if the local store does not exist yet.
     """
     store = runtime.local_dir() / "mlflow.db"
     if not store.exists():
-        print(f"There is no local MLflow store ({store}) yet: `make run` makes it.", file=sys.stderr)
+        print(f"The local MLflow store {store} does not exist yet. `make run` creates it.", file=sys.stderr)
         return 1
     address = LocalServer(Connection(parameters.AzureML())).uri
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", address, *sys.argv[1:]]

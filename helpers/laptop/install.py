@@ -63,7 +63,10 @@ def _install(requirements: str) -> int:
         if uv:
             environment = os.environ | uv_environment(settings, os.environ)
             command = [uv, "pip", "install", "--quiet", "--python", sys.executable, "--requirement", requirements]
-            return subprocess.run(command, env=environment, check=False).returncode
+            if subprocess.run(command, env=environment, check=False).returncode == 0:
+                return 0
+            # A certificate or a sign-in that only pip knows, for example.
+            print("uv could not install them; trying pip")
     return subprocess.run([*install, "--requirement", requirements], check=False).returncode
 
 

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from helpers.azureml.rest import AzureError, first_line, wait
+from helpers.azureml.blobs import signed_container
+from helpers.azureml.rest import AzureError, wait
 from helpers.azureml.workspace import API_VERSION, Workspace
 from helpers.ownership import MARK, NOT_OURS, OTHER_MODEL, Item
 from helpers.parameters import ParameterError
@@ -35,8 +35,6 @@ _CODE_FOLDER = "onlinescoring"
 _SECRET = re.compile(r"https?://[^/\s@]+@|\w://[^/\s@:]+:[^/\s@]+@|[?&](?:sig|token|key)=|https?://\S*/t/[^/\s]+/")
 _FEEDS = "https://learn.microsoft.com/azure/machine-learning/how-to-use-private-python-packages"
 _LONGEST_WAIT_SECONDS = 10 * 60
-# About 1 + 2 + 4 s.
-_RETRIES: dict[str, Any] = {"initial_backoff": 1, "increment_base": 2, "retry_total": 3, "random_jitter_range": 0}
 
 
 def conda_file(p: parameters.Endpoint, model_folder: Path) -> str:
@@ -53,7 +51,7 @@ def conda_file(p: parameters.Endpoint, model_folder: Path) -> str:
     Raises
     ------
     helpers.parameters.ParameterError
-        If there is no such file, if it is not a conda file, or if it has a credential in it.
+        If the file does not exist, is not a conda file, or has a credential in it.
     """
     import yaml
     from mlflow.models import Model
@@ -150,23 +148,11 @@ def _upload(workspace: Workspace, code: str, script: bytes) -> str:
     The place is new each time. So nothing of an upload that was interrupted is ever used, and two at once do not meet.
     https://learn.microsoft.com/rest/api/azureml/code-versions/create-or-get-start-pending-upload
     """
-    from azure.core.exceptions import AzureError as RequestFailed
-    from azure.storage.blob import ContainerClient, ExponentialRetry
-
     question = {"pendingUploadType": "TemporaryBlobReference"}
     answer = workspace.manager.post(f"{code}/startPendingUpload", question, api_version=API_VERSION)
     place = answer["blobReferenceForConsumption"]
-    retries = ExponentialRetry(**_RETRIES)
-    try:
-        with ContainerClient.from_container_url(place["credential"]["sasUri"], retry_policy=retries) as container:
-            container.upload_blob(f"{_CODE_FOLDER}/{SCRIPT.name}", script, overwrite=True)
-    except RequestFailed as error:
-        # Errors of a connection quote the address, whose query is the permission to write.
-        reason = re.sub(r"\?\S*", "", first_line(error))
-        raise AzureError(
-            f"{SCRIPT.name} cannot be uploaded to {urlsplit(place['blobUri']).netloc}: {reason}",
-            getattr(error, "status_code", None),
-        ) from None
+    with signed_container(place["credential"]["sasUri"], f"{SCRIPT.name} cannot be uploaded to") as container:
+        container.upload_blob(f"{_CODE_FOLDER}/{SCRIPT.name}", script, overwrite=True)
     return f"{place['blobUri'].rstrip('/')}/{_CODE_FOLDER}"
 
 

@@ -261,28 +261,29 @@ def _mirror(checker: _Checker, percent: int, seconds: float) -> MirrorCounts | N
     endpoint, new, show = checker.endpoint, checker.new, checker.show
     show(f"{new}: mirroring {percent} % of the requests to it; callers get the old version's answers")
     ends = time.monotonic() + seconds
-    try:
+    with contextlib.ExitStack() as if_it_fails:
+        if_it_fails.callback(_try_to_end_mirror, endpoint, new)
         try:
             endpoint.set_mirror(new, percent)
         except ServingError:
             if new not in _state_now(endpoint).traffic:
                 raise
             show(f"{new}: gets requests already, from another rollout: they are not mirrored")
+            if_it_fails.pop_all()
             return None
         checker.compare(percent)
         _watch(checker, ends)
         endpoint.set_mirror(new, 0)
-    except ServingError:
-        # `_put_back` ends the mirror.
-        raise
-    except BaseException:
-        # If this fails, too, the next rollout does it.
-        with contextlib.suppress(ServingError):
-            endpoint.set_mirror(new, 0)
-        raise
+        if_it_fails.pop_all()
     counts = _counts(endpoint, new)
     show(f"{new}: mirroring has ended" + (f"; copies: {counts}" if counts else ""))
     return counts
+
+
+def _try_to_end_mirror(endpoint: Endpoint, deployment: str) -> None:
+    # If this fails, `_put_back` does it, or after an interrupt the next rollout.
+    with contextlib.suppress(ServingError):
+        endpoint.set_mirror(deployment, 0)
 
 
 def _watch(checker: _Checker, ends: float) -> None:

@@ -1,32 +1,13 @@
 """Champions that are shared: from a local registry to Azure ML's, to another workspace, to Databricks."""
 
-import os
-
 import pytest
 
 from tests.scenarios.azureml import shared_models
 from tests.scenarios.azureml.shared_models import CHECKS, PROD, REGISTRY
-from tests.scenarios.process import ScenarioProcess
-from tests.stand_ins import both_servers
 from tests.stand_ins.azureml.blobs import ACCOUNT, REGISTRY_ACCOUNT
 
 COMPLETE = {"numbers": ["1"], "is_champion": True, "tags": True, "labels": True}
 VERSION = "PUT .*/registries/.*/versions/1"
-
-
-@pytest.fixture(scope="module")
-def signed_in(aml, databricks, tmp_path_factory):
-    """A process that is signed in to both."""
-    folder = tmp_path_factory.mktemp("shared")
-    environment = os.environ | both_servers.environment(aml, databricks) | {"BUNDLE_LOCAL_DIR": str(folder / "local")}
-    with ScenarioProcess.start(folder, environment) as process:
-        yield process
-
-
-@pytest.fixture
-def process(signed_in, aml):
-    yield signed_in
-    aml.faults.clear()
 
 
 def test_a_champion_goes_from_test_over_a_registry_to_production_with_what_leads_back_to_its_run(process, aml):

@@ -1,27 +1,8 @@
 """`helpers.tracking` against Azure ML and Databricks: runs, models, versions, the champion, and lost servers."""
 
-import os
-
 import pytest
 
 from tests.scenarios.azureml import lost_answers, tracked_models
-from tests.scenarios.process import ScenarioProcess
-from tests.stand_ins import both_servers
-
-
-@pytest.fixture(scope="module")
-def signed_in(aml, databricks, tmp_path_factory):
-    """A process that is signed in to both."""
-    folder = tmp_path_factory.mktemp("signed_in")
-    environment = os.environ | both_servers.environment(aml, databricks) | {"BUNDLE_LOCAL_DIR": str(folder / "local")}
-    with ScenarioProcess.start(folder, environment) as process:
-        yield process
-
-
-@pytest.fixture
-def process(signed_in, aml):
-    yield signed_in
-    aml.faults.clear()
 
 
 @pytest.mark.parametrize("tracking_mode", ["azureml", "databricks"])

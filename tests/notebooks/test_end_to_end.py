@@ -221,6 +221,10 @@ def test_the_jobs_run_on_data_of_another_shape_with_the_spark_flavor(tmp_path, q
     assert score["score"]["task_values"]["rows_scored"] == 178
     assert Path(score["score"]["executed_notebook"]).is_file()
     assert "B-000" in printed and "wine version 1" in printed
+    assert train["train"]["task_values"]["run_page"] in printed
+    pages = {task: Path(results[task]["html"]).read_text() for results, task in ((train, "setup"), (train, "train"))}
+    assert 'href="register.html"' in pages["train"] and 'href="../batch_score/score.html"' in pages["train"]
+    assert 'href="05_deploy_endpoint' not in pages["train"] and "mlflow.store" not in pages["setup"]
 
     predictions = machine.table("wine_predictions").merge(rows, on="Bottle No.")
     assert len(predictions) == 178

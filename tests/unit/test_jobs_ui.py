@@ -64,4 +64,4 @@ def test_the_ui_shows_the_experiments_of_the_local_store_and_names_the_page_of_t
 def test_without_a_store_it_says_which_command_makes_one(tmp_path):
     server = start(tmp_path)
     printed, _ = server.communicate(timeout=SECONDS_TO_START)
-    assert server.returncode == 1 and "`make run` makes it" in printed and not list(tmp_path.iterdir())
+    assert server.returncode == 1 and "`make run` creates it" in printed and not list(tmp_path.iterdir())

@@ -1,9 +1,6 @@
 """The environment of ``endpoint_environment=own``, and its scoring script with a Spark ML model."""
 
 import json
-import socket
-import traceback
-from types import SimpleNamespace
 
 import mlflow
 import numpy as np
@@ -16,9 +13,8 @@ from pyspark.ml.feature import SQLTransformer
 from sklearn.dummy import DummyRegressor
 
 from helpers import parameters, serving
-from helpers.azureml.rest import AzureError
 from helpers.parameters import ParameterError
-from helpers.serving import own_environment, score
+from helpers.serving import score
 from helpers.serving.own_environment import conda_file
 
 FOR_THE_SERVER = ["azureml-inference-server-http==1.5.1", "azureml-ai-monitoring==1.0.0"]
@@ -141,14 +137,3 @@ def test_a_tensor_without_columns_and_several_outputs_are_answered_as_mlflow_doe
     monkeypatch.setitem(score._loaded, "model", mlflow.pyfunc.load_model(str(tmp_path / "model")))
     answer = score.run(json.dumps({"input_data": [[1.0, 2.0], [3.0, 4.0]]}))
     assert answer == {"total": [3.0, 7.0], "first": [1.0, 3.0]}
-
-
-def test_an_upload_that_fails_is_reported_without_the_permission_to_write(monkeypatch):
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        address = f"http://127.0.0.1:{closed.getsockname()[1]}/account/upload"
-    answer = {"blobReferenceForConsumption": {"blobUri": address, "credential": {"sasUri": f"{address}?sig=hidden"}}}
-    manager = SimpleNamespace(post=lambda path, body, api_version: answer)
-    monkeypatch.setitem(own_environment._RETRIES, "retry_total", 0)
-    with pytest.raises(AzureError, match=r"score.py cannot be uploaded to 127.0.0.1:\d+: .*[Cc]onnection") as failed:
-        own_environment._upload(SimpleNamespace(manager=manager), "codes/c/versions/1", b"")
-    assert "hidden" not in "".join(traceback.format_exception(failed.value))
