@@ -18,12 +18,11 @@ from tests.stand_ins.azureml import names
 from tests.stand_ins.azureml.arm import missing, not_found
 from tests.stand_ins.azureml.blobs import BlobStorage
 from tests.stand_ins.azureml.errors import arm_error, json_answer
+from tests.stand_ins.azureml.pages import page
 
 _WORKSPACE = (
     "/subscriptions/<subscription>/resourceGroups/<group>/providers/Microsoft.MachineLearningServices/workspaces/<name>"
 )
-# Small, so that clients have to follow ``nextLink``.
-_PAGE = 1
 _COMPUTES = {names.ATTACHED_COMPUTE: "AKS", names.CLUSTER: "Kubernetes", "cpu-cluster": "AmlCompute"}
 
 
@@ -80,18 +79,12 @@ class Assets:
     def _list(self, **_: str) -> Response:
         with self._lock:
             found = [value for key, value in self._versions.items() if key.startswith(f"{request.path.lower()}/")]
-        return self._page(found)
+        return page(self._url, found)
 
     def _list_computes(self, **_: str) -> Response:
-        return self._page([{"name": name, "properties": {"computeType": kind}} for name, kind in _COMPUTES.items()])
-
-    def _page(self, resources: list[dict[str, Any]]) -> Response:
-        skipped = int(request.args.get("$skip", 0))
-        page: dict[str, Any] = {"value": resources[skipped : skipped + _PAGE]}
-        if skipped + _PAGE < len(resources):
-            query = f"api-version={request.args['api-version']}&%24skip={skipped + _PAGE}"
-            page["nextLink"] = f"{self._url}{request.path}?{query}"
-        return json_answer(page)
+        return page(
+            self._url, [{"name": name, "properties": {"computeType": kind}} for name, kind in _COMPUTES.items()]
+        )
 
     def _start_upload(self, **_: str) -> Response:
         """Return a new container for an upload: each call makes another one, as `azure-ai-ml` says of Azure's."""

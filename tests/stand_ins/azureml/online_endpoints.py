@@ -28,6 +28,7 @@ from tests.stand_ins.azureml.entra import Entra
 from tests.stand_ins.azureml.errors import arm_error, json_answer
 from tests.stand_ins.azureml.long_running import OperationError, Operations
 from tests.stand_ins.azureml.model_server import ModelFiles, ModelServer, ModelServerError, ModelServers, OwnCode
+from tests.stand_ins.azureml.pages import page
 
 _WORKSPACE = (
     "/subscriptions/<subscription>/resourceGroups/<group>/providers/Microsoft.MachineLearningServices/workspaces/<name>"
@@ -146,12 +147,7 @@ class OnlineEndpoints:
             return self._page(endpoints)
 
     def _page(self, resources: list[dict[str, Any]]) -> Response:
-        skipped, size = int(request.args.get("$skip", 0)), int(request.args.get("count", _PAGE))
-        page: dict[str, Any] = {"value": resources[skipped : skipped + size]}
-        if skipped + size < len(resources):
-            query = f"api-version={request.args['api-version']}&count={size}&%24skip={skipped + size}"
-            page["nextLink"] = f"{self._url}{request.path}?{query}"
-        return json_answer(page)
+        return page(self._url, resources, int(request.args.get("count", _PAGE)))
 
     def _get(self, **_: str) -> Response:
         endpoint = self._endpoint()

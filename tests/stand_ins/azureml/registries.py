@@ -21,13 +21,12 @@ from tests.stand_ins.azureml import names
 from tests.stand_ins.azureml.blobs import RegistryStorage
 from tests.stand_ins.azureml.errors import aml_error, arm_error, json_answer
 from tests.stand_ins.azureml.long_running import Operations
+from tests.stand_ins.azureml.pages import page
 
 _DISCOVERY = "/registrymanagement/v1.0/registries/<registry>/discovery"
 _REGISTRY = names.registry_resource_id()
 _VERSION = f"{_REGISTRY}/models/<model>/versions/<version>"
 _MODEL_NAME = r"[a-zA-Z0-9][a-zA-Z0-9\-_]{0,254}"
-# Small, so that clients have to follow ``nextLink``.
-_PAGE = 1
 
 
 def _object(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
@@ -102,12 +101,7 @@ class Registries:
             found = [version for (name, _), version in self._versions.items() if name == model]
         # The newest first, as Azure's own order is.
         found.reverse()
-        skipped = int(request.args.get("$skip", 0))
-        page: dict[str, Any] = {"value": found[skipped : skipped + _PAGE]}
-        if skipped + _PAGE < len(found):
-            query = f"api-version={request.args['api-version']}&%24skip={skipped + _PAGE}"
-            page["nextLink"] = f"{self._url}{request.path}?{query}"
-        return json_answer(page)
+        return page(self._url, found)
 
     def _get(self, model: str, version: str) -> Response:
         found = self._versions.get((model, version))

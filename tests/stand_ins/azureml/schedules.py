@@ -20,13 +20,12 @@ from tests.stand_ins.azureml.arm import missing, not_found
 from tests.stand_ins.azureml.errors import arm_error, json_answer
 from tests.stand_ins.azureml.long_running import Operations
 from tests.stand_ins.azureml.monitor_schema import NAME, SCHEDULE
+from tests.stand_ins.azureml.pages import page
 
 _WORKSPACE = (
     "/subscriptions/<subscription>/resourceGroups/<group>/providers/Microsoft.MachineLearningServices/workspaces/<name>"
 )
 _CHANGING = ("Creating", "Updating", "Deleting")
-# Small, so that clients have to follow ``nextLink``.
-_PAGE = 1
 
 
 class Schedules:
@@ -56,7 +55,7 @@ class Schedules:
 
     def _list(self, **_: str) -> Response:
         """Return one schedule per page, and only enabled ones unless ``listViewType`` says otherwise."""
-        view, skipped = request.args.get("listViewType", "EnabledOnly"), int(request.args.get("$skip", 0))
+        view = request.args.get("listViewType", "EnabledOnly")
         shown = {"All": (True, False), "EnabledOnly": (True,), "DisabledOnly": (False,)}[view]
         with self._lock:
             found = [
@@ -64,11 +63,7 @@ class Schedules:
                 for key, schedule in self._schedules.items()
                 if key.startswith(f"{request.path.lower()}/") and schedule["properties"]["isEnabled"] in shown
             ]
-        page: dict[str, Any] = {"value": found[skipped : skipped + _PAGE]}
-        if skipped + _PAGE < len(found):
-            query = f"api-version={request.args['api-version']}&listViewType={view}&%24skip={skipped + _PAGE}"
-            page["nextLink"] = f"{self._url}{request.path}?{query}"
-        return json_answer(page)
+        return page(self._url, found)
 
     def _get(self, **_: str) -> Response:
         schedule = self._schedules.get(request.path.lower())
