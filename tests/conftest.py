@@ -25,7 +25,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Less compilation by the JVM: tests run each query once.
-LITTLE_COMPILATION = "-XX:TieredStopAtLevel=1"
+LITTLE_COMPILATION = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
 # … and the archive of Spark's classes that `make` created. PySpark uses these unless the session sets others.
 QUICK_JVM = f"{LITTLE_COMPILATION} {local_class_data.java_options()}"
 _numbers = itertools.count()
