@@ -482,7 +482,7 @@ class Endpoint:
     endpoint_environment: Literal["no_code", "own"] = Field(
         default="no_code",
         description="What a managed or kubernetes endpoint runs. no_code: Azure ML's image and scoring script. own: this "
-        "bundle's script, in an environment of the model's conda file",
+        "bundle's script, in an environment of the model's conda file. A local endpoint always runs this bundle's script",
     )
     endpoint_image: ImageName = Field(
         # https://learn.microsoft.com/azure/machine-learning/how-to-manage-environments-v2

@@ -46,7 +46,7 @@ _POLL_SECONDS = 0.1
 
 
 class LocalEndpoint(Endpoint):
-    """MLflow's model server behind one address on 127.0.0.1.
+    """The script score.py with each model version, behind one address on 127.0.0.1.
 
     The process `helpers.serving.local_server` runs until the endpoint is deleted or the machine is shut down. After a
     shutdown, the next rollout creates the endpoint anew.
@@ -63,6 +63,7 @@ class LocalEndpoint(Endpoint):
     """
 
     collects_data = True
+    takes_own_environment = True
     mirrors = True
 
     def __init__(self, name: str, folder: Path, session: Session | None = None, collect_data: bool = False) -> None:

@@ -51,10 +51,7 @@ def create_app(deployments: LocalDeployments, key: str) -> Flask:
 
     @app.post("/score")
     def score() -> Response:
-        content = _json_object()
-        if "input_data" not in content:
-            raise BadRequest("the body has no input_data")
-        response = deployments.score(content["input_data"], request.headers.get(DEPLOYMENT_HEADER, ""))
+        response = deployments.score(request.get_data(), request.headers.get(DEPLOYMENT_HEADER, ""))
         headers = {DEPLOYMENT_HEADER: response.deployment} if response.deployment else {}
         return Response(response.body, response.status, headers, mimetype="application/json")
 

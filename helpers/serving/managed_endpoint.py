@@ -68,6 +68,7 @@ class ManagedEndpoint(Endpoint):
     in_azureml = True
     collects_data = True
     takes_own_environment = True
+    makes_environment = True
     mirrors = True
     kind: ClassVar[str] = "managed"
 
