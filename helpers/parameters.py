@@ -502,6 +502,13 @@ class Endpoint:
         description="Keep the inputs and the answer of each request, for 06_monitor. Only managed, kubernetes and local "
         "endpoints can",
     )
+    collect_data_rate: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="For collect_data: the share of the requests whose inputs are kept, drawn by chance. 0.1: every tenth. "
+        "The answers are kept of all requests",
+    )
     instance_count: int = Field(
         default=1,
         ge=1,

@@ -8,12 +8,13 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import random
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers.azureml.collected_data import COLLECTIONS
+from helpers.azureml.collected_data import INPUTS, OUTPUTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,10 +39,12 @@ class LocalCollector:
     ----------
     folder : pathlib.Path
         Of the collection: ``…/modelDataCollector/<endpoint>/<deployment>/<collection>``.
+    rate : float, default 1.0
+        The share of the requests that is written. Chance decides for each request, as in Azure ML's package.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, rate: float = 1.0) -> None:
+        self._folder, self._rate = folder, rate
         # Each process writes files of its own. One that was killed may have left a file that ends in the middle of a line.
         self._file_name = f"{uuid.uuid4().hex}.jsonl"
 
@@ -60,6 +63,9 @@ class LocalCollector:
             If they cannot be written.
         """
         correlation = correlation or Correlation(str(uuid.uuid4()))
+        # Not for anything that has to be secret.
+        if random.random() >= self._rate:  # noqa: S311
+            return correlation
         now = datetime.datetime.now(datetime.timezone.utc)
         event = {
             "specversion": "1.0",
@@ -78,13 +84,14 @@ class LocalCollector:
         return correlation
 
 
-def local_collectors(folder: Path) -> tuple[LocalCollector, LocalCollector]:
+def local_collectors(folder: Path, rate: float = 1.0) -> tuple[LocalCollector, LocalCollector]:
     """Return the collectors of inputs and of outputs.
 
     Parameters
     ----------
     folder : pathlib.Path
         Of the deployment: ``…/modelDataCollector/<endpoint>/<deployment>``.
+    rate : float, default 1.0
+        The share of the requests whose inputs are written. The outputs are written of all.
     """
-    inputs, outputs = (LocalCollector(folder / name) for name in COLLECTIONS)
-    return inputs, outputs
+    return LocalCollector(folder / INPUTS, rate), LocalCollector(folder / OUTPUTS)

@@ -63,6 +63,8 @@ class ModelServer:
         Gets what the process prints.
     collect_to : pathlib.Path, optional
         The folder that gets the rows of each request that is answered.
+    collect_rate : float, default 1.0
+        The share of the requests whose inputs are among them.
 
     Attributes
     ----------
@@ -71,12 +73,19 @@ class ModelServer:
         ``Creating``, ``Succeeded`` or ``Failed``.
     """
 
-    def __init__(self, model_folder: Path, model: str, log: Path, collect_to: Path | None = None) -> None:
+    def __init__(
+        self,
+        model_folder: Path,
+        model: str,
+        log: Path,
+        collect_to: Path | None = None,
+        collect_rate: float = 1.0,
+    ) -> None:
         self.model, self.state = model, "Creating"
         self._running_requests, self._changed = 0, threading.Condition()
         # Not below the endpoint's folder: the path of a socket has at most about 100 characters.
         self._socket = Path(tempfile.mkdtemp(prefix="model-server-"), "socket")
-        settings = Settings(str(model_folder), str(self._socket), str(collect_to or ""))
+        settings = Settings(str(model_folder), str(self._socket), str(collect_to or ""), collect_rate)
         command = [sys.executable, "-m", "helpers.serving.model_server", settings.text()]
         with log.open("wb") as output:
             # The server ends when this end of the pipe is closed, and this process holds it until it ends.
@@ -200,7 +209,9 @@ class LocalDeployments:
     def _mirrored_to(self) -> dict[str, int]:
         return {self._mirror.deployment: self._mirror.percent} if self._mirror and self._mirror.percent else {}
 
-    def deploy(self, name: str, model_folder: Path, model: str, collect_data: bool = False) -> None:
+    def deploy(
+        self, name: str, model_folder: Path, model: str, collect_data: bool = False, collect_data_rate: float = 1.0
+    ) -> None:
         """Start to serve a model, instead of the one that the deployment served before.
 
         Parameters
@@ -212,9 +223,11 @@ class LocalDeployments:
             ``<name>/<version>``.
         collect_data : bool, default False
             Whether to keep the rows of each request that is answered.
+        collect_data_rate : float, default 1.0
+            The share of the requests whose inputs are among them.
         """
         collect_to = self.folder / FOLDER / name if collect_data else None
-        server = ModelServer(model_folder, model, self.folder / f"{name}.log", collect_to)
+        server = ModelServer(model_folder, model, self.folder / f"{name}.log", collect_to, collect_data_rate)
         with self._lock:
             previous = self._servers.get(name)
             self._servers[name] = server

@@ -63,9 +63,12 @@ def create_app(deployments: LocalDeployments, key: str) -> Flask:
     def deploy(name: str) -> Response:
         content = _json_object()
         folder, model, collect = content.get("folder"), content.get("model"), content.get("collect_data", False)
+        rate = content.get("collect_data_rate", 1.0)
+        if type(rate) not in (int, float) or not 0 < rate <= 1:
+            raise BadRequest("collect_data_rate has to be a number above 0 and up to 1")
         if not isinstance(folder, str) or not isinstance(model, str):
             raise BadRequest("the body has to have folder and model, both of them text")
-        deployments.deploy(name, Path(folder), model, collect_data=collect is True)
+        deployments.deploy(name, Path(folder), model, collect_data=collect is True, collect_data_rate=rate)
         return state()
 
     @app.delete("/deployments/<name>")

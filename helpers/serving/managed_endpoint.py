@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from helpers import tracking
 from helpers.azureml import artifacts
-from helpers.azureml.collected_data import COLLECTIONS, DATASTORE, FOLDER, collection_uri
+from helpers.azureml.collected_data import COLLECTIONS, DATASTORE, FOLDER, INPUTS, collection_uri
 from helpers.azureml.rest import AzureError, wait
 from helpers.azureml.workspace import API_VERSION, Workspace
 from helpers.ownership import MARK, is_marked
@@ -258,7 +258,10 @@ class ManagedEndpoint(Endpoint):
             asset = f"{self._workspace.resource_id}/data/{self.name}-{deployment}-{collection}/versions/1"
             properties = {"dataType": "uri_folder", "dataUri": folder}
             self._workspace.manager.put(asset, {"properties": properties}, api_version=API_VERSION)
-            collections[collection] = {"dataCollectionMode": "Enabled", "samplingRate": 1.0, "dataId": asset}
+            # Azure's package draws for each collection on its own, so with the rate on both, few answers would have their
+            # inputs: azureml/ai/monitoring/collector_json.py of azureml-ai-monitoring 1.0.0.
+            rate = self._p.collect_data_rate if collection == INPUTS else 1.0
+            collections[collection] = {"dataCollectionMode": "Enabled", "samplingRate": rate, "dataId": asset}
         return {"collections": collections, "rollingRate": "Hour"}
 
     def _start(self, path: str, body: dict[str, Any]) -> None:

@@ -44,6 +44,10 @@ def open_endpoint(
         raise parameters.ParameterError(
             "collect_data", p.collect_data, f"needs a managed, kubernetes or local endpoint; endpoint_target is {kind}"
         )
+    if p.collect_data_rate != 1 and not p.collect_data:
+        raise parameters.ParameterError(
+            "collect_data_rate", str(p.collect_data_rate), "is used with collect_data=true only; set that, too"
+        )
     _check_environment(p, kind, opened)
     _check_mirror(p, kind, opened)
     endpoint = opened.open(session, p, version.name)

@@ -37,11 +37,14 @@ class Settings:
         The path of the socket, which is created.
     collect_to : str, default ""
         The folder that gets the rows of each request that is answered. Empty: none.
+    collect_rate : float, default 1.0
+        The share of the requests whose inputs are among them.
     """
 
     model: str
     socket: str
     collect_to: str = ""
+    collect_rate: float = 1.0
 
     def text(self) -> str:
         """Return the settings as an argument of a command, for `from_text`."""
@@ -61,7 +64,8 @@ def create_app(settings: Settings) -> Flask:
     from helpers.serving.data_collection import local_collectors
 
     os.environ["AZUREML_MODEL_DIR"] = settings.model
-    score.init(local_collectors(Path(settings.collect_to)) if settings.collect_to else ())
+    folder = settings.collect_to
+    score.init(local_collectors(Path(folder), settings.collect_rate) if folder else ())
     app = Flask(__name__, static_folder=None)
 
     def answer(content: Any, status: int = 200) -> Response:

@@ -201,6 +201,41 @@ def test_the_bundles_script_gives_and_collects_the_same_and_says_what_is_wrong_a
     assert collected_by(local, "local-1") == sent
 
 
+@pytest.mark.parametrize("of_outputs", [25, 100])
+def test_the_vendors_collectors_draw_on_their_own_so_only_inputs_are_sampled(
+    inference_environment, data_collector, tmp_path, of_outputs
+):
+    port, _ = data_collector
+    rates = {"model_inputs": 25, "model_outputs": of_outputs}
+    collections = {name: {"enabled": True, "sampleRatePercentage": rate} for name, rate in rates.items()}
+    (tmp_path / "collect.json").write_text(json.dumps({"collections": collections}))
+    code = (
+        "import pandas as pd\n"
+        "from azureml.ai.monitoring import Collector\n"
+        "inputs, outputs = (Collector(name=name) for name in ('model_inputs', 'model_outputs'))\n"
+        "drawn = 0, 0\n"
+        "rows = pd.DataFrame({'x': [1.0]})\n"
+        "for _ in range(400):\n"
+        "    context = inputs.collect(rows)\n"
+        "    both = context.is_success() and outputs.collect(rows, context).is_success()\n"
+        "    drawn = drawn[0] + context.is_success(), drawn[1] + both\n"
+        "print(*drawn)\n"
+    )
+    # The package tells only then what was drawn.
+    debug = {"AZUREML_MDC_DEBUG": "true"}
+    variables = {"AZUREML_MDC_CONFIG_PATH": str(tmp_path / "collect.json"), "AZUREML_MDC_PORT": str(port)} | debug
+    ran = subprocess.run(
+        [inference_environment / "bin" / "python", "-c", code],
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    inputs, both = map(int, ran.stdout.split()[-2:])
+    # Over 6 standard deviations of the 100 that are expected, and over 5 of the quarter of these.
+    assert 45 < inputs < 155 and (both == inputs if of_outputs == 100 else both < inputs / 2)
+
+
 def test_the_environment_is_that_of_the_models_whether_it_is_made_with_pip_or_with_conda(models, inference_environment):
     lines = {}
     for flavor, (folder, _) in models.items():

@@ -87,9 +87,10 @@ def test_no_request_fails_while_a_version_takes_over_and_the_plugin_sees_what_it
     assert deployment["properties"]["model"].endswith("/models/rolled/versions/2")
     properties = served["properties"]
     assert properties["dataCollector"]["rollingRate"] == "Hour"
-    for name in ("model_inputs", "model_outputs"):
+    # Numbers: https://learn.microsoft.com/rest/api/azureml/online-deployments/create-or-update#collection
+    for name, rate in {"model_inputs": 0.25, "model_outputs": 1.0}.items():
         collection = properties["dataCollector"]["collections"][name]
-        assert (collection["dataCollectionMode"], collection["samplingRate"]) == ("Enabled", 1.0)
+        assert (collection["dataCollectionMode"], collection["samplingRate"]) == ("Enabled", rate)
         # The data asset exists, and is the folder that Azure ML writes to.
         folder = served["assets"][collection["dataId"]]
         assert folder.endswith(f"/datastores/workspaceblobstore/paths/modelDataCollector/under-load/{NEW}/{name}")

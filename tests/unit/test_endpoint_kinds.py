@@ -182,6 +182,10 @@ def items_in_memory(session, model_name, force):
             {"endpoint_target": "local", "endpoint_environment": "own", "endpoint_conda_file": "conda.yml"},
             "endpoint_conda_file='conda.yml': is not used by a local endpoint",
         ),
+        (
+            {"endpoint_target": "local", "collect_data_rate": "0.1"},
+            "collect_data_rate='0.1': is used with collect_data=true only",
+        ),
         ({"endpoint_target": "managed", "instance_type": "larger"}, "instance_type='larger': is not a virtual machine"),
         ({"endpoint_target": "kubernetes"}, "endpoint_compute='': is needed for endpoint_target=kubernetes"),
         (

@@ -16,7 +16,9 @@ import pytest
 import requests
 
 from helpers import tracking
+from helpers.azureml.collected_data import COLLECTIONS, INPUTS, OUTPUTS
 from helpers.serving import ServingError, payload
+from helpers.serving.data_collection import local_collectors
 from helpers.serving.local_endpoint import LocalEndpoint
 
 pytestmark = pytest.mark.slow
@@ -177,6 +179,8 @@ def test_an_unknown_address_is_a_404_and_a_wrong_method_a_405(address, key):
         ("PUT", "/mirror", '{"nobody": 10}', "there is no deployment nobody"),
         ("PUT", "/deployments/new", '{"folder": "/model"}', "has to have folder and model"),
         ("PUT", "/deployments/new", '{"folder": 1, "model": "m/1"}', "has to have folder and model"),
+        ("PUT", "/deployments/new", '{"collect_data_rate": 0}', "collect_data_rate has to be a number above 0"),
+        ("PUT", "/deployments/new", '{"collect_data_rate": "1"}', "collect_data_rate has to be a number above 0"),
     ],
 )
 def test_a_body_that_cannot_be_used_is_refused_and_changes_nothing(
@@ -241,6 +245,19 @@ def test_callers_never_wait_for_or_see_a_mirrored_deployment_that_hangs_or_dies(
     assert endpoint.state().mirror == {}
     assert endpoint.mirror_counts("reporting").failed and "does not answer" in endpoint.mirror_counts("reporting").error
     endpoint.deploy("reporting", versions["reporting"])
+
+
+def test_a_share_of_the_inputs_is_collected_and_all_outputs(tmp_path):
+    of_inputs, of_outputs = local_collectors(tmp_path, 0.25)
+    for _ in range(400):
+        of_outputs.collect(ROWS, of_inputs.collect(ROWS))
+    ids = {}
+    for collection in COLLECTIONS:
+        (file,) = (tmp_path / collection).rglob("*.jsonl")
+        ids[collection] = [json.loads(line)["correlationid"] for line in file.read_text().splitlines()]
+    # Over 6 standard deviations of the 100 that are expected.
+    assert len(set(ids[OUTPUTS])) == 400 and 45 < len(ids[INPUTS]) < 155
+    assert set(ids[INPUTS]) < set(ids[OUTPUTS])
 
 
 def test_a_client_session_is_answered_each_time_also_after_a_refusal(address, key):

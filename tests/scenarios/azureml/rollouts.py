@@ -187,7 +187,7 @@ def take_over_under_load() -> dict[str, Any]:
     """Roll version 2 out while callers keep sending requests, and once more."""
     session, _ = configure()
     endpoint, (old, new, _), (of_old, of_new) = start(
-        "under-load", collect_data="true", request_timeout_s="30", start_timeout_s="95"
+        "under-load", collect_data="true", collect_data_rate="0.25", request_timeout_s="30", start_timeout_s="95"
     )
     first, first_lines = roll_out(endpoint, old, of_old)
     with Callers(endpoint, {"rolled-1": of_old, "rolled-2": of_new}) as callers:
