@@ -538,7 +538,8 @@ class Endpoint:
         default=1,
         ge=1,
         le=1_000,
-        description="Number of requests that each instance of a managed deployment answers at once",
+        description="Number of requests that each instance of a managed, kubernetes or local deployment answers at once. Each "
+        "takes a process (WORKER_COUNT) with a copy of the model in memory",
     )
     aks_compute: str = Field(
         default="",

@@ -65,6 +65,8 @@ class ModelServer:
         The folder that gets the rows of each request that is answered.
     collect_rate : float, default 1.0
         The share of the requests whose inputs are among them.
+    workers : int, default 1
+        How many requests it answers at once; each takes a process that loads the model.
 
     Attributes
     ----------
@@ -80,12 +82,13 @@ class ModelServer:
         log: Path,
         collect_to: Path | None = None,
         collect_rate: float = 1.0,
+        workers: int = 1,
     ) -> None:
         self.model, self.state = model, "Creating"
         self._running_requests, self._changed = 0, threading.Condition()
         # Not below the endpoint's folder: the path of a socket has at most about 100 characters.
         self._socket = Path(tempfile.mkdtemp(prefix="model-server-"), "socket")
-        settings = Settings(str(model_folder), str(self._socket), str(collect_to or ""), collect_rate)
+        settings = Settings(str(model_folder), str(self._socket), str(collect_to or ""), collect_rate, workers)
         command = [sys.executable, "-m", "helpers.serving.model_server", settings.text()]
         with log.open("wb") as output:
             # The server ends when this end of the pipe is closed, and this process holds it until it ends.
@@ -210,7 +213,13 @@ class LocalDeployments:
         return {self._mirror.deployment: self._mirror.percent} if self._mirror and self._mirror.percent else {}
 
     def deploy(
-        self, name: str, model_folder: Path, model: str, collect_data: bool = False, collect_data_rate: float = 1.0
+        self,
+        name: str,
+        model_folder: Path,
+        model: str,
+        collect_data: bool = False,
+        collect_data_rate: float = 1.0,
+        workers: int = 1,
     ) -> None:
         """Start to serve a model, instead of the one that the deployment served before.
 
@@ -225,9 +234,12 @@ class LocalDeployments:
             Whether to keep the rows of each request that is answered.
         collect_data_rate : float, default 1.0
             The share of the requests whose inputs are among them.
+        workers : int, default 1
+            How many requests it answers at once.
         """
         collect_to = self.folder / FOLDER / name if collect_data else None
-        server = ModelServer(model_folder, model, self.folder / f"{name}.log", collect_to, collect_data_rate)
+        log = self.folder / f"{name}.log"
+        server = ModelServer(model_folder, model, log, collect_to, collect_data_rate, workers)
         with self._lock:
             previous = self._servers.get(name)
             self._servers[name] = server

@@ -62,6 +62,8 @@ class LocalEndpoint(Endpoint):
         Whether new deployments collect their requests.
     collect_data_rate : float, default 1.0
         The share of the requests whose inputs they collect.
+    workers : int, default 1
+        The processes of a new deployment. Each loads the model, and answers one request at a time.
     """
 
     collects_data = True
@@ -75,19 +77,18 @@ class LocalEndpoint(Endpoint):
         session: Session | None = None,
         collect_data: bool = False,
         collect_data_rate: float = 1.0,
+        workers: int = 1,
     ) -> None:
         super().__init__(name)
-        self._session, self._collecting = (
-            session,
-            {"collect_data": collect_data, "collect_data_rate": collect_data_rate},
-        )
+        self._session = session
+        self._settings = {"collect_data": collect_data, "collect_data_rate": collect_data_rate, "workers": workers}
         self.folder = folder / name
 
     @classmethod
     def open(cls, session: Session, p: parameters.Endpoint, model_name: str) -> LocalEndpoint:
         folder = _folder()
         name = p.endpoint_name or endpoint_name(model_name, str(folder))
-        return cls(name, folder, session, p.collect_data, p.collect_data_rate)
+        return cls(name, folder, session, p.collect_data, p.collect_data_rate, p.max_concurrent_requests)
 
     @classmethod
     def existing(cls, session: Session) -> Iterator[ExistingEndpoint]:  # noqa: ARG003 - it is not in Azure
@@ -141,7 +142,7 @@ class LocalEndpoint(Endpoint):
             raise ServingError(f"The local endpoint {self.name} was opened without a session, so it cannot deploy.")
         folder = tracking.download_model(self._session, f"models:/{version.name}/{version.version}", model_folder)
         model = f"{version.name}/{version.version}"
-        content = {"folder": str(folder), "model": model} | self._collecting
+        content = {"folder": str(folder), "model": model} | self._settings
         self._request("PUT", f"/deployments/{deployment}", content)
         self.wait(deployment, show)
 

@@ -66,9 +66,14 @@ def create_app(deployments: LocalDeployments, key: str) -> Flask:
         rate = content.get("collect_data_rate", 1.0)
         if type(rate) not in (int, float) or not 0 < rate <= 1:
             raise BadRequest("collect_data_rate has to be a number above 0 and up to 1")
+        workers = content.get("workers", 1)
+        if type(workers) is not int or workers < 1:
+            raise BadRequest("workers has to be a whole number from 1 on")
         if not isinstance(folder, str) or not isinstance(model, str):
             raise BadRequest("the body has to have folder and model, both of them text")
-        deployments.deploy(name, Path(folder), model, collect_data=collect is True, collect_data_rate=rate)
+        deployments.deploy(
+            name, Path(folder), model, collect_data=collect is True, collect_data_rate=rate, workers=workers
+        )
         return state()
 
     @app.delete("/deployments/<name>")

@@ -209,6 +209,9 @@ class ManagedEndpoint(Endpoint):
                 "requestTimeout": f"PT{p.request_timeout_s}S",
                 "maxConcurrentRequestsPerInstance": p.max_concurrent_requests,
             },
+            # Otherwise the server has one process, and lets requests wait that Azure sends it at once.
+            # https://learn.microsoft.com/azure/machine-learning/reference-yaml-deployment-managed-online
+            "environmentVariables": {"WORKER_COUNT": str(p.max_concurrent_requests)},
             "properties": {MARK: version.name},
         } | self._compute_of_deployment()
         with explained(f"Endpoint {self.name}, deployment {deployment} failed", lambda: self.log(deployment)):

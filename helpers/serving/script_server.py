@@ -39,12 +39,15 @@ class Settings:
         The folder that gets the rows of each request that is answered. Empty: none.
     collect_rate : float, default 1.0
         The share of the requests whose inputs are among them.
+    workers : int, default 1
+        The processes. Each loads the model, and answers one request at a time.
     """
 
     model: str
     socket: str
     collect_to: str = ""
     collect_rate: float = 1.0
+    workers: int = 1
 
     def text(self) -> str:
         """Return the settings as an argument of a command, for `from_text`."""
@@ -102,6 +105,7 @@ def main(settings: Settings) -> None:
         def load_config(self) -> None:
             values = {
                 "bind": f"unix:{settings.socket}",
+                "workers": settings.workers,
                 "timeout": _WORKER_SECONDS,
                 # Newer ones open another socket, in a folder that all servers share.
                 "control_socket_disable": True,

@@ -94,7 +94,10 @@ def test_no_request_fails_while_a_version_takes_over_and_the_plugin_sees_what_it
         # The data asset exists, and is the folder that Azure ML writes to.
         folder = served["assets"][collection["dataId"]]
         assert folder.endswith(f"/datastores/workspaceblobstore/paths/modelDataCollector/under-load/{NEW}/{name}")
-    assert properties["requestSettings"] == {"requestTimeout": "PT30S", "maxConcurrentRequestsPerInstance": 1}
+    assert properties["requestSettings"] == {"requestTimeout": "PT30S", "maxConcurrentRequestsPerInstance": 2}
+    # Azure ML's own server has started two processes.
+    assert properties["environmentVariables"] == {"WORKER_COUNT": "2"}
+    assert served["workers"] == 2
     assert properties["livenessProbe"] == properties["readinessProbe"]
     assert properties["livenessProbe"]["failureThreshold"] == 10 and properties["livenessProbe"]["period"] == "PT10S"
     assert properties["egressPublicNetworkAccess"] == "Enabled"

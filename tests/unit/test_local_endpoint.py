@@ -179,6 +179,7 @@ def test_an_unknown_address_is_a_404_and_a_wrong_method_a_405(address, key):
         ("PUT", "/mirror", '{"nobody": 10}', "there is no deployment nobody"),
         ("PUT", "/deployments/new", '{"folder": "/model"}', "has to have folder and model"),
         ("PUT", "/deployments/new", '{"folder": 1, "model": "m/1"}', "has to have folder and model"),
+        ("PUT", "/deployments/new", '{"workers": 0}', "workers has to be a whole number from 1 on"),
         ("PUT", "/deployments/new", '{"collect_data_rate": 0}', "collect_data_rate has to be a number above 0"),
         ("PUT", "/deployments/new", '{"collect_data_rate": "1"}', "collect_data_rate has to be a number above 0"),
     ],
@@ -297,12 +298,14 @@ def test_a_model_sees_no_credentials_and_what_it_needs(endpoint):
 
 def test_deploying_again_ends_the_model_server_that_it_replaces(endpoint, versions):
     before = processes(endpoint)
-    endpoint.deploy("reporting", versions["doubling"])
+    with_two = LocalEndpoint(endpoint.name, endpoint.folder.parent, endpoint._session, workers=2)
+    with_two.deploy("reporting", versions["doubling"])
     # The endpoint's own process, and the watcher, the server and its worker of `doubling`.
     deadline = time.monotonic() + 30
     while len(running(before)) > 4 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(running(before)) == 4
+    assert len(re.findall("Booting worker", endpoint.log("reporting"))) == 2
     assert endpoint.invoke(ROWS, "reporting").predictions == [2, 4, 6]
     endpoint.deploy("reporting", versions["reporting"])
 

@@ -187,7 +187,12 @@ def take_over_under_load() -> dict[str, Any]:
     """Roll version 2 out while callers keep sending requests, and once more."""
     session, _ = configure()
     endpoint, (old, new, _), (of_old, of_new) = start(
-        "under-load", collect_data="true", collect_data_rate="0.25", request_timeout_s="30", start_timeout_s="95"
+        "under-load",
+        collect_data="true",
+        collect_data_rate="0.25",
+        request_timeout_s="30",
+        start_timeout_s="95",
+        max_concurrent_requests="2",
     )
     first, first_lines = roll_out(endpoint, old, of_old)
     with Callers(endpoint, {"rolled-1": of_old, "rolled-2": of_new}) as callers:
@@ -239,7 +244,18 @@ def take_over_under_load() -> dict[str, Any]:
             for each in collections
         },
         "collected_data": endpoint.collected_data(),
+        "workers": workers_of(endpoint, "rolled-1"),
     }
+
+
+def workers_of(endpoint: Endpoint, deployment: str) -> int:
+    """Return how many processes of Azure ML's own server are ready; the second gets ready some time after the first."""
+    deadline = time.monotonic() + 60
+    ready: set[str] = set()
+    while len(ready) < 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+        ready = {line for line in endpoint.log_lines(deployment) if "ready for serving traffic" in line}
+    return len(ready)
 
 
 def fail_at_each_step() -> dict[str, Any]:
