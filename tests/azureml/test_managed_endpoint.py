@@ -115,7 +115,7 @@ def with_faults(signed_in):
 @pytest.mark.parametrize("fault", rollouts.FAULTS | rollouts.MIRROR_FAULTS)
 def test_whatever_fails_in_a_rollout_the_endpoint_serves_what_it_served_before(with_faults, fault):
     outcome = with_faults["outcomes"][fault]
-    assert outcome["met"]
+    assert outcome["met"], outcome
     assert outcome["state"] == SERVES_OLD and outcome["right"]
     assert outcome["error"] and f"Endpoint faults serves what it served before: {OLD} 100 %." in outcome["error"]
 
@@ -128,6 +128,7 @@ def test_whatever_fails_in_a_rollout_the_endpoint_serves_what_it_served_before(w
             "mirrors to rolled-2 cannot be set to 50 %", "mirrors to rolled-2 cannot be set to 50 %",
             "0 % of the requests, 50 % mirrored, failed: Endpoint faults answered 503",
             "0 % of the requests, 50 % mirrored, failed: Endpoint faults, deployment rolled-2, answered 424",
+            "mirrors to rolled-2 cannot be set to 50 %: (InternalServerError) The stand-in was told to answer 500",
             "mirrors to rolled-2 cannot be set to 0 %",
         ],
         strict=True,
@@ -135,6 +136,11 @@ def test_whatever_fails_in_a_rollout_the_endpoint_serves_what_it_served_before(w
 )  # fmt: skip
 def test_what_fails_while_requests_are_mirrored_is_named(with_faults, fault, words):
     assert words in with_faults["outcomes"][fault]["error"]
+
+
+def test_a_request_that_is_always_answered_with_500_is_repeated_three_times_only(with_faults):
+    # One that begins to mirror, and one that ends it, in case the first was carried out.
+    assert with_faults["outcomes"]["mirroring is always answered with 500"]["met"] == 2 * 4
 
 
 def test_after_rollouts_that_failed_or_were_killed_while_mirroring_the_next_one_is_complete(with_faults):
