@@ -153,6 +153,17 @@ def test_after_rollouts_that_failed_or_were_killed_while_mirroring_the_next_one_
     assert with_faults["after"] == SERVES_NEW
 
 
+def test_a_rollout_that_is_killed_while_it_mirrors_leaves_the_old_version_and_is_completed_by_the_next(process):
+    killed = process.run(rollouts.be_killed_while_mirroring)
+    # SIGKILL.
+    assert killed["ends"] == [9] * 3 and killed["right"] == [True] * 3
+    assert killed["states"] == [SERVES_OLD | {"deployments": [OLD, NEW], "mirror": {NEW: 50}}] * 3
+    ended = f"{NEW}: 50 % of the requests are mirrored to it, from an earlier attempt; ending that"
+    assert killed["lines"][0] == ended and f"{NEW}: already deployed" in killed["lines"]
+    assert any(line.startswith(f"{NEW}: mirroring has ended") for line in killed["lines"])
+    assert killed["after"] == SERVES_NEW
+
+
 def test_what_could_not_be_put_back_or_deleted_is_named_and_the_next_rollout_goes_on(process):
     states = process.run(rollouts.get_stuck_half_way)
     assert "could not be put back to rolled-1 100 %" in states["stuck"] and "Run this again" in states["stuck"]
