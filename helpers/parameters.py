@@ -482,7 +482,7 @@ class Endpoint:
     endpoint_environment: Literal["no_code", "own"] = Field(
         default="no_code",
         description="What a managed or kubernetes endpoint runs. no_code: Azure ML's image and scoring script. own: this "
-        "bundle's script, in an environment of the model's conda file",
+        "bundle's script, in an environment of the model's conda file. A local endpoint always runs this bundle's script",
     )
     endpoint_image: ImageName = Field(
         # https://learn.microsoft.com/azure/machine-learning/how-to-manage-environments-v2
@@ -501,6 +501,13 @@ class Endpoint:
         default=False,
         description="Keep the inputs and the answer of each request, for 06_monitor. Only managed, kubernetes and local "
         "endpoints can",
+    )
+    collect_data_rate: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="For collect_data: the share of the requests whose inputs are kept, drawn by chance. 0.1: every tenth. "
+        "The answers are kept of all requests",
     )
     instance_count: int = Field(
         default=1,
@@ -531,7 +538,8 @@ class Endpoint:
         default=1,
         ge=1,
         le=1_000,
-        description="Number of requests that each instance of a managed deployment answers at once",
+        description="Number of requests that each instance of a managed, kubernetes or local deployment answers at once. Each "
+        "takes a process (WORKER_COUNT) with a copy of the model in memory",
     )
     aks_compute: str = Field(
         default="",

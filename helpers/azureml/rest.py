@@ -124,8 +124,11 @@ class AzureRest:
 
         https://learn.microsoft.com/azure/azure-resource-manager/management/async-operations
         """
-        operation = urlsplit(self._respond("PUT", path, query, body).headers.get("Azure-AsyncOperation") or "")
-        return operation._replace(scheme="", netloc="").geturl()
+        return _operation(self._respond("PUT", path, query, body))
+
+    def start_deletion(self, path: str, **query: str) -> str:
+        """Delete a resource that takes long; return the path of the operation, or nothing if it is done."""
+        return _operation(self._respond("DELETE", path, query, None))
 
     def post(self, path: str, body: dict[str, Any], **query: str) -> dict[str, Any]:
         """Send a query that has a body."""
@@ -172,6 +175,11 @@ class AzureRest:
             hint = "run this again later; see https://azure.status.microsoft for outages"
         text = ": ".join(part for part in (answer, message.rstrip(".")) if part)
         return AzureError("; ".join(part for part in (text, hint) if part), response.status_code, code)
+
+
+def _operation(response: Any) -> str:
+    # The host is dropped, so that the token is never sent to another host.
+    return urlsplit(response.headers.get("Azure-AsyncOperation") or "")._replace(scheme="", netloc="").geturl()
 
 
 def wait(state_now: Callable[[], str], longest_s: float) -> str:

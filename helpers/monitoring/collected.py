@@ -49,6 +49,54 @@ def read_collected(spark: SparkSession, folder: str, id_column: str, model_name:
     helpers.parameters.ParameterError
         If the folder does not exist or cannot be read.
     """
+    from pyspark.sql import functions as F
+
+    events = _events(spark, folder)
+    inputs, outputs = (_rows_of(events, kind) for kind in ("inputs", "outputs"))
+    keys = ["deployment", "correlationid", "number"]
+    # MLflow names the column of predictions as the model does; those of a model without a name get a number.
+    values = F.coalesce(F.col("outputs")[_PREDICTION], F.map_values("outputs")[0])
+    return inputs.join(outputs.drop("time"), keys).select(
+        F.concat_ws("-", "correlationid", "number").alias(id_column),
+        values.alias(_PREDICTION),
+        F.lit(None).cast("double").alias("probability"),
+        F.lit(model_name).alias("model_name"),
+        _version_of("deployment"),
+        F.col("time").alias("scored_at"),
+        F.col("deployment").alias("batch_id"),
+        "inputs",
+    )
+
+
+def read_answered(spark: SparkSession, folder: str) -> DataFrame:
+    """Return a row for each row that an endpoint has answered, whether its inputs were collected or not.
+
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    folder : str
+        As for `read_collected`.
+
+    Returns
+    -------
+    pyspark.sql.DataFrame
+        model_version, scored_at, batch_id (the deployment).
+    """
+    from pyspark.sql import functions as F
+
+    outputs = _rows_of(_events(spark, folder), "outputs")
+    return outputs.select(
+        _version_of("deployment"), F.col("time").alias("scored_at"), F.col("deployment").alias("batch_id")
+    )
+
+
+def _version_of(deployment: str) -> Column:
+    from pyspark.sql import functions as F
+
+    return F.regexp_extract(deployment, "-([0-9]+)$", 1).cast("int").alias("model_version")
+
+
+def _events(spark: SparkSession, folder: str) -> DataFrame:
     from pyspark.errors import AnalysisException
     from pyspark.sql import functions as F
 
@@ -63,20 +111,7 @@ def read_collected(spark: SparkSession, folder: str, id_column: str, model_name:
             folder,
             f"cannot be read: {str(error).splitlines()[0]} 05_deploy_endpoint prints the folder",
         ) from None
-    inputs, outputs = (_rows_of(events, kind) for kind in ("inputs", "outputs"))
-    keys = ["deployment", "correlationid", "number"]
-    # MLflow names the column of predictions as the model does; those of a model without a name get a number.
-    values = F.coalesce(F.col("outputs")[_PREDICTION], F.map_values("outputs")[0])
-    return inputs.join(outputs.drop("time"), keys).select(
-        F.concat_ws("-", "correlationid", "number").alias(id_column),
-        values.alias(_PREDICTION),
-        F.lit(None).cast("double").alias("probability"),
-        F.lit(model_name).alias("model_name"),
-        F.regexp_extract("deployment", "-([0-9]+)$", 1).cast("int").alias("model_version"),
-        F.col("time").alias("scored_at"),
-        F.col("deployment").alias("batch_id"),
-        "inputs",
-    )
+    return events
 
 
 def _rows_of(events: DataFrame, kind: str) -> DataFrame:

@@ -14,7 +14,7 @@ from helpers.data.names import quoted
 from helpers.monitoring import measures, quality, table, windows
 from helpers.monitoring.baseline import Baseline, load_baseline
 from helpers.monitoring.bins import CategoryBins
-from helpers.monitoring.collected import read_collected, with_columns
+from helpers.monitoring.collected import read_answered, read_collected, with_columns
 from helpers.monitoring.counts import count_by_bin
 from helpers.monitoring.measures import Measured
 from helpers.monitoring.windows import Window
@@ -124,7 +124,17 @@ def _found(spark: SparkSession, p: Monitor, model_name: str) -> list[Predictions
 
 def _collected(spark: SparkSession, p: Monitor, model_name: str) -> Predictions:
     rows = read_collected(spark, p.collected_data, p.id_column, model_name)
-    found = Predictions(rows, _windows_of(spark, p, rows, None, model_name), collected=True)
+    from pyspark.sql import functions as F
+
+    of_answers = read_answered(spark, p.collected_data)
+    counts = of_answers.groupBy("model_version", windows.column(p.window).alias("window")).agg(F.count(F.lit(1)))
+    answered = {(version, key): count for version, key, count in counts.collect()}
+    of_rows = _windows_of(spark, p, rows, None, model_name)
+    found = Predictions(
+        rows,
+        [replace(window, answered=answered.get((window.version, window.key), 0)) for window in of_rows],
+        collected=True,
+    )
     if not found.windows:
         raise ParameterError(
             "collected_data",
@@ -220,12 +230,23 @@ def monitor(spark: SparkSession, p: Monitor, model_name: str) -> Monitored:
                 for window, items in job.measure(changed):
                     table.write(spark, into, model_name, p.window, window, items)
                     measured.append(window)
+                    notes += _sampling(window)
                     progress.update()
                 notes += job.notes
     newest = max(found[0].windows, key=lambda window: window.newest)
     return Monitored(
         into, newest.version, sorted(measured, key=lambda window: window.start), unchanged, list(dict.fromkeys(notes))
     )
+
+
+def _sampling(window: Window) -> list[str]:
+    """Return a note if the inputs of some requests of an endpoint were not collected."""
+    if window.answered <= window.rows:
+        return []
+    return [
+        f"{window.name} is a sample: it has the inputs of {window.rows} of {window.answered} rows that version "
+        f"{window.version} answered ({window.rows / window.answered:.1%}). collect_data_rate of 05_deploy_endpoint chooses how many"
+    ]
 
 
 def _check(p: Monitor) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from helpers.monitoring.windows import Window
 
 WINDOW_KEY = "window_key"
-STATES = ("rows", "quarantined_rows", "last_scored_at", "labelled_rows", "labels_hash")
+STATES = ("rows", "quarantined_rows", "last_scored_at", "labelled_rows", "labels_hash", "answered_rows")
 """Measures that say when a window has to be measured again."""
 _COLUMNS = (
     "model_name STRING, model_version INT, window_kind STRING, window STRING, window_start TIMESTAMP, measure STRING, feature STRING, "

@@ -34,6 +34,8 @@ class Window:
         Mean, standard deviation and number of the probabilities.
     labels_hash : float
         A hash of the ids and labels, a whole number below 2^52: it changes if a label is corrected.
+    answered : int
+        At an endpoint that collects its requests: how many rows it answered. Of `rows`, it collected the inputs, too.
     """
 
     version: int
@@ -46,11 +48,13 @@ class Window:
     probability: tuple[float, float, int] | None
     labelled: int = 0
     labels_hash: float = 0.0
+    answered: int = 0
 
     @property
     def state(self) -> dict[str, float]:
         """What changes when rows or labels are added, or a batch is scored again, by the name of the measure."""
-        return {
+        of_endpoint = {"answered_rows": self.answered} if self.answered else {}
+        return of_endpoint | {
             "rows": self.rows,
             "quarantined_rows": self.refused,
             "last_scored_at": self.newest,

@@ -8,71 +8,90 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import threading
+import random
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from helpers.azureml.collected_data import COLLECTIONS
-from helpers.serving.endpoint import by_row
+from helpers.azureml.collected_data import INPUTS, OUTPUTS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-class DataCollector:
-    """Writes a line for each request and collection, into a file for each hour.
+@dataclass(frozen=True)
+class Correlation:
+    """What inputs and outputs of a request have in common.
+
+    Attributes
+    ----------
+    identifier : str
+    """
+
+    identifier: str
+
+
+class LocalCollector:
+    """Writes one line per request into a file for each hour, in place of `azureml.ai.monitoring.Collector`.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Of the collection: ``…/modelDataCollector/<endpoint>/<deployment>/<collection>``.
+    rate : float, default 1.0
+        The share of the requests that is written. Chance decides for each request, as in Azure ML's package.
+    """
+
+    def __init__(self, folder: Path, rate: float = 1.0) -> None:
+        self._folder, self._rate = folder, rate
+        # Each process writes files of its own. One that was killed may have left a file that ends in the middle of a line.
+        self._file_name = f"{uuid.uuid4().hex}.jsonl"
+
+    def collect(self, data: pd.DataFrame, correlation: Correlation | None = None) -> Correlation:
+        """Write the rows of a request, in the form that Azure ML's package sends them in.
+
+        Parameters
+        ----------
+        data : pandas.DataFrame
+        correlation : Correlation, optional
+            From the inputs of the same request.
+
+        Raises
+        ------
+        OSError
+            If they cannot be written.
+        """
+        correlation = correlation or Correlation(str(uuid.uuid4()))
+        # Not for anything that has to be secret.
+        if random.random() >= self._rate:  # noqa: S311
+            return correlation
+        now = datetime.datetime.now(datetime.timezone.utc)
+        event = {
+            "specversion": "1.0",
+            "id": str(uuid.uuid4()),
+            "type": f"azureml.inference.{self._folder.name}",
+            "datacontenttype": "application/json",
+            "time": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "correlationid": correlation.identifier,
+            "data": json.loads(data.to_json(orient="records")),
+        }
+        folder = self._folder / now.strftime("%Y/%m/%d/%H")
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / self._file_name, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "ab") as output:
+            output.write(json.dumps(event).encode() + b"\n")
+        return correlation
+
+
+def local_collectors(folder: Path, rate: float = 1.0) -> tuple[LocalCollector, LocalCollector]:
+    """Return the collectors of inputs and of outputs.
 
     Parameters
     ----------
     folder : pathlib.Path
         Of the deployment: ``…/modelDataCollector/<endpoint>/<deployment>``.
+    rate : float, default 1.0
+        The share of the requests whose inputs are written. The outputs are written of all.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        # The machine may have run this deployment before, in another process that was killed in the middle of a line.
-        self._file_name = f"{uuid.uuid4().hex}.jsonl"
-        self._writing = threading.Lock()
-
-    def collect(self, input_data: Any, predictions: Any) -> None:
-        """Write the rows of a request that was answered.
-
-        Parameters
-        ----------
-        input_data : object
-            As the request has it. Rows of a tensor without columns get the columns ``0``, ``1``, ….
-        predictions : object
-            As MLflow's server returns them.
-        """
-        now = datetime.datetime.now(datetime.timezone.utc)
-        correlation = str(uuid.uuid4())
-        rows = (_records(input_data), [_record(row, "prediction") for row in by_row(predictions)])
-        for collection, data in zip(COLLECTIONS, rows, strict=True):
-            event = {
-                "specversion": "1.0",
-                "id": str(uuid.uuid4()),
-                "type": f"azureml.inference.{collection}",
-                "datacontenttype": "application/json",
-                "time": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-                "correlationid": correlation,
-                "data": data,
-            }
-            folder = self._folder / collection / now.strftime("%Y/%m/%d/%H")
-            line = json.dumps(event).encode() + b"\n"
-            with self._writing:
-                folder.mkdir(parents=True, exist_ok=True)
-                descriptor = os.open(folder / self._file_name, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
-                with os.fdopen(descriptor, "ab") as output:
-                    output.write(line)
-
-
-def _records(input_data: Any) -> list[dict[str, Any]]:
-    if isinstance(input_data, dict) and {"columns", "data"} <= input_data.keys():
-        return [dict(zip(map(str, input_data["columns"]), row, strict=True)) for row in input_data["data"]]
-    return [_record(row, "0") for row in by_row(input_data)]
-
-
-def _record(row: Any, name: str) -> dict[str, Any]:
-    if isinstance(row, dict):
-        return row
-    if isinstance(row, list):
-        return {str(place): value for place, value in enumerate(row)}
-    return {name: row}
+    return LocalCollector(folder / INPUTS, rate), LocalCollector(folder / OUTPUTS)

@@ -1,4 +1,4 @@
-"""Shared code of the two Azure kinds: plain errors for MLflow's deployment client, and its configuration files."""
+"""Shared code of the two Azure kinds: MLflow's deployment client, plain errors for it, and its configuration files."""
 
 from __future__ import annotations
 
@@ -7,15 +7,45 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from helpers.azureml.rest import AzureError, first_line, with_details
-from helpers.azureml.workspace import ROLES
+from helpers.azureml.rest import LIMITS, AzureError, first_line, retry_policy, with_details
+from helpers.azureml.workspace import ROLES, Workspace
 from helpers.ownership import MARK
 from helpers.serving.endpoint import ServingError
 
+if TYPE_CHECKING:
+    from mlflow.deployments import BaseDeploymentClient
+
 TROUBLESHOOTING = "https://learn.microsoft.com/azure/machine-learning/how-to-troubleshoot-online-endpoints"
 QUOTAS = "https://learn.microsoft.com/azure/machine-learning/how-to-manage-quotas"
+
+
+def online_client(workspace: Workspace) -> BaseDeploymentClient:
+    """Return MLflow's deployment client for online endpoints, with the limits of this bundle's own requests.
+
+    The plugin leaves azure-core's defaults: 10 retries with up to 120 s between them. So one request that Azure keeps
+    answering with 500, 502, 503 or 504 takes over seven minutes, and a rollout sends several before it has put the traffic back.
+    https://learn.microsoft.com/python/api/azure-core/azure.core.pipeline.policies.retrypolicy
+
+    Parameters
+    ----------
+    workspace : helpers.azureml.workspace.Workspace
+    """
+    from mlflow.deployments import get_deploy_client
+
+    client = get_deploy_client(workspace.tracking_uri)
+    # The plugin has no argument for this. Its client of Azure's API is made anew, with the plugin's own arguments.
+    online, context = client._mir_client, client.service_context
+    online._client = type(online._client)(
+        credential=context.auth,
+        base_url=context.cloud.endpoints.resource_manager,
+        subscription_id=context.subscription_id,
+        credential_scopes=[context.cloud._get_default_scope()],
+        retry_policy=retry_policy(**LIMITS),
+        **LIMITS,
+    )
+    return client
 
 
 @contextlib.contextmanager

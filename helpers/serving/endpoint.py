@@ -176,6 +176,8 @@ class Endpoint(abc.ABC):
         Whether deployments of this kind can collect their requests.
     takes_own_environment : bool, default False
         Whether ``endpoint_environment=own`` is possible.
+    makes_environment : bool, default False
+        Whether deployments then run in an environment that is made for them, of ``endpoint_image`` and ``endpoint_conda_file``.
     mirrors : bool, default False
         Whether copies of requests can be sent to a deployment that gets none: `set_mirror`.
     """
@@ -184,6 +186,7 @@ class Endpoint(abc.ABC):
     in_azureml: ClassVar[bool] = False
     collects_data: ClassVar[bool] = False
     takes_own_environment: ClassVar[bool] = False
+    makes_environment: ClassVar[bool] = False
     mirrors: ClassVar[bool] = False
 
     def __init__(self, name: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import logging
 import os
 import random
 import shutil
@@ -21,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from helpers.azureml.collected_data import FOLDER
-from helpers.serving.data_collection import DataCollector
 from helpers.serving.endpoint import MOST_MIRRORED, REQUEST_SECONDS
 from helpers.serving.local_mirror import Mirror
+from helpers.serving.script_server import Settings
 
 # Loading a Spark ML model includes starting Spark.
 _START_SECONDS = 300
@@ -62,8 +61,12 @@ class ModelServer:
         ``<name>/<version>``.
     log : pathlib.Path
         Gets what the process prints.
-    collector : DataCollector, optional
-        Gets the rows of each request that is answered.
+    collect_to : pathlib.Path, optional
+        The folder that gets the rows of each request that is answered.
+    collect_rate : float, default 1.0
+        The share of the requests whose inputs are among them.
+    workers : int, default 1
+        How many requests it answers at once; each takes a process that loads the model.
 
     Attributes
     ----------
@@ -72,13 +75,21 @@ class ModelServer:
         ``Creating``, ``Succeeded`` or ``Failed``.
     """
 
-    def __init__(self, model_folder: Path, model: str, log: Path, collector: DataCollector | None = None) -> None:
+    def __init__(
+        self,
+        model_folder: Path,
+        model: str,
+        log: Path,
+        collect_to: Path | None = None,
+        collect_rate: float = 1.0,
+        workers: int = 1,
+    ) -> None:
         self.model, self.state = model, "Creating"
-        self._collector = collector
         self._running_requests, self._changed = 0, threading.Condition()
         # Not below the endpoint's folder: the path of a socket has at most about 100 characters.
         self._socket = Path(tempfile.mkdtemp(prefix="model-server-"), "socket")
-        command = [sys.executable, "-m", "helpers.serving.model_server", str(model_folder), str(self._socket)]
+        settings = Settings(str(model_folder), str(self._socket), str(collect_to or ""), collect_rate, workers)
+        command = [sys.executable, "-m", "helpers.serving.model_server", settings.text()]
         with log.open("wb") as output:
             # The server ends when this end of the pipe is closed, and this process holds it until it ends.
             self._process = subprocess.Popen(
@@ -90,7 +101,7 @@ class ModelServer:
         deadline = time.monotonic() + _START_SECONDS
         while self._process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(OSError, http.client.HTTPException):
-                status, _ = self._request("GET", "/ping", timeout=_PING_SECONDS)
+                status, _ = self._request("GET", "/", timeout=_PING_SECONDS)
                 if status == 200:
                     self.state = "Succeeded"
                     return
@@ -109,39 +120,26 @@ class ModelServer:
             self._running_requests -= 1
             self._changed.notify_all()
 
-    def score(self, input_data: Any) -> tuple[int, bytes]:
+    def score(self, body: bytes) -> tuple[int, bytes]:
         """Score the rows of a request.
 
         Parameters
         ----------
-        input_data : object
-            Rows, as requests to Azure ML have them.
+        body : bytes
+            As requests to Azure ML have it.
 
         Returns
         -------
         tuple of (int, bytes)
-            HTTP status, and the predictions as Azure ML returns them; or the model server's error.
+            HTTP status, and the predictions or the error, as Azure ML's server answers with score.py.
         """
-        is_split = isinstance(input_data, dict) and {"columns", "data"} <= input_data.keys()
-        body = json.dumps({"dataframe_split": input_data} if is_split else {"inputs": input_data})
         try:
-            status, content = self._request("POST", "/invocations", body)
+            return self._request("POST", "/score", body)
         except (OSError, http.client.HTTPException) as error:
             return 502, error_body(f"the model server does not answer ({str(error) or type(error).__name__})")
-        if status == 200:
-            predictions = json.loads(content)["predictions"]
-            if self._collector is not None:
-                try:
-                    self._collector.collect(input_data, predictions)
-                except OSError:
-                    # The caller gets the answer even if the disk is full.
-                    logging.exception("A request was answered, but not collected")
-            content = json.dumps(predictions).encode()
-        # If the rows are wrong, MLflow 2 answers 400. Newer ones answer 400 for errors of the model, too.
-        return status, content
 
     def _request(
-        self, method: str, path: str, body: str | None = None, timeout: float = REQUEST_SECONDS
+        self, method: str, path: str, body: bytes | None = None, timeout: float = REQUEST_SECONDS
     ) -> tuple[int, bytes]:
         with contextlib.closing(_SocketConnection(self._socket, timeout)) as connection:
             connection.request(method, path, body, {"Content-Type": "application/json"})
@@ -187,10 +185,14 @@ class LocalDeployments:
     ----------
     folder : pathlib.Path
         Gets a log file for each deployment, and the requests of those that collect them.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._lock = folder, threading.Lock()
+        self.folder, self._lock = folder, threading.Lock()
         self._servers: dict[str, ModelServer] = {}
         self._traffic: dict[str, int] = {}
         self._mirror: Mirror | None = None
@@ -210,7 +212,15 @@ class LocalDeployments:
     def _mirrored_to(self) -> dict[str, int]:
         return {self._mirror.deployment: self._mirror.percent} if self._mirror and self._mirror.percent else {}
 
-    def deploy(self, name: str, model_folder: Path, model: str, collect_data: bool = False) -> None:
+    def deploy(
+        self,
+        name: str,
+        model_folder: Path,
+        model: str,
+        collect_data: bool = False,
+        collect_data_rate: float = 1.0,
+        workers: int = 1,
+    ) -> None:
         """Start to serve a model, instead of the one that the deployment served before.
 
         Parameters
@@ -222,9 +232,14 @@ class LocalDeployments:
             ``<name>/<version>``.
         collect_data : bool, default False
             Whether to keep the rows of each request that is answered.
+        collect_data_rate : float, default 1.0
+            The share of the requests whose inputs are among them.
+        workers : int, default 1
+            How many requests it answers at once.
         """
-        collector = DataCollector(self._folder / FOLDER / name) if collect_data else None
-        server = ModelServer(model_folder, model, self._folder / f"{name}.log", collector)
+        collect_to = self.folder / FOLDER / name if collect_data else None
+        log = self.folder / f"{name}.log"
+        server = ModelServer(model_folder, model, log, collect_to, collect_data_rate, workers)
         with self._lock:
             previous = self._servers.get(name)
             self._servers[name] = server
@@ -296,13 +311,13 @@ class LocalDeployments:
         for server in servers.values():
             server.kill()
 
-    def score(self, input_data: Any, deployment: str) -> ScoringResponse:
+    def score(self, body: bytes, deployment: str) -> ScoringResponse:
         """Score rows.
 
         Parameters
         ----------
-        input_data : object
-            Rows, as requests to Azure ML have them.
+        body : bytes
+            As requests to Azure ML have it.
         deployment : str
             The deployment that answers, whatever the traffic is. Empty: the traffic decides.
         """
@@ -317,13 +332,13 @@ class LocalDeployments:
             server.begin_request()
             mirror = None if deployment else self._mirror
         try:
-            status, body = server.score(input_data)
+            status, answer = server.score(body)
         finally:
             server.end_request()
         # A request that failed here says nothing about the other deployment.
         if mirror is not None and status == 200:
-            mirror.offer(input_data)
-        return ScoringResponse(status, body, name)
+            mirror.offer(body)
+        return ScoringResponse(status, answer, name)
 
 
 def error_body(message: str) -> bytes:

@@ -46,7 +46,7 @@ _POLL_SECONDS = 0.1
 
 
 class LocalEndpoint(Endpoint):
-    """MLflow's model server behind one address on 127.0.0.1.
+    """The script score.py with each model version, behind one address on 127.0.0.1.
 
     The process `helpers.serving.local_server` runs until the endpoint is deleted or the machine is shut down. After a
     shutdown, the next rollout creates the endpoint anew.
@@ -60,20 +60,35 @@ class LocalEndpoint(Endpoint):
         Its registry has the models; only needed to deploy.
     collect_data : bool, default False
         Whether new deployments collect their requests.
+    collect_data_rate : float, default 1.0
+        The share of the requests whose inputs they collect.
+    workers : int, default 1
+        The processes of a new deployment. Each loads the model, and answers one request at a time.
     """
 
     collects_data = True
+    takes_own_environment = True
     mirrors = True
 
-    def __init__(self, name: str, folder: Path, session: Session | None = None, collect_data: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        session: Session | None = None,
+        collect_data: bool = False,
+        collect_data_rate: float = 1.0,
+        workers: int = 1,
+    ) -> None:
         super().__init__(name)
-        self._session, self._collect_data = session, collect_data
+        self._session = session
+        self._settings = {"collect_data": collect_data, "collect_data_rate": collect_data_rate, "workers": workers}
         self.folder = folder / name
 
     @classmethod
     def open(cls, session: Session, p: parameters.Endpoint, model_name: str) -> LocalEndpoint:
         folder = _folder()
-        return cls(p.endpoint_name or endpoint_name(model_name, str(folder)), folder, session, p.collect_data)
+        name = p.endpoint_name or endpoint_name(model_name, str(folder))
+        return cls(name, folder, session, p.collect_data, p.collect_data_rate, p.max_concurrent_requests)
 
     @classmethod
     def existing(cls, session: Session) -> Iterator[ExistingEndpoint]:  # noqa: ARG003 - it is not in Azure
@@ -127,7 +142,7 @@ class LocalEndpoint(Endpoint):
             raise ServingError(f"The local endpoint {self.name} was opened without a session, so it cannot deploy.")
         folder = tracking.download_model(self._session, f"models:/{version.name}/{version.version}", model_folder)
         model = f"{version.name}/{version.version}"
-        content = {"folder": str(folder), "model": model, "collect_data": self._collect_data}
+        content = {"folder": str(folder), "model": model} | self._settings
         self._request("PUT", f"/deployments/{deployment}", content)
         self.wait(deployment, show)
 

@@ -24,19 +24,19 @@ class Mirror:
     percent : int
         Of the requests.
     score : callable
-        Scores the rows of a copy, and returns the HTTP status and the body.
+        Scores the rows of a copy, which is the body of a request, and returns the HTTP status and the body of the answer.
     """
 
-    def __init__(self, deployment: str, percent: int, score: Callable[[Any], tuple[int, bytes]]) -> None:
+    def __init__(self, deployment: str, percent: int, score: Callable[[bytes], tuple[int, bytes]]) -> None:
         self.deployment, self.percent = deployment, percent
         self._score = score
-        self._waiting: deque[Any] = deque()
+        self._waiting: deque[bytes] = deque()
         self._changed = threading.Condition()
         self._answered = self._failed = self._dropped = 0
         self._error = ""
         threading.Thread(target=self._work, daemon=True).start()
 
-    def offer(self, input_data: Any) -> None:
+    def offer(self, body: bytes) -> None:
         """Take a copy of a request, with the mirror's percentage as the probability."""
         with self._changed:
             # Not for anything that has to be secret.
@@ -45,7 +45,7 @@ class Mirror:
             if len(self._waiting) >= _MOST_WAITING:
                 self._dropped += 1
                 return
-            self._waiting.append(input_data)
+            self._waiting.append(body)
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -72,8 +72,8 @@ class Mirror:
                 self._changed.wait_for(lambda: self._waiting or not self.percent)
                 if not self._waiting:
                     return
-                input_data = self._waiting[0]
-            status, body = self._score(input_data)
+                copy = self._waiting[0]
+            status, body = self._score(copy)
             with self._changed:
                 # It counts as waiting until its answer is counted.
                 self._waiting.popleft()
@@ -81,5 +81,4 @@ class Mirror:
                     self._answered += 1
                 else:
                     self._failed += 1
-                    # MLflow's errors end with the traceback, whose last line says what is wrong.
-                    self._error = f"{status}: {body.decode(errors='replace')[-_ERROR_CHARACTERS:]}"
+                    self._error = f"{status}: {body.decode(errors='replace')[:_ERROR_CHARACTERS]}"

@@ -51,10 +51,7 @@ def create_app(deployments: LocalDeployments, key: str) -> Flask:
 
     @app.post("/score")
     def score() -> Response:
-        content = _json_object()
-        if "input_data" not in content:
-            raise BadRequest("the body has no input_data")
-        response = deployments.score(content["input_data"], request.headers.get(DEPLOYMENT_HEADER, ""))
+        response = deployments.score(request.get_data(), request.headers.get(DEPLOYMENT_HEADER, ""))
         headers = {DEPLOYMENT_HEADER: response.deployment} if response.deployment else {}
         return Response(response.body, response.status, headers, mimetype="application/json")
 
@@ -66,9 +63,17 @@ def create_app(deployments: LocalDeployments, key: str) -> Flask:
     def deploy(name: str) -> Response:
         content = _json_object()
         folder, model, collect = content.get("folder"), content.get("model"), content.get("collect_data", False)
+        rate = content.get("collect_data_rate", 1.0)
+        if type(rate) not in (int, float) or not 0 < rate <= 1:
+            raise BadRequest("collect_data_rate has to be a number above 0 and up to 1")
+        workers = content.get("workers", 1)
+        if type(workers) is not int or workers < 1:
+            raise BadRequest("workers has to be a whole number from 1 on")
         if not isinstance(folder, str) or not isinstance(model, str):
             raise BadRequest("the body has to have folder and model, both of them text")
-        deployments.deploy(name, Path(folder), model, collect_data=collect is True)
+        deployments.deploy(
+            name, Path(folder), model, collect_data=collect is True, collect_data_rate=rate, workers=workers
+        )
         return state()
 
     @app.delete("/deployments/<name>")

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from helpers import tracking
 from helpers.azureml import artifacts
-from helpers.azureml.collected_data import COLLECTIONS, DATASTORE, FOLDER, collection_uri
+from helpers.azureml.collected_data import COLLECTIONS, DATASTORE, FOLDER, INPUTS, collection_uri
 from helpers.azureml.rest import AzureError, wait
 from helpers.azureml.workspace import API_VERSION, Workspace
 from helpers.ownership import MARK, is_marked
 from helpers.parameters import ParameterError
 from helpers.serving import no_code, own_environment
-from helpers.serving.deploy_client import TROUBLESHOOTING, config_file, explained, marked_model
+from helpers.serving.deploy_client import TROUBLESHOOTING, config_file, explained, marked_model, online_client
 from helpers.serving.endpoint import (
     REQUEST_SECONDS,
     Deployment,
@@ -68,6 +68,7 @@ class ManagedEndpoint(Endpoint):
     in_azureml = True
     collects_data = True
     takes_own_environment = True
+    makes_environment = True
     mirrors = True
     kind: ClassVar[str] = "managed"
 
@@ -78,11 +79,9 @@ class ManagedEndpoint(Endpoint):
         p: parameters.Endpoint | None = None,
         session: Session | None = None,
     ) -> None:
-        from mlflow.deployments import get_deploy_client
-
         super().__init__(name)
         self._workspace, self._parameters, self._session = workspace, p, session
-        self._client = get_deploy_client(workspace.tracking_uri)
+        self._client = online_client(workspace)
         self._path = f"{workspace.resource_id}/onlineEndpoints/{name}"
         self._caller: tuple[str, dict[str, str]] | None = None
         self._operation = ""
@@ -111,13 +110,11 @@ class ManagedEndpoint(Endpoint):
 
     @classmethod
     def existing(cls, session: Session) -> Iterator[ExistingEndpoint]:
-        from mlflow.deployments import get_deploy_client
-
         if not session.connection.is_named:
             return
         workspace = session.workspace
         with explained(f"The endpoints of {workspace.name} cannot be listed"):
-            entries = get_deploy_client(workspace.tracking_uri).list_endpoints()
+            entries = online_client(workspace).list_endpoints()
         for entry in entries:
             if _kind(entry) != cls.kind:
                 continue
@@ -208,6 +205,9 @@ class ManagedEndpoint(Endpoint):
                 "requestTimeout": f"PT{p.request_timeout_s}S",
                 "maxConcurrentRequestsPerInstance": p.max_concurrent_requests,
             },
+            # Otherwise the server has one process, and lets requests wait that Azure sends it at once.
+            # https://learn.microsoft.com/azure/machine-learning/reference-yaml-deployment-managed-online
+            "environmentVariables": {"WORKER_COUNT": str(p.max_concurrent_requests)},
             "properties": {MARK: version.name},
         } | self._compute_of_deployment()
         with explained(f"Endpoint {self.name}, deployment {deployment} failed", lambda: self.log(deployment)):
@@ -257,7 +257,10 @@ class ManagedEndpoint(Endpoint):
             asset = f"{self._workspace.resource_id}/data/{self.name}-{deployment}-{collection}/versions/1"
             properties = {"dataType": "uri_folder", "dataUri": folder}
             self._workspace.manager.put(asset, {"properties": properties}, api_version=API_VERSION)
-            collections[collection] = {"dataCollectionMode": "Enabled", "samplingRate": 1.0, "dataId": asset}
+            # Azure's package draws for each collection on its own, so with the rate on both, few answers would have their
+            # inputs: azureml/ai/monitoring/collector_json.py of azureml-ai-monitoring 1.0.0.
+            rate = self._p.collect_data_rate if collection == INPUTS else 1.0
+            collections[collection] = {"dataCollectionMode": "Enabled", "samplingRate": rate, "dataId": asset}
         return {"collections": collections, "rollingRate": "Hour"}
 
     def _start(self, path: str, body: dict[str, Any]) -> None:
@@ -353,8 +356,20 @@ class ManagedEndpoint(Endpoint):
             self._client.update_endpoint(self.name, config)
 
     def delete_deployment(self, deployment: str) -> None:
+        # Not by the deployment client: it sends the traffic that it has read once more, and may undo what another rollout did.
+        manager = self._workspace.manager
         with explained(f"Deployment {deployment} of endpoint {self.name} was not deleted"):
-            self._client.delete_deployment(deployment, endpoint=self.name)
+            path = f"{self._path}/deployments/{deployment}"
+            operation = manager.start_deletion(path, api_version=API_VERSION)
+            ended: dict[str, Any] = {"status": "Succeeded"}
+
+            def status() -> str:
+                ended.update(manager.get(operation))
+                return ended["status"]
+
+            if operation and wait(status, _LONGEST_WAIT_SECONDS) != "Succeeded":
+                reason = (ended.get("error") or {}).get("message", "")
+                raise AzureError(f"the deletion is {ended['status']}. {reason}".strip())
 
     def delete(self) -> bool:
         if self._read() is None:

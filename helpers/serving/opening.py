@@ -44,6 +44,10 @@ def open_endpoint(
         raise parameters.ParameterError(
             "collect_data", p.collect_data, f"needs a managed, kubernetes or local endpoint; endpoint_target is {kind}"
         )
+    if p.collect_data_rate != 1 and not p.collect_data:
+        raise parameters.ParameterError(
+            "collect_data_rate", str(p.collect_data_rate), "is used with collect_data=true only; set that, too"
+        )
     _check_environment(p, kind, opened)
     _check_mirror(p, kind, opened)
     endpoint = opened.open(session, p, version.name)
@@ -55,19 +59,22 @@ def open_endpoint(
 
 def _check_environment(p: parameters.Endpoint, kind: str, opened: type[Endpoint]) -> None:
     """Check the parameters of the environment that a deployment gets."""
-    if p.endpoint_environment == "own":
-        if not opened.takes_own_environment:
-            raise parameters.ParameterError(
-                "endpoint_environment",
-                "own",
-                f"needs endpoint_target=managed or kubernetes; endpoint_target is {kind}. Choose one of these, or leave "
-                "endpoint_environment=no_code",
-            )
+    if p.endpoint_environment == "own" and not opened.takes_own_environment:
+        raise parameters.ParameterError(
+            "endpoint_environment",
+            "own",
+            f"needs endpoint_target=managed, kubernetes or local; endpoint_target is {kind}. Choose one of these, or leave "
+            "endpoint_environment=no_code",
+        )
+    if p.endpoint_environment == "own" and opened.makes_environment:
         return
+    problem = "is used with endpoint_environment=own only; set that, too"
+    if kind == "local":
+        problem = "is not used by a local endpoint, which runs in the environment of this process; leave it out"
     for name in ("endpoint_image", "endpoint_conda_file"):
         value = getattr(p, name)
         if value != parameters.FIELDS[name].default:
-            raise parameters.ParameterError(name, value, "is used with endpoint_environment=own only; set that, too")
+            raise parameters.ParameterError(name, value, problem)
 
 
 def _check_mirror(p: parameters.Deploy, kind: str, opened: type[Endpoint]) -> None:

@@ -1,4 +1,4 @@
-"""The scoring script of ``endpoint_environment=own``: this file runs in the container, without the rest of the bundle.
+"""The scoring script of ``endpoint_environment=own`` and of local endpoints. In a container it runs without the rest of the bundle.
 
 Azure ML's server calls `init` when it starts, and `run` with the body of each request. Requests and answers are those of
 the script that Azure ML brings itself; but a request that does not fit the model is answered with 400 and a reason.
@@ -10,23 +10,36 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 _loaded: dict[str, Any] = {}
 
 
-def init() -> None:
-    """Load the model, and prepare to collect requests if the deployment does that."""
+def init(collectors: Sequence[Any] | None = None) -> None:
+    """Load the model, and prepare to collect requests if the deployment does that.
+
+    Parameters
+    ----------
+    collectors : sequence, optional
+        Two in place of Azure ML's, for inputs and for outputs; or none, to collect nothing. Azure ML's server gives nothing.
+    """
     import mlflow.pyfunc
-    from azureml.ai.monitoring import Collector
 
     _loaded["model"] = mlflow.pyfunc.load_model(str(_model_folder()))
+    _loaded["collectors"] = _azureml_collectors() if collectors is None else collectors
+
+
+def _azureml_collectors() -> list[Any]:
+    from azureml.ai.monitoring import Collector
+
     try:
-        _loaded["collectors"] = [Collector(name=name) for name in ("model_inputs", "model_outputs")]
+        return [Collector(name=name) for name in ("model_inputs", "model_outputs")]
     # The package raises nothing more specific where a deployment does not collect.
     except Exception as error:  # noqa: BLE001
         print(f"Requests are not collected: {error}")
+        return []
 
 
 def _model_folder() -> Path:
@@ -53,7 +66,7 @@ def run(body: str) -> Any:
 
     Returns
     -------
-    list, dict or azureml_inference_server_http.api.aml_response.AMLResponse
+    list, dict or flask.Response
         The predictions, or an answer that says what is wrong with the request.
     """
     from mlflow.exceptions import MlflowException
@@ -87,8 +100,8 @@ def run(body: str) -> Any:
 
 
 def _collect(data: Any, result: Any) -> None:
-    """Hand inputs and predictions to Azure ML's collector; the caller gets the answer even if that fails."""
-    if "collectors" not in _loaded:
+    """Hand inputs and predictions to the collectors; the caller gets the answer even if that fails."""
+    if not _loaded["collectors"]:
         return
     try:
         inputs, outputs = _loaded["collectors"]
@@ -102,10 +115,13 @@ def _table(values: Any) -> Any:
     """Return values as a table, as Azure ML's own script does."""
     import pandas as pd
 
+    if isinstance(values, dict):
+        # Of several tensors, each may have more than one dimension.
+        values = {name: list(value) for name, value in values.items()}
     return values if isinstance(values, pd.DataFrame) else pd.DataFrame(values)
 
 
 def _refused(reason: str) -> Any:
-    from azureml_inference_server_http.api.aml_response import AMLResponse
+    from flask import Response
 
-    return AMLResponse({"message": reason}, 400, json_str=True)
+    return Response(json.dumps({"message": reason}), 400, mimetype="application/json")

@@ -17,10 +17,12 @@ import yaml
 from sklearn.dummy import DummyRegressor
 
 from helpers import parameters, serving, tracking, training
+from helpers.azureml.collected_data import COLLECTIONS, FOLDER
 from helpers.data import split
 from helpers.ownership import MARK
 from helpers.serving.endpoint import _refusal
 from helpers.serving.health import is_equal
+from helpers.serving.local_deployments import LocalDeployments
 from helpers.serving.no_code import problem_of
 from helpers.serving.own_environment import SCRIPT
 from tests.stand_ins.azureml import inference_server
@@ -111,7 +113,7 @@ def collecting(data_collector, tmp_path):
 
 
 def collects(collected, known):
-    """Check that one request was collected."""
+    """Check that one request was collected, and return its inputs and outputs."""
     (of_inputs, inputs), (of_outputs, outputs) = [collected.get(timeout=60) for _ in range(2)]
     assert (of_inputs["ce-type"], of_outputs["ce-type"]) == (
         "azureml.inference.model_inputs", "azureml.inference.model_outputs",
@@ -120,6 +122,7 @@ def collects(collected, known):
     assert is_equal(inputs, json.loads(known.rows.to_json(orient="records")))
     # The script makes a table of the model's array, which has no name.
     assert is_equal([row["0"] for row in outputs], known.predictions)
+    return [inputs, outputs]
 
 
 @pytest.mark.parametrize("flavor", FLAVORS)
@@ -141,32 +144,96 @@ def test_the_vendors_server_gives_and_collects_the_models_own_predictions(
     assert "missing inputs ['count']" in server.log_file.read_text()
 
 
+@pytest.fixture
+def local(tmp_path):
+    """The deployments of a local endpoint."""
+    deployments = LocalDeployments(tmp_path)
+    yield deployments
+    deployments.end()
+
+
+def collected_by(deployments, name):
+    """Return the inputs and the outputs of the one request that a local deployment has collected."""
+    folder = deployments.folder / FOLDER / name
+    events = [json.loads(file.read_text()) for each in COLLECTIONS for file in (folder / each).rglob("*.jsonl")]
+    assert [event["type"] for event in events] == [f"azureml.inference.{each}" for each in COLLECTIONS]
+    assert events[0]["correlationid"] == events[1]["correlationid"] and events[0]["id"] != events[1]["id"]
+    return [event["data"] for event in events]
+
+
 @pytest.mark.parametrize("flavor", FLAVORS)
-def test_the_bundles_script_gives_and_collects_the_same_and_says_what_is_wrong_with_a_request(
-    models, inference_environment, collecting, tmp_path, flavor
+def test_the_bundles_script_gives_and_collects_the_same_and_says_what_is_wrong_also_at_a_local_endpoint(
+    models, inference_environment, collecting, tmp_path, flavor, local
 ):
     model, known = models[flavor]
     variables, collected = collecting
     body = serving.payload(known.rows)
     content = json.loads(body)["input_data"]
     bad = {
+        "Input cannot be decoded as UTF-8": b"\xff",
         "the body cannot be read: Expecting value": "not JSON",
         "the body has to be a JSON object with input_data": json.dumps({"data": content}),
         "missing inputs ['count']": serving.payload(known.rows.drop(columns="count")),
         "could not convert string to float": serving.payload(known.rows.assign(weight="heavy")),
         "4 columns passed": json.dumps({"input_data": content | {"columns": content["columns"][:4]}}),
     }
+    local.deploy("local-1", model, "local/1", collect_data=True)
     with InferenceServer.start(inference_environment, model, tmp_path / "server.log", variables, SCRIPT) as server:
         server.wait()
         answer = server.score(body)
         assert answer.status_code == 200, server.log_file.read_text()
-        collects(collected, known)
+        sent = collects(collected, known)
         refused = {reason: server.score(payload) for reason, payload in bad.items()}
     assert is_equal(answer.json(), known.predictions)
     for reason, response in refused.items():
         told = _refusal("e", "", response)
         assert response.status_code == 400 and reason in told and "(the rows do not fit" in told
     assert collected.empty()
+
+    while local.state()["deployments"]["local-1"]["state"] == "Creating":
+        time.sleep(0.1)
+    here = local.score(body.encode(), "local-1")
+    assert (here.status, json.loads(here.body)) == (200, answer.json()), (tmp_path / "local-1.log").read_text()
+    assert collected_by(local, "local-1") == sent
+    for reason, payload in bad.items():
+        here = local.score(payload if isinstance(payload, bytes) else payload.encode(), "local-1")
+        assert (here.status, json.loads(here.body)) == (400, refused[reason].json())
+    assert collected_by(local, "local-1") == sent
+
+
+@pytest.mark.parametrize("of_outputs", [25, 100])
+def test_the_vendors_collectors_draw_on_their_own_so_only_inputs_are_sampled(
+    inference_environment, data_collector, tmp_path, of_outputs
+):
+    port, _ = data_collector
+    rates = {"model_inputs": 25, "model_outputs": of_outputs}
+    collections = {name: {"enabled": True, "sampleRatePercentage": rate} for name, rate in rates.items()}
+    (tmp_path / "collect.json").write_text(json.dumps({"collections": collections}))
+    code = (
+        "import pandas as pd\n"
+        "from azureml.ai.monitoring import Collector\n"
+        "inputs, outputs = (Collector(name=name) for name in ('model_inputs', 'model_outputs'))\n"
+        "drawn = 0, 0\n"
+        "rows = pd.DataFrame({'x': [1.0]})\n"
+        "for _ in range(400):\n"
+        "    context = inputs.collect(rows)\n"
+        "    both = context.is_success() and outputs.collect(rows, context).is_success()\n"
+        "    drawn = drawn[0] + context.is_success(), drawn[1] + both\n"
+        "print(*drawn)\n"
+    )
+    # The package tells only then what was drawn.
+    debug = {"AZUREML_MDC_DEBUG": "true"}
+    variables = {"AZUREML_MDC_CONFIG_PATH": str(tmp_path / "collect.json"), "AZUREML_MDC_PORT": str(port)} | debug
+    ran = subprocess.run(
+        [inference_environment / "bin" / "python", "-c", code],
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    inputs, both = map(int, ran.stdout.split()[-2:])
+    # Over 6 standard deviations of the 100 that are expected, and over 5 of the quarter of these.
+    assert 45 < inputs < 155 and (both == inputs if of_outputs == 100 else both < inputs / 2)
 
 
 def test_the_environment_is_that_of_the_models_whether_it_is_made_with_pip_or_with_conda(models, inference_environment):

@@ -87,13 +87,17 @@ def test_no_request_fails_while_a_version_takes_over_and_the_plugin_sees_what_it
     assert deployment["properties"]["model"].endswith("/models/rolled/versions/2")
     properties = served["properties"]
     assert properties["dataCollector"]["rollingRate"] == "Hour"
-    for name in ("model_inputs", "model_outputs"):
+    # Numbers: https://learn.microsoft.com/rest/api/azureml/online-deployments/create-or-update#collection
+    for name, rate in {"model_inputs": 0.25, "model_outputs": 1.0}.items():
         collection = properties["dataCollector"]["collections"][name]
-        assert (collection["dataCollectionMode"], collection["samplingRate"]) == ("Enabled", 1.0)
+        assert (collection["dataCollectionMode"], collection["samplingRate"]) == ("Enabled", rate)
         # The data asset exists, and is the folder that Azure ML writes to.
         folder = served["assets"][collection["dataId"]]
         assert folder.endswith(f"/datastores/workspaceblobstore/paths/modelDataCollector/under-load/{NEW}/{name}")
-    assert properties["requestSettings"] == {"requestTimeout": "PT30S", "maxConcurrentRequestsPerInstance": 1}
+    assert properties["requestSettings"] == {"requestTimeout": "PT30S", "maxConcurrentRequestsPerInstance": 2}
+    # Azure ML's own server has started two processes.
+    assert properties["environmentVariables"] == {"WORKER_COUNT": "2"}
+    assert served["workers"] == 2
     assert properties["livenessProbe"] == properties["readinessProbe"]
     assert properties["livenessProbe"]["failureThreshold"] == 10 and properties["livenessProbe"]["period"] == "PT10S"
     assert properties["egressPublicNetworkAccess"] == "Enabled"
@@ -111,7 +115,7 @@ def with_faults(signed_in):
 @pytest.mark.parametrize("fault", rollouts.FAULTS | rollouts.MIRROR_FAULTS)
 def test_whatever_fails_in_a_rollout_the_endpoint_serves_what_it_served_before(with_faults, fault):
     outcome = with_faults["outcomes"][fault]
-    assert outcome["met"]
+    assert outcome["met"], outcome
     assert outcome["state"] == SERVES_OLD and outcome["right"]
     assert outcome["error"] and f"Endpoint faults serves what it served before: {OLD} 100 %." in outcome["error"]
 
@@ -124,6 +128,7 @@ def test_whatever_fails_in_a_rollout_the_endpoint_serves_what_it_served_before(w
             "mirrors to rolled-2 cannot be set to 50 %", "mirrors to rolled-2 cannot be set to 50 %",
             "0 % of the requests, 50 % mirrored, failed: Endpoint faults answered 503",
             "0 % of the requests, 50 % mirrored, failed: Endpoint faults, deployment rolled-2, answered 424",
+            "mirrors to rolled-2 cannot be set to 50 %: (InternalServerError) The stand-in was told to answer 500",
             "mirrors to rolled-2 cannot be set to 0 %",
         ],
         strict=True,
@@ -131,6 +136,11 @@ def test_whatever_fails_in_a_rollout_the_endpoint_serves_what_it_served_before(w
 )  # fmt: skip
 def test_what_fails_while_requests_are_mirrored_is_named(with_faults, fault, words):
     assert words in with_faults["outcomes"][fault]["error"]
+
+
+def test_a_request_that_is_always_answered_with_500_is_repeated_three_times_only(with_faults):
+    # One that begins to mirror, and one that ends it, in case the first was carried out.
+    assert with_faults["outcomes"]["mirroring is always answered with 500"]["met"] == 2 * 4
 
 
 def test_after_rollouts_that_failed_or_were_killed_while_mirroring_the_next_one_is_complete(with_faults):
@@ -141,6 +151,17 @@ def test_after_rollouts_that_failed_or_were_killed_while_mirroring_the_next_one_
     # The client repeats what was answered with 500.
     assert with_faults["met"] == 1
     assert with_faults["after"] == SERVES_NEW
+
+
+def test_a_rollout_that_is_killed_while_it_mirrors_leaves_the_old_version_and_is_completed_by_the_next(process):
+    killed = process.run(rollouts.be_killed_while_mirroring)
+    # SIGKILL.
+    assert killed["ends"] == [9] * 3 and killed["right"] == [True] * 3
+    assert killed["states"] == [SERVES_OLD | {"deployments": [OLD, NEW], "mirror": {NEW: 50}}] * 3
+    ended = f"{NEW}: 50 % of the requests are mirrored to it, from an earlier attempt; ending that"
+    assert killed["lines"][0] == ended and f"{NEW}: already deployed" in killed["lines"]
+    assert any(line.startswith(f"{NEW}: mirroring has ended") for line in killed["lines"])
+    assert killed["after"] == SERVES_NEW
 
 
 def test_what_could_not_be_put_back_or_deleted_is_named_and_the_next_rollout_goes_on(process):

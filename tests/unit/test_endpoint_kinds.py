@@ -167,8 +167,8 @@ def items_in_memory(session, model_name, force):
         ),
         ({"endpoint_target": "aci", "endpoint_auth": "aad_token"}, "endpoint_target=aci accepts only key"),
         (
-            {"endpoint_target": "local", "endpoint_environment": "own"},
-            "endpoint_environment='own': needs endpoint_target=managed or kubernetes; endpoint_target is local",
+            {"endpoint_target": "aci", "endpoint_environment": "own"},
+            "endpoint_environment='own': needs endpoint_target=managed, kubernetes or local; endpoint_target is aci",
         ),
         (
             {"endpoint_target": "managed", "endpoint_conda_file": "conda.yml"},
@@ -176,7 +176,15 @@ def items_in_memory(session, model_name, force):
         ),
         (
             {"endpoint_target": "local", "endpoint_image": "python:3.12"},
-            "endpoint_image='python:3.12': is used with endpoint_environment=own only",
+            "endpoint_image='python:3.12': is not used by a local endpoint",
+        ),
+        (
+            {"endpoint_target": "local", "endpoint_environment": "own", "endpoint_conda_file": "conda.yml"},
+            "endpoint_conda_file='conda.yml': is not used by a local endpoint",
+        ),
+        (
+            {"endpoint_target": "local", "collect_data_rate": "0.1"},
+            "collect_data_rate='0.1': is used with collect_data=true only",
         ),
         ({"endpoint_target": "managed", "instance_type": "larger"}, "instance_type='larger': is not a virtual machine"),
         ({"endpoint_target": "kubernetes"}, "endpoint_compute='': is needed for endpoint_target=kubernetes"),

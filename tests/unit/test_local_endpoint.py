@@ -16,7 +16,9 @@ import pytest
 import requests
 
 from helpers import tracking
+from helpers.azureml.collected_data import COLLECTIONS, INPUTS, OUTPUTS
 from helpers.serving import ServingError, payload
+from helpers.serving.data_collection import local_collectors
 from helpers.serving.local_endpoint import LocalEndpoint
 
 pytestmark = pytest.mark.slow
@@ -108,6 +110,16 @@ def running(started: list[psutil.Process]) -> list[psutil.Process]:
     return [process for process in started if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
+def server_of(endpoint: LocalEndpoint, deployment: str) -> psutil.Process:
+    """Return gunicorn's process, which starts a new worker when one ends."""
+    return psutil.Process(int(re.findall(r"Listening at: \S+ \((\d+)\)", endpoint.log(deployment))[-1]))
+
+
+def worker_of(endpoint: LocalEndpoint, deployment: str) -> psutil.Process:
+    """Return the process that has the model."""
+    return psutil.Process(int(re.findall(r"Booting worker with pid: (\d+)", endpoint.log(deployment))[-1]))
+
+
 def wait_until_ended(started: list[psutil.Process], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while running(started) and time.monotonic() < deadline:
@@ -150,10 +162,10 @@ def test_an_unknown_address_is_a_404_and_a_wrong_method_a_405(address, key):
 @pytest.mark.parametrize(
     ("method", "path", "body", "message"),
     [
-        ("POST", "/score", "", "the body is not JSON"),
-        ("POST", "/score", '{"input_data": ', "the body is not JSON"),
-        ("POST", "/score", "[1]", "the body is not a JSON object"),
-        ("POST", "/score", "{}", "the body has no input_data"),
+        ("POST", "/score", "", "the body cannot be read: Expecting value"),
+        ("POST", "/score", b"\xff", "cannot be decoded as UTF-8"),
+        ("POST", "/score", "[1]", "the body has to be a JSON object with input_data"),
+        ("PUT", "/traffic", '{"doubling": ', "the body is not JSON"),
         ("PUT", "/traffic", "[]", "the body is not a JSON object"),
         ("PUT", "/traffic", '{"doubling": 90}', "have to add up to 100 or 0"),
         ("PUT", "/traffic", '{"doubling": 150, "reporting": -50}', "have to add up to 100 or 0"),
@@ -167,6 +179,9 @@ def test_an_unknown_address_is_a_404_and_a_wrong_method_a_405(address, key):
         ("PUT", "/mirror", '{"nobody": 10}', "there is no deployment nobody"),
         ("PUT", "/deployments/new", '{"folder": "/model"}', "has to have folder and model"),
         ("PUT", "/deployments/new", '{"folder": 1, "model": "m/1"}', "has to have folder and model"),
+        ("PUT", "/deployments/new", '{"workers": 0}', "workers has to be a whole number from 1 on"),
+        ("PUT", "/deployments/new", '{"collect_data_rate": 0}', "collect_data_rate has to be a number above 0"),
+        ("PUT", "/deployments/new", '{"collect_data_rate": "1"}', "collect_data_rate has to be a number above 0"),
     ],
 )
 def test_a_body_that_cannot_be_used_is_refused_and_changes_nothing(
@@ -200,8 +215,8 @@ def test_many_requests_at_once_are_all_answered(address, key):
 
 
 def test_callers_never_wait_for_or_see_a_mirrored_deployment_that_hangs_or_dies(endpoint, versions, address, key):
-    (server,) = map(int, re.findall(r"Started server process \[(\d+)\]", endpoint.log("reporting")))
-    os.kill(server, signal.SIGSTOP)
+    server, worker = server_of(endpoint, "reporting"), worker_of(endpoint, "reporting")
+    worker.suspend()
     endpoint.set_mirror("reporting", 50)
     assert endpoint.state().mirror == {"reporting": 50}
     with pytest.raises(ServingError, match="can get requests or copies of them, not both"):
@@ -217,20 +232,33 @@ def test_callers_never_wait_for_or_see_a_mirrored_deployment_that_hangs_or_dies(
     assert counts["answered"] == counts["failed"] == 0 and counts["waiting"] == 100
     assert 10 < counts["dropped"] < 90
 
-    os.kill(server, signal.SIGCONT)
+    worker.resume()
     endpoint.set_mirror("reporting", 0)
     of_mirror = endpoint.mirror_counts("reporting")
     assert (of_mirror.answered, of_mirror.failed, of_mirror.dropped) == (100, 0, counts["dropped"])
     assert endpoint.state().mirror == {} and endpoint.mirror_counts("doubling") is None
 
     endpoint.set_mirror("reporting", 50)
-    os.kill(server, signal.SIGKILL)
+    server.kill()
     for _ in range(20):
         assert endpoint.invoke(ROWS).predictions == [2, 4, 6]
     endpoint.delete_deployment("reporting")
     assert endpoint.state().mirror == {}
     assert endpoint.mirror_counts("reporting").failed and "does not answer" in endpoint.mirror_counts("reporting").error
     endpoint.deploy("reporting", versions["reporting"])
+
+
+def test_a_share_of_the_inputs_is_collected_and_all_outputs(tmp_path):
+    of_inputs, of_outputs = local_collectors(tmp_path, 0.25)
+    for _ in range(400):
+        of_outputs.collect(ROWS, of_inputs.collect(ROWS))
+    ids = {}
+    for collection in COLLECTIONS:
+        (file,) = (tmp_path / collection).rglob("*.jsonl")
+        ids[collection] = [json.loads(line)["correlationid"] for line in file.read_text().splitlines()]
+    # Over 6 standard deviations of the 100 that are expected.
+    assert len(set(ids[OUTPUTS])) == 400 and 45 < len(ids[INPUTS]) < 155
+    assert set(ids[INPUTS]) < set(ids[OUTPUTS])
 
 
 def test_a_client_session_is_answered_each_time_also_after_a_refusal(address, key):
@@ -259,7 +287,7 @@ def test_the_only_open_port_is_the_one_that_asks_for_the_key(address, endpoint):
     }
     assert len(sockets) == 2 and {stat.S_IMODE(path.parent.stat().st_mode) for path in sockets} == {0o700}
     for name in MODELS:
-        assert "Uvicorn running on unix socket" in endpoint.log(name) and "127.0.0.1" not in endpoint.log(name)
+        assert "Listening at: unix:" in endpoint.log(name) and "127.0.0.1" not in endpoint.log(name)
 
 
 def test_a_model_sees_no_credentials_and_what_it_needs(endpoint):
@@ -270,20 +298,22 @@ def test_a_model_sees_no_credentials_and_what_it_needs(endpoint):
 
 def test_deploying_again_ends_the_model_server_that_it_replaces(endpoint, versions):
     before = processes(endpoint)
-    endpoint.deploy("reporting", versions["doubling"])
-    # The endpoint's own process, and the watcher and the server of `doubling`.
+    with_two = LocalEndpoint(endpoint.name, endpoint.folder.parent, endpoint._session, workers=2)
+    with_two.deploy("reporting", versions["doubling"])
+    # The endpoint's own process, and the watcher, the server and its worker of `doubling`.
     deadline = time.monotonic() + 30
-    while len(running(before)) > 3 and time.monotonic() < deadline:
+    while len(running(before)) > 4 and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert len(running(before)) == 3
+    assert len(running(before)) == 4
+    assert len(re.findall("Booting worker", endpoint.log("reporting"))) == 2
     assert endpoint.invoke(ROWS, "reporting").predictions == [2, 4, 6]
     endpoint.deploy("reporting", versions["reporting"])
 
 
 def test_a_kill_of_the_endpoints_process_ends_the_model_servers_with_what_they_have_started(endpoint, versions):
     started = processes(endpoint)
-    # The endpoint's own process, a watcher and a server for each model, and the process of one model.
-    assert len(running(started)) == 6
+    # The endpoint's own process, a watcher, a server and a worker for each model, and the process of one model.
+    assert len(running(started)) == 8
     folders = [
         Path(connection.laddr).parent
         for process in started

@@ -457,9 +457,18 @@ def test_requests_to_an_endpoint_are_measured_as_the_same_rows_of_a_table(spark,
             file.write_text(2 * file.read_text() + '{"id": "half')
         done = monitoring.monitor(spark, p, "people")
         again = monitoring.monitor(spark, p, "people")
+        # From now on, practically no request is drawn.
+        sampling = LocalEndpoint("watched", tmp_path, session, collect_data=True, collect_data_rate=1e-12)
+        sampling.deploy(f"people-{version.version}", version)
+        sampling.invoke(batches["d4"][:100][COLUMNS], f"people-{version.version}")
+        sampled = monitoring.monitor(spark, p, "people")
     finally:
         endpoint.delete()
     assert [window.rows for window in done.measured] == [300] and (again.measured, again.unchanged) == ([], 1)
+    assert "sample" not in str(done)
+    assert f"is a sample: it has the inputs of 300 of 400 rows that version {version.version} answered (75.0%)" in str(
+        sampled
+    )
     of_requests = monitoring.judge(monitoring.read(spark, done.table, "week"), p)
     assert set(of_requests["window"]) == {done.measured[0].name} and done.measured[0].name.endswith(" at the endpoint")
     for measure in ("psi", "js_distance", "null_share", "outside_range", "unseen_share", "prediction_psi"):

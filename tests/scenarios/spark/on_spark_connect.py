@@ -24,7 +24,7 @@ from helpers.monitoring.bins import CategoryBins, NumberBins
 from helpers.monitoring.collected import read_collected, with_columns
 from helpers.parameters import ParameterError
 from helpers.scoring.engines import shipping
-from helpers.serving.data_collection import DataCollector
+from helpers.serving.data_collection import local_collectors
 
 ROWS = 300
 # Spark takes the dot for a field of a struct, unless it is quoted.
@@ -124,8 +124,9 @@ def main() -> None:
         steps[f"{name} inputs"] = rows[list(numbers)].notna().all(axis=1).value_counts().to_dict().get(True)
         steps[f"{name} last inputs"] = rows[list(numbers)].iloc[-1].tolist()
 
-    collector = DataCollector(runtime.local_dir() / "collected" / "linear-3")
-    collector.collect({"columns": ["a", "b"], "data": [[1.5, None], [True, "x"]]}, [0, 1])
+    of_inputs, of_outputs = local_collectors(runtime.local_dir() / "collected" / "linear-3")
+    correlation = of_inputs.collect(pd.DataFrame({"a": [1.5, True], "b": [None, "x"]}, dtype=object))
+    of_outputs.collect(pd.DataFrame([0, 1]), correlation)
     collected = read_collected(spark, str(runtime.local_dir() / "collected"), ID, "linear")
     bins = {"a": NumberBins((), 0, 1), "b": CategoryBins(("x",))}
     of_requests = with_columns(collected, bins, NumberBins((), 0, 1)).sort(f"`{ID}`")
