@@ -219,13 +219,13 @@ def test_a_trial_that_fails_ends_the_study_and_its_run_says_so(session, split, s
     assert [run.info.status for run in runs] == ["FAILED"]
 
 
-KILLED = """
+DIES = """
 import mlflow, os, signal
 from helpers import data, parameters, runtime, tracking, training
 from helpers.training import trials
-from tests.unit.test_tuning import settings
+from tests.unit.test_tuning import settings, study
 
-session = tracking.configure(parameters.parse(parameters.Tracking, {{"experiment_name": "{experiment}"}}))
+session = tracking.configure(parameters.parse(parameters.Tracking, {"experiment_name": os.environ["EXPERIMENT"]}))
 split = data.load_split(
     runtime.spark(), "tuning_tests.rows", label_column="y", id_column="id", test_fraction=0.3, seed=1
 )
@@ -237,34 +237,22 @@ def dying(*arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     return train(*arguments)
 
-trials.train = dying if {dies} else train
-with mlflow.start_run() as run:
-    tuned = training.tune(session, split, settings())
-print(tuned.description)
+trials.train = dying
+study(session, split, settings())
 """
 
 
-@pytest.mark.slow
-def test_a_study_whose_process_was_killed_goes_on_in_the_next_one(tmp_path):
-    environment = os.environ | {"BUNDLE_LOCAL_DIR": str(tmp_path)}
-    table = (
-        "from helpers import runtime\nspark = runtime.spark()\nspark.sql('CREATE SCHEMA tuning_tests')\n"
-        "spark.range(400).selectExpr('id', '(id * 7919) % 101 / 50.0 AS a', \"IF(id % 3 = 0, 'yes', 'no') AS y\")"
-        ".write.saveAsTable('tuning_tests.rows')"
+def test_a_study_whose_process_was_killed_goes_on_in_the_next_one(session, split):
+    client = session.client()
+    environment = os.environ | {"EXPERIMENT": client.get_experiment(session.experiment_id).name}
+    killed = subprocess.run(
+        [sys.executable, "-c", DIES], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
-
-    def run(program):
-        return subprocess.run(
-            [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-        )
-
-    assert run(table).returncode == 0
-    assert run(KILLED.format(experiment="killed", dies=True)).returncode == -signal.SIGKILL
-    again = run(KILLED.format(experiment="killed", dies=False))
-    assert "3 trials, one after the other" in again.stdout, again.stderr[-2000:]
-    assert "2 of them from a study that had not ended" in again.stdout
-    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    runs = client.search_runs([client.get_experiment_by_name("killed").experiment_id])
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    _, tuned = study(session, split, settings())
+    assert "3 trials, one after the other" in tuned.description
+    assert "2 of them from a study that had not ended" in tuned.description
+    runs = client.search_runs([session.experiment_id])
     ended = [run.data.params["regularization"] for run in runs if run.data.tags.get(tuning.OUTCOME_TAG) == "complete"]
     assert len(ended) == len(set(ended)) == 3
 
