@@ -96,8 +96,9 @@ docs: $(QUICK) $(VENV)-docs/installed
 	$(VENV)-docs/bin/python -m sphinx --quiet -W --keep-going -d docs/_build/doctrees docs docs/_build/html
 	$(VENV)-docs/bin/python -m sphinx --quiet -W --keep-going -d docs/_build/doctrees-ja -D language=ja docs docs/_build/ja
 	mv docs/_build/ja docs/_build/html/ja
+	@# The links of the modules' pages are the same on both sites, and most of all.
 	@$(VENV)-docs/bin/python -m pytest -c /dev/null -q --tb no -p no:cacheprovider -p no:python --check-links --check-anchors \
-	  --check-links-ignore 'https?://.*' docs/_build/html >docs/_build/links.txt; \
+	  --check-links-ignore 'https?://.*' --ignore docs/_build/html/ja/api/modules docs/_build/html >docs/_build/links.txt; \
 	  status=$$?; grep -E '^(FAILED|ERROR|[0-9]+ )' docs/_build/links.txt; exit $$status
 	@echo "The site: docs/_build/html/index.html"
 
