@@ -24,7 +24,7 @@ NOT_ML := serverless-5 17.3-standard
 # servers, hence stay together.
 SIDE_BY_SIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run demo check quick test test-flavors test-runtimes $(RUNTIMES:%=test-runtime-%) $(NOT_ML:%=test-imports-%) ui bench docs help
+.PHONY: run demo check quick test test-flavors test-runtimes $(RUNTIMES:%=test-runtime-%) $(NOT_ML:%=test-imports-%) ui bench docs translations help
 
 help:
 	@echo "make run    run the jobs train_and_register and batch_score here"
@@ -37,6 +37,7 @@ help:
 	@echo "make test-flavors    run models of libraries that requirements.txt does not have, such as PyTorch (1 GB)"
 	@echo "make ui     open MLflow's UI on what was run here"
 	@echo "make docs   run the jobs and make the site of the notebooks, the guide and the reference"
+	@echo "make translations   bring changes of the English guides and notebooks into docs/locales"
 
 # What makes later starts quicker is made when the first result is there, and nobody waits for it.
 run: $(INSTALLED)
@@ -93,10 +94,22 @@ docs: $(QUICK) $(VENV)-docs/installed
 	$(BIN)/python -m docs.results
 	rm -rf docs/_build docs/api/modules
 	$(VENV)-docs/bin/python -m sphinx --quiet -W --keep-going -d docs/_build/doctrees docs docs/_build/html
+	$(VENV)-docs/bin/python -m sphinx --quiet -W --keep-going -d docs/_build/doctrees-ja -D language=ja docs docs/_build/ja
+	mv docs/_build/ja docs/_build/html/ja
+	@# The links of the modules' pages are the same on both sites, and most of all.
 	@$(VENV)-docs/bin/python -m pytest -c /dev/null -q --tb no -p no:cacheprovider -p no:python --check-links --check-anchors \
-	  --check-links-ignore 'https?://.*' docs/_build/html >docs/_build/links.txt; \
+	  --check-links-ignore 'https?://.*' --ignore docs/_build/html/ja/api/modules docs/_build/html >docs/_build/links.txt; \
 	  status=$$?; grep -E '^(FAILED|ERROR|[0-9]+ )' docs/_build/links.txt; exit $$status
 	@echo "The site: docs/_build/html/index.html"
+
+# Not the docstrings, which are in English in both languages, and not README.md, whose translation is README.ja.md.
+translations: $(VENV)-docs/installed
+	@test -e docs/notebooks || cp -R notebooks docs/notebooks
+	rm -rf docs/_build/gettext
+	$(VENV)-docs/bin/python -m sphinx --quiet -b gettext -d docs/_build/doctrees-gettext docs docs/_build/gettext
+	@rm -rf docs/_build/gettext/api/modules docs/_build/gettext/index.pot
+	$(VENV)-docs/bin/sphinx-intl update --pot-dir docs/_build/gettext --locale-dir docs/locales --language ja \
+	  --line-width 0 --no-obsolete
 
 $(INSTALLED): requirements.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 13) or sys.exit("Python %d.%d cannot be used: 3.10 to 3.13 can. Try: make $(MAKECMDGOALS) PYTHON=python3.12" % v)'
