@@ -6,7 +6,7 @@ import pytest
 
 from tests.notebooks.machine import Machine
 
-SHORT = "days=4, rows_per_day=85, drifts_on=2, monitored_on=(3,), label_delay=1"
+SHORT = "days=4, rows_per_day=85, drifts_on=2, monitored_on=(3,), label_delay=1, seed=8"
 TELL = f"""
 import sys
 from helpers import runtime
