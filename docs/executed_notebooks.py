@@ -24,14 +24,15 @@ PAGES = ROOT / "docs" / "notebooks"
 # In the order of the notebooks' numbers; clean_up lists what the others made and, without dry_run=false, keeps it.
 # The sample's scoring table has the rows of its training table, whose labels are those that have arrived.
 JOBS = ("train_and_register", "batch_score", "deploy_endpoint", "monitor", "clean_up", "--param=labels_table=training")
-# After that: a second model, trained a little differently, so that there is something to approve.
+# After that: a second model, with tuned hyperparameters, so that there is something to approve.
 APPROVAL = (
     "train_and_register",
     "approve",
     "--param=promote=challenger",
     "--param=decision=approve",
-    "--param=reason=as good",
-    "--param=class_weight=balanced",
+    "--param=reason=better on the same rows",
+    "--param=tuning_trials=20",
+    "--param=tuning_parallel=1",
 )
 # Finally that model takes over from the first one, which the endpoint serves since the first run.
 ROLLOUT = ("deploy_endpoint", "--param=mirror_percent=50", "--param=health_requests=100")

@@ -1,4 +1,4 @@
-"""The tables of flavors, splits, engines, endpoints, servers, tracking modes, kinds of clean-up and measures of drift.
+"""The tables of sample data, flavors, splits, engines, endpoints, servers, tracking modes, kinds of clean-up and measures of drift.
 
 To add one, write a class or function in its own file, and add a line here. The values that the parameters accept come
 from these tables, and so do the classes that the other modules use. The tables name the classes as text, so that
@@ -10,6 +10,12 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Mapping
 from typing import Any
+
+SAMPLES = {
+    "diabetes": "helpers.data.samples:diabetes",
+    "breast_cancer": "helpers.data.samples:breast_cancer",
+}
+"""``sample_data``: what 01_setup loads if no data is named."""
 
 FLAVORS = {
     "sklearn": "helpers.training.flavors.sklearn:SklearnFlavor",

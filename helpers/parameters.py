@@ -290,6 +290,7 @@ ShareWith = Annotated[
         )
     ),
 ]
+SampleData = Annotated[str, AfterValidator(_OneOf(kinds.SAMPLES))]
 ModelFlavor = Annotated[str, AfterValidator(_OneOf(kinds.FLAVORS))]
 SplitBy = Annotated[str, AfterValidator(_OneOf(kinds.SPLITS))]
 ScoringEngine = Annotated[str, AfterValidator(_OneOf(kinds.ENGINES, ("auto",)))]
@@ -386,7 +387,7 @@ class LabelColumn:
     """The column to predict."""
 
     label_column: ColumnName = Field(
-        default="diagnosis", description="Column to predict. It has two or more classes, or numbers"
+        default="outcome", description="Column to predict. It has two or more classes, or numbers"
     )
     model_type: Literal["auto", "classifier", "regressor"] = Field(
         default="auto",
@@ -399,7 +400,7 @@ class LabelColumn:
 class ModelName:
     """The model."""
 
-    model_name: RegisteredName = Field(default="breast_cancer", description="Name in the model registry")
+    model_name: RegisteredName = Field(default="diabetes", description="Name in the model registry")
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
@@ -560,8 +561,13 @@ class SetUp(Tracking, Namespace, TrainingTable, ScoringTable, LabelColumn, IdCol
         default="",
         description="Resource id of the Databricks workspace to link. Empty: the workspace is found by its address",
     )
-    source_path: str = Field(
-        default="", description="CSV or Parquet file or folder to load. Empty: scikit-learn's breast-cancer data"
+    source_path: str = Field(default="", description="CSV or Parquet file or folder to load. Empty: sample_data")
+    sample_data: SampleData = Field(
+        default="diabetes",
+        # https://scikit-learn.org/stable/datasets/toy_dataset.html
+        description="Data of scikit-learn to load if source_path is empty. The label of each is the column outcome. diabetes: "
+        "442 patients, whose disease progressed more (worse) or less (better) than the median within a year. breast_cancer: "
+        "569 biopsies, malignant or benign, which are easy to tell apart",
     )
     csv_separator: Separator = Field(default=",", description="Character between the fields of CSV files, or tab")
     csv_encoding: str = Field(default="UTF-8", description="Encoding of CSV files, such as ISO-8859-1 or windows-1252")
@@ -676,7 +682,7 @@ class Register(Tracking, Namespace, LabelColumn, IdColumn, ModelName, Share):
     )
     validation_threshold: OptionalNumber = Field(
         default=None,
-        description="Lowest value of the metric that passes, or for a loss or an error the highest. Empty: 0.9 for "
+        description="Lowest value of the metric that passes, or for a loss or an error the highest. Empty: 0.6 for "
         "metrics of classes from 0 to 1, no threshold for others",
     )
     validation_margin: float = Field(

@@ -30,7 +30,7 @@ def run_and_register(heading: str, spark: Any, tracking_parameters: Any, table: 
     """Run an example on the table of 01_setup, register its model, and score all rows into a table."""
     tables.make_tables(
         spark, training_table="training", scoring_table="scoring", catalog="", schema="azureml_mlflow", source_path="",
-        label_column="diagnosis", id_column="id",
+        label_column="outcome", id_column="id",
     )  # fmt: skip
     namespace: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(example(heading), heading, "exec"), namespace)

@@ -37,12 +37,12 @@ class Metric:
 
 
 METRICS = {
-    "accuracy_score": Metric(CLASSIFIER, threshold=0.9),
-    "balanced_accuracy_score": Metric(CLASSIFIER, threshold=0.9),
-    "precision_score": Metric(CLASSIFIER, threshold=0.9),
-    "recall_score": Metric(CLASSIFIER, threshold=0.9),
-    "f1_score": Metric(CLASSIFIER, threshold=0.9),
-    "roc_auc": Metric(CLASSIFIER, threshold=0.9),
+    "accuracy_score": Metric(CLASSIFIER, threshold=0.6),
+    "balanced_accuracy_score": Metric(CLASSIFIER, threshold=0.6),
+    "precision_score": Metric(CLASSIFIER, threshold=0.6),
+    "recall_score": Metric(CLASSIFIER, threshold=0.6),
+    "f1_score": Metric(CLASSIFIER, threshold=0.6),
+    "roc_auc": Metric(CLASSIFIER, threshold=0.6),
     "average_precision_score": Metric(CLASSIFIER),
     "log_loss": Metric(CLASSIFIER, greater_is_better=False),
     "r2_score": Metric(REGRESSOR),

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from helpers import kinds
 from helpers.data import csv_files
 from helpers.data.csv_files import CsvOptions
 from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-
-SAMPLE = "scikit-learn's breast-cancer data"
 
 
 def read_source(spark: SparkSession, source_path: str, csv: CsvOptions | None = None) -> DataFrame:
@@ -85,12 +84,18 @@ def _reason(error: Exception) -> str:
     return next((line for line in text.splitlines() if line.strip()), type(error).__name__)[:300]
 
 
-def sample_rows(spark: SparkSession) -> DataFrame:
-    """Return the breast-cancer data set that ships with scikit-learn: 569 rows, 30 features."""
-    from sklearn.datasets import load_breast_cancer
+def sample_rows(spark: SparkSession, sample_data: str = "diabetes") -> DataFrame:
+    """Return a data set that ships with scikit-learn, with an ``id`` and the label ``outcome``.
 
-    data = load_breast_cancer(as_frame=True)
-    rows = data.data.rename(columns=lambda name: name.replace(" ", "_"))
-    rows.insert(0, "id", range(len(rows)))
-    rows["diagnosis"] = data.target.map(dict(enumerate(data.target_names.tolist())))
-    return spark.createDataFrame(rows)
+    Parameters
+    ----------
+    spark : pyspark.sql.SparkSession
+    sample_data : str, default "diabetes"
+        One of `helpers.kinds.SAMPLES`; see `helpers.data.samples`.
+    """
+    return spark.createDataFrame(kinds.load(kinds.SAMPLES, sample_data)())
+
+
+def sample_name(sample_data: str = "diabetes") -> str:
+    """Return how people call a data set of scikit-learn."""
+    return f"scikit-learn's {sample_data.replace('_', '-')} data"

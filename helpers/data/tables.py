@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from helpers import runtime, storage
 from helpers.data.checks import check_table
 from helpers.data.names import qualified_name, qualified_schema, quoted
-from helpers.data.source import SAMPLE, read_source, sample_rows
+from helpers.data.source import read_source, sample_name, sample_rows
 from helpers.ownership import MARK, is_marked
 from helpers.parameters import ParameterError
 
@@ -152,6 +152,7 @@ def make_tables(
     source_path: str,
     label_column: str,
     id_column: str,
+    sample_data: str = "diabetes",
     model_type: str = "auto",
     csv: CsvOptions | None = None,
 ) -> list[dict]:
@@ -173,6 +174,8 @@ def make_tables(
         File or folder to load. Empty for the sample data.
     label_column, id_column : str
         Columns of the data.
+    sample_data : str, default "diabetes"
+        One of `helpers.kinds.SAMPLES`, which is loaded if `source_path` is empty.
     model_type : str, default "auto"
         See `helpers.data.checks.check_label`.
     csv : helpers.data.csv_files.CsvOptions, optional
@@ -213,7 +216,7 @@ def make_tables(
     elif "training_table" in foreign:
         rows, source = spark.table(names["training_table"]), names["training_table"]
     else:
-        rows, source = sample_rows(spark), SAMPLE
+        rows, source = sample_rows(spark, sample_data), sample_name(sample_data)
     check_table(rows, label_column, id_column, model_type)
 
     create_schema(spark, catalog, schema)
@@ -239,7 +242,10 @@ def _replace_if_changed(rows: DataFrame, table: str, new_properties: dict[str, s
     if old_properties.get(FINGERPRINT_PROPERTY) == new_properties[FINGERPRINT_PROPERTY]:
         return "unchanged"
     storage.replace_table(rows, table, new_properties)
-    return "replaced" if old_properties else "created"
+    if not old_properties:
+        return "created"
+    held, holds = old_properties.get(MARK), new_properties[MARK]
+    return "replaced" if held == holds else f"replaced (it held {held})"
 
 
 def _count_and_fingerprint(rows: DataFrame) -> tuple[int, str]:

@@ -1,8 +1,8 @@
 """See the loop close on this machine: ``python -m helpers.jobs.demo``.
 
-A champion scores ten simulated days of real rows. From the fifth day on they come from another microscope, which measures
-all sizes twice as large. The job ``monitor`` finds it, waits for labels, and retrains; the gate decides, and scoring goes
-on with the new champion. At the end there is a page that says what happened; see `helpers.jobs.demo_page`.
+A champion scores ten simulated days of real rows. From the fourth day on they come from another hospital, which measures in
+other units. The job ``monitor`` finds it, waits for labels, and retrains; the gate decides, and scoring goes on with the new
+champion. At the end there is a page that says what happened; see `helpers.jobs.demo_page`.
 
 Everything is in a folder of its own: ``demo`` in the one that `helpers.runtime.local_dir` returns.
 """
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers import monitoring, parameters, runtime, scoring, storage, tracking
 from helpers.data import qualified_name, tables
-from helpers.data.source import SAMPLE, sample_rows
+from helpers.data.source import sample_name, sample_rows
 from helpers.jobs.bundle import Bundle
 from helpers.jobs.demo_page import PAGE, Look, Outcome
 from helpers.jobs.results import SUCCEEDED, SUCCESS, TaskResult
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 _NOTE = "about_this_folder.txt"
 _ARRIVALS, _LABELS, _DAY = "arrivals", "labels", "day"
-_MICROSCOPE, _KNOWN, _NEW = "microscope", ("A", "B"), "C"
+_HOSPITAL, _KNOWN, _NEW = "hospital", ("A", "B"), "C"
+# Of the new hospital's blood pressure: 1 mmHg is 133.3 Pa. Of its triglycerides: 1 mmol/L is 88.57 mg/dL.
+_KPA_PER_MMHG, _MG_PER_MMOL = 0.1333, 88.57
 # They have their defaults, whatever the environment sets for the variables of databricks.yml.
 _DEFAULTS = ("experiment_name", "catalog", "schema", "model_name", "id_column", "label_column")
 
@@ -49,9 +51,7 @@ class Story:
     days : int
         How many days are scored.
     drifts_on : int
-        The first day with rows of the new microscope.
-    magnification : float
-        By what it multiplies lengths. It multiplies areas by the square.
+        The first day with rows of the new hospital.
     label_delay : int
         How many days after a row its label arrives.
     monitored_on : tuple of int
@@ -63,19 +63,18 @@ class Story:
     """
 
     days: int = 10
-    drifts_on: int = 5
-    magnification: float = 2.0
-    label_delay: int = 3
-    monitored_on: tuple[int, ...] = (6, 8)
-    rows_per_day: int = 45
-    seed: int = 1
+    drifts_on: int = 4
+    label_delay: int = 2
+    monitored_on: tuple[int, ...] = (5, 8)
+    rows_per_day: int = 30
+    seed: int = 6
 
     def __str__(self) -> str:
         return (
-            f"Each day brings {self.rows_per_day} rows of {SAMPLE}, which version 1 has not learned from.\n"
-            f"From {self.day(self.drifts_on)} on, all rows come from microscope {_NEW}, which version 1 does not know. It "
-            f"measures lengths {self.magnification:g} times as large,\nso that the same size no longer means the same "
-            f"diagnosis. Labels arrive {self.label_delay} days late."
+            f"Each day brings {self.rows_per_day} rows of {sample_name()}, which version 1 has not learned from.\n"
+            f"From {self.day(self.drifts_on)} on, all rows come from hospital {_NEW}, which version 1 does not know. Its "
+            "blood pressure is in kPa, and its\ntriglycerides in mmol/L, so that its patients all seem to do well. "
+            f"Labels arrive {self.label_delay} days late."
         )
 
     def day(self, number: int) -> str:
@@ -93,16 +92,14 @@ class Story:
 
         random = np.random.default_rng(self.seed)
         order = random.permutation(len(sample))
-        sample = sample.assign(**{_MICROSCOPE: random.choice(_KNOWN, len(sample))})
+        sample = sample.assign(**{_HOSPITAL: random.choice(_KNOWN, len(sample))})
         first = len(sample) - self.days * self.rows_per_day
         arriving = sample.iloc[order[first:]].reset_index(drop=True)
         arriving[_DAY] = np.repeat([self.day(number) for number in range(1, self.days + 1)], self.rows_per_day)
         drifted = arriving[_DAY] >= self.day(self.drifts_on)
-        arriving.loc[drifted, _MICROSCOPE] = _NEW
-        for name in sample.columns:
-            # mean_radius, radius_error, worst_radius, and the same of perimeter and area
-            if {"radius", "perimeter", "area"} & set(name.split("_")):
-                arriving.loc[drifted, name] *= self.magnification ** (2 if "area" in name else 1)
+        arriving.loc[drifted, _HOSPITAL] = _NEW
+        arriving.loc[drifted, "blood_pressure"] *= _KPA_PER_MMHG
+        arriving.loc[drifted, "log_triglycerides"] -= np.log(_MG_PER_MMOL)
         return sample.iloc[order[:first]], arriving
 
 

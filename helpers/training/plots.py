@@ -99,6 +99,8 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: Seque
         cmap="Blues",
         colorbar=False,
         include_values=len(classes) <= 20,
+        # Otherwise the smallest number looks like none.
+        im_kw={"vmin": 0},
     )
     figures.label_some(axes.xaxis, classes, most=30, most_characters=20)
     places = range(0, len(names), -(-len(names) // 30))

@@ -58,7 +58,7 @@ BROKEN = {
     ],
     rules.variables_do_not_refer_to_variables: [
         (
-            FILE, "default: breast_cancer", "default: ${var.schema}_model", "dev",
+            FILE, "default: diabetes\n", "default: ${var.schema}_model\n", "dev",
             "variable 'model_name': its value refers to ${var.schema}; write that variable's value",
         ),
         (

@@ -19,7 +19,7 @@ from helpers.scoring.output_tables import RESULT_COLUMNS
 from helpers.tracking import MONITORING_TAG
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide" / "monitoring.md").read_text(encoding="utf-8")
-TABLE = "azureml_mlflow.breast_cancer_monitoring"
+TABLE = "azureml_mlflow.diabetes_monitoring"
 
 
 def blocks(language: str) -> list[str]:
@@ -54,7 +54,7 @@ def test_the_guide_says_which_thresholds_azure_mls_monitor_gets_and_on_what_it_r
 def test_the_queries_of_the_guide_answer(spark):
     rows = []
     for version, quality in ((1, 0.9), (2, 0.95)):
-        start = ("breast_cancer", version, "day", "2026-11-01", "2026-11-01 05:00:00")
+        start = ("diabetes", version, "day", "2026-11-01", "2026-11-01 05:00:00")
         rows += [
             (*start, "psi", name, value, 0.0, value, 0.5, 100, "") for name, value in (("age", 0.1), ("size", 0.2))
         ]
@@ -73,8 +73,8 @@ def test_the_queries_of_the_guide_answer(spark):
 
 
 def test_the_call_of_the_guide_drops_the_table(spark, schema):
-    name = f"{schema}.breast_cancer_monitoring"
-    table.prepare(spark, name, "breast_cancer")
+    name = f"{schema}.diabetes_monitoring"
+    table.prepare(spark, name, "diabetes")
     exec(blocks("python")[0].replace(TABLE, name), {})
     assert not tables.exists(spark, name)
 
@@ -87,7 +87,7 @@ def workspace() -> Iterator[tuple[str, list]]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             kind, _, name = self.path.partition("/unity-catalog/")[2].partition("/")
-            names = {"tables": "main.azureml_mlflow.breast_cancer_predictions", "schemas": "main.azureml_mlflow"}
+            names = {"tables": "main.azureml_mlflow.diabetes_predictions", "schemas": "main.azureml_mlflow"}
             # The client also asks where to sign in, and does without an answer.
             found = kind in names and names[kind] == name
             self.answer({f"{kind.removesuffix('s')}_id": f"id of {kind}"} if found else {}, 200 if found else 404)

@@ -24,7 +24,7 @@ def test_runs_in_databricks_have_parameters_histories_plots_and_a_model_that_is_
     run = only_run(databricks, "/Shared/plain")
     client = mlflow.MlflowClient(tracking_uri=databricks.url)
     history = client.get_metric_history(run.info.run_id, "epoch_loss")
-    assert [point.step for point in history] == list(range(1, len(history) + 1)) and len(history) > 5
+    assert [point.step for point in history] == list(range(1, len(history) + 1)) and len(history) > 3
     assert artifacts(run, "plots") == {f"plots/{plot}.png" for plot in PLOTS}
     version = with_tables.client.get_model_version_by_alias("plain", "champion")
     assert version.tags["run_id"] == run.info.run_id and version.tags["tracking_server"] == databricks.url
@@ -42,19 +42,19 @@ def test_in_dual_mode_the_run_in_databricks_has_a_copy_in_azure_ml_of_which_the_
     assert copy["tags"]["mirrored_from_run_id"] == copy["model_run_id"] == run.info.run_id
     assert copy["status"] == "FINISHED" and copy["params"] == run.data.params
     history = mlflow.MlflowClient(tracking_uri=databricks.url).get_metric_history(run.info.run_id, "epoch_loss")
-    assert copy["history"]["epoch_loss"] == [[point.step, point.value] for point in history] and len(history) > 5
+    assert copy["history"]["epoch_loss"] == [[point.step, point.value] for point in history] and len(history) > 3
     assert copy["files"].keys() > {"model/MLmodel", *(f"plots/{name}.png" for name in PLOTS)}
     version = workspace["versions"]["1"]
     assert version["run_id"] == copy["run_id"] and version["tags"]["run_id"] == run.info.run_id
     assert version["tags"]["tracking_server"] == databricks.url and "champion" in version["tags"]
     predictions = with_tables.table("mirrored_predictions")
-    assert len(predictions) == 569 and set(predictions["model_version"]) == {1}
+    assert len(predictions) == 442 and set(predictions["model_version"]) == {1}
     with_tables.nbmake(
         "06_monitor", **mode, **AzureMLStandIn.workspace_parameters, model_name="mirrored", window="batch"
     )
     (watched,) = read_aml("mirrored", "mirrored")["watched"]
-    assert watched["tags"]["azureml_mlflow_monitoring_of"] == "mirrored" and watched["metrics"]["rows"] == 569
-    assert {name for name in watched["metrics"] if name.startswith("psi.")} >= {"psi.mean_radius", "psi.worst_area"}
+    assert watched["tags"]["azureml_mlflow_monitoring_of"] == "mirrored" and watched["metrics"]["rows"] == 442
+    assert {name for name in watched["metrics"] if name.startswith("psi.")} >= {"psi.bmi", "psi.blood_pressure"}
 
 
 def only_run(databricks, experiment_name):

@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 
 from helpers import monitoring
+from helpers.data import samples
 from helpers.jobs import demo
 from helpers.jobs.demo_page import Look, Outcome
 from helpers.jobs.results import SUCCESS, TaskResult
 from helpers.monitoring import Alert
 from helpers.parameters import Monitor
 
-SAMPLE = pd.DataFrame({name: np.arange(569.0) + 1 for name in ("mean_radius", "area_error", "worst_texture")})
-SAMPLE.insert(0, "id", range(569))
-DRIFT = Alert(1, "psi", "mean_radius", 2.5, 0.0, 0.2, 1e-9, "day-02", 2, 3, 45, "")
+SAMPLE = samples.diabetes()
+DRIFT = Alert(1, "psi", "blood_pressure", 2.5, 0.0, 0.2, 1e-9, "day-02", 2, 3, 45, "")
 
 
 def measure(day, version, measure, value, breached=None, feature=""):
@@ -30,7 +30,7 @@ def outcome(after=0.95, champion=2, alert_day="day-03", retrained=True):
     days = [("day-01", 1, 0.97), ("day-02", 1, 0.5), ("day-03", 1, 0.6), ("day-04", 2, after)]
     measures = [measure(day, version, "rows", 45) for day, version, _ in days]
     measures += [measure(day, version, "quality", quality) for day, version, quality in days]
-    measures.append(measure("day-02", 1, "psi", 2.5, True, "mean_radius"))
+    measures.append(measure("day-02", 1, "psi", 2.5, True, "blood_pressure"))
     task = TaskResult(SUCCESS, html="06.html", task_values={"retraining_reason": "1 alerts"})
     looks = [Look("day-01", [], task, False)]
     if alert_day:
@@ -40,18 +40,19 @@ def outcome(after=0.95, champion=2, alert_day="day-03", retrained=True):
     return Outcome("Each day brings rows.", "day-02", pd.DataFrame(measures), looks, versions, champion)
 
 
-def test_each_row_is_scored_once_or_learned_from_and_only_sizes_change_with_the_microscope():
+def test_each_row_is_scored_once_or_learned_from_and_two_units_change_with_the_hospital():
     history, arriving = demo.Story().divide(SAMPLE)
-    assert sorted([*history["id"], *arriving["id"]]) == list(range(569))
-    assert set(arriving.groupby("day").size()) == {45} and arriving["day"].nunique() == 10
-    drifted = arriving["day"] >= "day-05"
-    assert (arriving["microscope"].eq("C") == drifted).all() and set(history["microscope"]) == {"A", "B"}
-    ratio = arriving.drop(columns=["day", "microscope"]) / SAMPLE.set_index("id").loc[arriving["id"]].reset_index()
-    before, since = ratio[~drifted], ratio[drifted]
-    assert (before["mean_radius"] == 1).all() and (before["area_error"] == 1).all()
-    assert (
-        (since["mean_radius"] == 2).all() and (since["area_error"] == 4).all() and (ratio["worst_texture"] == 1).all()
-    )
+    assert sorted([*history["id"], *arriving["id"]]) == list(range(442))
+    assert set(arriving.groupby("day").size()) == {30} and arriving["day"].nunique() == 10
+    drifted = arriving["day"] >= "day-04"
+    assert (arriving["hospital"].eq("C") == drifted).all() and set(history["hospital"]) == {"A", "B"}
+    original = SAMPLE.set_index("id").loc[arriving["id"]].reset_index()
+    pd.testing.assert_frame_equal(arriving[~drifted][SAMPLE.columns], original[~drifted])
+    same = SAMPLE.columns.drop(["blood_pressure", "log_triglycerides"])
+    pd.testing.assert_frame_equal(arriving[same], original[same])
+    since, then = arriving[drifted], original[drifted]
+    np.testing.assert_allclose(since["blood_pressure"] / 0.1333, then["blood_pressure"])
+    np.testing.assert_allclose(np.exp(since["log_triglycerides"]) * 88.57, np.exp(then["log_triglycerides"]))
     pd.testing.assert_frame_equal(demo.Story().divide(SAMPLE)[1], arriving)
 
 
@@ -61,7 +62,7 @@ def test_the_page_of_a_loop_that_closed_has_each_day_the_alert_and_the_checks(tm
     assert page.startswith("Each day brings rows.\n\n")
     assert "day-02    45  version 1             1           0.500\n" in page
     assert "day-03    45  version 1             0           0.600  1 alerts, retrains\n" in page
-    assert "mean_radius: its distribution has shifted: PSI 2.5" in page and "champion   passed: 0.95 ≥ 0.8" in page
+    assert "blood_pressure: its distribution has shifted: PSI 2.5" in page and "champion   passed: 0.95 ≥ 0.8" in page
     assert "accuracy_score: 0.970 before day-02, since then 0.550 with version 1 and 0.950 with its successor\n" in page
     assert f"BUNDLE_LOCAL_DIR={tmp_path} make ui" in page and "  day-03  06.html\n" in page
 

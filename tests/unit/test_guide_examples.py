@@ -13,5 +13,5 @@ def test_the_model_of_an_example_is_registered_and_scored_with_its_own_predictio
     spark, schema, tracking_parameters, name
 ):
     outcome = guide_examples.run_and_register(name, spark, tracking_parameters, f"{schema}.predictions")
-    assert len(outcome.scored) == 569 and outcome.differing == 0
-    assert outcome.metrics["accuracy_score"] > 0.85
+    assert len(outcome.scored) == 442 and outcome.differing == 0
+    assert outcome.metrics["accuracy_score"] > 0.6

@@ -1,5 +1,7 @@
 """Metrics of two and of more classes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -66,3 +68,12 @@ def test_each_class_has_its_precision_and_recall():
     table = measure_each_class(np.array(["a", "a", "b"]), np.array(["a", "b", "b"]), ["a", "b", "c"])
     assert table.loc["a"].tolist() == [1, 0.5, 2] and table.loc["b"].tolist() == [0.5, 1, 1]
     assert table.loc["c"].tolist() == [0, 0, 0]
+
+
+def test_what_people_read_has_the_default_threshold_of_the_gate():
+    (threshold,) = {metric.threshold for metric in METRICS.values()} - {None}
+    assert f"Empty: {threshold} for " in parameters.FIELDS["validation_threshold"].description
+    root = Path(__file__).parents[2]
+    guide, notebook = root / "docs" / "guide" / "your-own-model.md", root / "notebooks" / "03_register.ipynb"
+    assert f"`accuracy_score` of {threshold}." in guide.read_text(encoding="utf-8")
+    assert f"have a default, {threshold}." in notebook.read_text(encoding="utf-8")

@@ -90,6 +90,7 @@ def test_each_default_is_accepted_and_described(name):
         ("learning_rate", "0", "greater than 0"),
         ("learning_rate", "2", "less than or equal to 1"),
         ("test_fraction", "1", "less than 1"),
+        ("sample_data", "iris", "one of diabetes, breast_cancer"),
         ("model_flavor", "prophet", "one of sklearn, xgboost, spark"),
         ("validation_threshold", "high", "empty, or a number"),
         ("split_by", "week", "one of id, time, column"),
@@ -145,7 +146,15 @@ def test_an_unknown_name_is_refused_with_the_nearest_one():
 
 
 def test_each_kind_that_a_table_names_is_there():
-    for table in (kinds.FLAVORS, kinds.SPLITS, kinds.ENGINES, kinds.ENDPOINTS, kinds.SERVERS, kinds.CLEAN_UP):
+    for table in (
+        kinds.SAMPLES,
+        kinds.FLAVORS,
+        kinds.SPLITS,
+        kinds.ENGINES,
+        kinds.ENDPOINTS,
+        kinds.SERVERS,
+        kinds.CLEAN_UP,
+    ):
         assert all(callable(kinds.load(table, name)) for name in table)
     assert {name for servers in kinds.TRACKING_MODES.values() for name in servers} <= kinds.SERVERS.keys()
     assert parameters.choices("tracking_mode") == ("auto", *kinds.TRACKING_MODES)

@@ -30,11 +30,11 @@ SETTINGS = {"metric": "accuracy_score", "threshold": 0.9, "margin": 0.1}
 def data(spark):
     spark.sql("CREATE SCHEMA IF NOT EXISTS registration_tests")
     # Scoring writes columns called `problem` and `row`. Features may have these names, too.
-    rows = source.sample_rows(spark).selectExpr("id", "worst_area AS problem", "mean_texture AS row", "diagnosis")
-    rows.write.mode("overwrite").saveAsTable("registration_tests.t")
-    return load_split(
-        spark, "registration_tests.t", label_column="diagnosis", id_column="id", test_fraction=0.3, seed=1
+    rows = source.sample_rows(spark, "breast_cancer").selectExpr(
+        "id", "worst_area AS problem", "mean_texture AS row", "outcome"
     )
+    rows.write.mode("overwrite").saveAsTable("registration_tests.t")
+    return load_split(spark, "registration_tests.t", label_column="outcome", id_column="id", test_fraction=0.3, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -389,7 +389,7 @@ def test_a_version_that_is_judged_again_on_other_rows_has_the_tags_of_the_last_t
     # A temporary view is listed in every schema, those of other tests among them.
     request.addfinalizer(lambda: spark.catalog.dropTempView("judges"))
     spark.sql(f"CREATE TEMPORARY VIEW judges AS SELECT * FROM {rows.table} LIMIT 200")
-    others = EvaluationRows.all_of(spark, "judges", "diagnosis", "id")
+    others = EvaluationRows.all_of(spark, "judges", "outcome", "id")
     del metrics["roc_auc"]
     checks = registration.validate(registration.Evaluation(metrics, None, BASELINE, **SETTINGS))
     version, is_new = registration.register(
@@ -574,6 +574,9 @@ def test_a_champion_that_cannot_score_these_rows_is_named_with_the_reason(sessio
     tracking.promote(session, model_name, "1")
     metrics, note = registration.evaluate_champion(session, model_name, rows)
     assert metrics == {} and "version 1, cannot score these rows" in note and "'gone' is missing" in note
+    good = {"accuracy_score": 0.95, "balanced_accuracy_score": 0.9}
+    checks = registration.validate(registration.Evaluation(good, metrics, BASELINE, **SETTINGS))
+    assert registration.failures(checks) == "check 'champion' failed: accuracy_score could not be computed for the champion"
 
 
 def test_a_model_that_does_not_fit_the_held_out_rows_is_refused(session, rows, misfit):

@@ -128,7 +128,7 @@ def test_a_challenger_scores_the_same_rows_into_a_table_of_its_own_and_none_of_i
     assert set(shadow_rows()["model_version"]) == {2} and set(shadow_rows()["batch_id"]) == {"b1"}
 
     (compared,) = re.findall(r"^SELECT .*?GROUP BY ALL$", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    compared = compared.replace("breast_cancer_predictions", f"{schema}.predictions").replace("(id,", "(`Row Key`,")
+    compared = compared.replace("diabetes_predictions", f"{schema}.predictions").replace("(id,", "(`Row Key`,")
     counts = {tuple(row) for row in spark.sql(compared).collect()}
     assert counts == {("small", "small", 1), ("small", "large", 1), ("large", "large", 1)}
 

@@ -1,11 +1,13 @@
 """Loading data into the bundle's tables, and the checks that run before anything is written."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
+from sklearn.datasets import load_diabetes
 
-from helpers import storage
-from helpers.data import checks, names, source, tables
+from helpers import parameters, storage
+from helpers.data import checks, names, samples, source, tables
 from helpers.parameters import ParameterError
 
 AWKWARD = pd.DataFrame(
@@ -64,7 +66,7 @@ def test_set_up_run_again_changes_nothing_and_other_data_replaces_its_tables(spa
         [table["action"] for table in make(source_path=str(tmp_path / name))]
         for name in ("one.csv", "one.csv", "two.csv")
     ]
-    assert actions == [["created"] * 2, ["unchanged"] * 2, ["replaced"] * 2]
+    assert actions == [["created"] * 2, ["unchanged"] * 2, [f"replaced (it held {tmp_path / 'one.csv'})"] * 2]
     assert {row["HUE"] for row in spark.table(f"{schema}.training").collect()} == {9}
 
 
@@ -80,11 +82,34 @@ def test_a_table_that_set_up_did_not_make_is_used_as_it_is_and_never_written_to(
     assert "Cultivar Class" not in spark.table(f"{schema}.scoring").columns
 
 
-def test_the_sample_has_an_id_thirty_features_and_a_label_in_words(spark):
-    sample = source.sample_rows(spark)
-    assert (sample.count(), len(sample.columns)) == (569, 32)
-    assert checks.check_label(sample, "diagnosis", "id").summary == {"benign": 357, "malignant": 212}
-    assert checks.check_id(sample, "id") == 569
+@pytest.mark.parametrize(
+    ("name", "features", "classes"),
+    [("diabetes", 10, {"better": 221, "worse": 221}), ("breast_cancer", 30, {"benign": 357, "malignant": 212})],
+)
+def test_a_sample_has_an_id_features_and_the_default_label_in_words(spark, name, features, classes):
+    sample = source.sample_rows(spark, name)
+    id_column, label_column = map(parameters.default_text, ("id_column", "label_column"))
+    assert checks.check_label(sample, label_column, id_column).summary == classes
+    assert checks.check_id(sample, id_column) == sum(classes.values())
+    assert len(sample.columns) == features + 2
+
+
+def test_a_patient_is_worse_off_if_the_disease_progressed_more_than_in_half_of_the_patients():
+    progress, rows = load_diabetes().target, samples.diabetes()
+    assert np.median(progress) == 140.5
+    assert rows["outcome"].tolist() == ["worse" if number > 140.5 else "better" for number in progress]
+    # In their units, and not scaled as scikit-learn has them by default.
+    assert rows["age"].between(19, 79).all() and rows["blood_pressure"].between(62, 133).all()
+
+
+def test_another_sample_replaces_the_tables_and_says_what_they_held(spark, schema, make):
+    columns = {"label_column": "outcome", "id_column": "id"}
+    actions = [
+        [table["action"] for table in make(**columns, sample_data=name)] for name in ("breast_cancer", "diabetes")
+    ]
+    assert actions == [["created"] * 2, ["replaced (it held scikit-learn's breast-cancer data)"] * 2]
+    assert "bmi" in spark.table(f"{schema}.training").columns
+    assert "mean_radius" not in spark.table(f"{schema}.scoring").columns
 
 
 @pytest.mark.parametrize("step", [1, 3, 10**6], ids=["dense", "with gaps", "sparse"])

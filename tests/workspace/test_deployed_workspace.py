@@ -37,9 +37,9 @@ def deployed(cluster):
 def jobs(cluster, deployed, azureml_parameters):
     """What the tasks of all jobs of the bundle did, one after the other."""
     root, _ = deployed
-    # Other tests register breast_cancer in the same stand-in.
+    # Other tests register diabetes in the same stand-in.
     azureml_parameters = azureml_parameters | {"model_name": "tumour"}
-    waiting = QUICK_TRAINING | {"promote": "challenger"}
+    waiting = QUICK_TRAINING | {"sample_data": "breast_cancer", "promote": "challenger"}
     executed = jobs_service.run(cluster, root, "train_and_register", **azureml_parameters, **waiting)
     executed |= jobs_service.run(cluster, root, "approve", **azureml_parameters, decision="approve")
     executed |= jobs_service.run(cluster, root, "batch_score", **azureml_parameters)

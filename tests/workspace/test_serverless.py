@@ -80,7 +80,7 @@ def test_somebody_runs_the_notebooks_of_a_git_folder_by_hand(serverless, by_hand
         # Only a job has task values.
         assert executed.task_values == {}
     rows = rows_of(serverless, "ada", "by_hand_predictions")
-    assert sorted(rows["id"]) == list(range(569))
+    assert sorted(rows["id"]) == list(range(442))
     assert set(rows["batch_id"]) == {"monday"} and set(rows["model_version"]) == {1}
     layout = "print([(c.isPartition, c.isCluster) for c in spark.catalog.listColumns('ada.by_hand_predictions')][-1])"
     commits = "from tests.stand_ins.databricks_workspace.delta_on_parquet import commits; print(commits)"
@@ -107,13 +107,13 @@ def test_a_stream_scores_each_row_once_as_the_batch_was_scored(serverless, by_ha
     assert stream["prediction"].tolist() == batch["prediction"].tolist()
     (batch_id,) = set(stream["batch_id"])
     assert batch_id.startswith("stream-") and batch_id.endswith("-000000")
-    assert f"batch {batch_id}: 569 rows scored, 0 in quarantine" in by_hand.executed[4].shown
+    assert f"batch {batch_id}: 442 rows scored, 0 in quarantine" in by_hand.executed[4].shown
 
 
 def test_predictions_are_compared_with_the_training_rows(serverless, by_hand):
-    assert "1 windows with 569 rows measured, 0 have not changed since" in by_hand.executed[6].shown
+    assert "1 windows with 442 rows measured, 0 have not changed since" in by_hand.executed[6].shown
     measured = rows_of(serverless, "ada", "by_hand_monitoring")
-    assert measured["feature"].nunique() == 31 and set(measured["window"]) == {"monday"}
+    assert measured["feature"].nunique() == 11 and set(measured["window"]) == {"monday"}
     assert measured[measured["measure"] == "psi"]["value"].max() < 0.2
 
 
@@ -148,9 +148,9 @@ def test_with_the_registry_in_azure_ml_a_run_in_databricks_is_named_by_its_versi
 def test_a_deployed_bundle_trains_a_spark_ml_model_and_scores_a_stream_with_it(jobs):
     assert list(jobs.executed) == ["setup", "train", "register", "score", "clean_up", "deploy_endpoint", "monitor"]
     assert jobs.executed["register"].task_values["promoted"] is True
-    assert jobs.executed["score"].task_values["rows_scored"] == 569
+    assert jobs.executed["score"].task_values["rows_scored"] == 442
     assert "engine: spark ml" in jobs.executed["score"].shown
-    assert sorted(jobs.predictions["id"]) == list(range(569))
+    assert sorted(jobs.predictions["id"]) == list(range(442))
     assert jobs.executed["clean_up"].task_values["deleted"] > 4
 
 
