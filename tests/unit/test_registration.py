@@ -576,7 +576,10 @@ def test_a_champion_that_cannot_score_these_rows_is_named_with_the_reason(sessio
     assert metrics == {} and "version 1, cannot score these rows" in note and "'gone' is missing" in note
     good = {"accuracy_score": 0.95, "balanced_accuracy_score": 0.9}
     checks = registration.validate(registration.Evaluation(good, metrics, BASELINE, **SETTINGS))
-    assert registration.failures(checks) == "check 'champion' failed: accuracy_score could not be computed for the champion"
+    assert (
+        registration.failures(checks)
+        == "check 'champion' failed: accuracy_score could not be computed for the champion"
+    )
 
 
 def test_a_model_that_does_not_fit_the_held_out_rows_is_refused(session, rows, misfit):
