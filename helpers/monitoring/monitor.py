@@ -123,9 +123,9 @@ def _found(spark: SparkSession, p: Monitor, model_name: str) -> list[Predictions
 
 
 def _collected(spark: SparkSession, p: Monitor, model_name: str) -> Predictions:
-    rows = read_collected(spark, p.collected_data, p.id_column, model_name)
     from pyspark.sql import functions as F
 
+    rows = read_collected(spark, p.collected_data, p.id_column, model_name)
     of_answers = read_answered(spark, p.collected_data)
     counts = of_answers.groupBy("model_version", windows.column(p.window).alias("window")).agg(F.count(F.lit(1)))
     answered = {(version, key): count for version, key, count in counts.collect()}
