@@ -104,7 +104,7 @@ def scored(spark, local_dir, tracking_parameters, tmp_path_factory, data):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"SPARK_HOME": str(folder / "spark"), "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
     # For speed: JVM options as on the driver of these tests, and two attempts per task instead of four.
-    quick = f"--conf spark.executor.extraJavaOptions={LITTLE_COMPILATION} --conf spark.task.maxFailures=2"
+    quick = f'--conf "spark.executor.extraJavaOptions={LITTLE_COMPILATION}" --conf spark.task.maxFailures=2'
     environment["PYSPARK_SUBMIT_ARGS"] = f"{quick} {environment['PYSPARK_SUBMIT_ARGS']}"
     done = subprocess.run(
         [sys.executable, SCORE, *map(str, arguments)],

@@ -105,7 +105,8 @@ def test_the_environment_of_a_spark_ml_model_lists_java_and_the_script_scores_wi
     assert made["dependencies"][0] == "openjdk=17"
 
     monkeypatch.setenv("AZUREML_MODEL_DIR", str(tmp_path / "mounted"))
-    monkeypatch.setitem(score._loaded, "model", mlflow.pyfunc.load_model(str(score._model_folder())))
+    monkeypatch.setattr(score, "_loaded", {})
+    score.init(collectors=[])
     answer = score.run(serving.payload(rows))
     assert answer == [1.0, 2.0, 5.0]
 
@@ -134,6 +135,8 @@ class TwoOutputs(mlflow.pyfunc.PythonModel):
 def test_a_tensor_without_columns_and_several_outputs_are_answered_as_mlflow_does(tmp_path, monkeypatch):
     options = {"signature": infer_signature(np.ones((2, 2))), "pip_requirements": []}
     mlflow.pyfunc.save_model(tmp_path / "model", python_model=TwoOutputs(), **options)
-    monkeypatch.setitem(score._loaded, "model", mlflow.pyfunc.load_model(str(tmp_path / "model")))
+    monkeypatch.setenv("AZUREML_MODEL_DIR", str(tmp_path))
+    monkeypatch.setattr(score, "_loaded", {})
+    score.init(collectors=[])
     answer = score.run(json.dumps({"input_data": [[1.0, 2.0], [3.0, 4.0]]}))
     assert answer == {"total": [3.0, 7.0], "first": [1.0, 3.0]}
