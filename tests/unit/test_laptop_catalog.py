@@ -131,6 +131,8 @@ def tasks(spark, action):
     context.setJobGroup(group, group)
     result = action()
     context.setLocalProperty("spark.jobGroup.id", None)
+    # The tracker is told of jobs and stages by another thread, which may be behind.
+    context._jsc.sc().listenerBus().waitUntilEmpty()
     jobs = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(group)]
     return result, sum(tracker.getStageInfo(stage).numTasks for job in jobs for stage in job.stageIds)
 

@@ -7,6 +7,7 @@ import signal
 import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
@@ -70,10 +71,10 @@ def versions(session, tmp_path_factory):
     return registered
 
 
-@pytest.fixture(scope="module")
-def endpoint(session, versions, tmp_path_factory):
+@contextmanager
+def serving(session, versions, folder):
     """An endpoint with two deployments; ``doubling`` gets all traffic."""
-    endpoint = LocalEndpoint("under-test", tmp_path_factory.mktemp("endpoints"), session)
+    endpoint = LocalEndpoint("under-test", folder, session)
     with pytest.MonkeyPatch.context() as environment:
         for name in (HIDDEN | PASSED_ON) - {"PATH", "HOME"}:
             environment.setenv(name, "C" if name == "LC_ALL" else "/nowhere")
@@ -83,6 +84,18 @@ def endpoint(session, versions, tmp_path_factory):
     endpoint.set_traffic({"doubling": 100})
     yield endpoint
     endpoint.delete()
+
+
+@pytest.fixture(scope="module")
+def endpoint(session, versions, tmp_path_factory):
+    with serving(session, versions, tmp_path_factory.mktemp("endpoints")) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def endpoint_to_kill(session, versions, tmp_path):
+    with serving(session, versions, tmp_path) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
@@ -310,8 +323,8 @@ def test_deploying_again_ends_the_model_server_that_it_replaces(endpoint, versio
     endpoint.deploy("reporting", versions["reporting"])
 
 
-def test_a_kill_of_the_endpoints_process_ends_the_model_servers_with_what_they_have_started(endpoint, versions):
-    started = processes(endpoint)
+def test_a_kill_of_the_endpoints_process_ends_the_model_servers_with_what_they_have_started(endpoint_to_kill):
+    started = processes(endpoint_to_kill)
     # The endpoint's own process, a watcher, a server and a worker for each model, and the process of one model.
     assert len(running(started)) == 8
     folders = [
@@ -323,9 +336,9 @@ def test_a_kill_of_the_endpoints_process_ends_the_model_servers_with_what_they_h
     started[0].send_signal(signal.SIGKILL)
     wait_until_ended(started)
     assert folders and not any(folder.exists() for folder in folders)
-    assert endpoint.state() is None
+    assert endpoint_to_kill.state() is None
     with pytest.raises(ServingError, match="does not answer"):
-        endpoint.invoke(ROWS)
+        endpoint_to_kill.invoke(ROWS)
 
 
 def test_a_kill_while_a_model_server_starts_ends_it_too(session, versions, tmp_path):
