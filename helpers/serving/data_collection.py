@@ -10,7 +10,6 @@ import json
 import os
 import random
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,18 +17,6 @@ from helpers.azureml.collected_data import INPUTS, OUTPUTS
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """What inputs and outputs of a request have in common.
-
-    Attributes
-    ----------
-    identifier : str
-    """
-
-    identifier: str
 
 
 class LocalCollector:
@@ -48,21 +35,26 @@ class LocalCollector:
         # Each process writes files of its own. One that was killed may have left a file that ends in the middle of a line.
         self._file_name = f"{uuid.uuid4().hex}.jsonl"
 
-    def collect(self, data: pd.DataFrame, correlation: Correlation | None = None) -> Correlation:
+    def collect(self, data: pd.DataFrame, correlation: str = "") -> str:
         """Write the rows of a request, in the form that Azure ML's package sends them in.
 
         Parameters
         ----------
         data : pandas.DataFrame
-        correlation : Correlation, optional
-            From the inputs of the same request.
+        correlation : str, default ""
+            What the inputs of the same request returned. The default begins a request.
+
+        Returns
+        -------
+        str
+            What the outputs of the same request need.
 
         Raises
         ------
         OSError
             If they cannot be written.
         """
-        correlation = correlation or Correlation(str(uuid.uuid4()))
+        correlation = correlation or str(uuid.uuid4())
         # Not for anything that has to be secret.
         if random.random() >= self._rate:  # noqa: S311
             return correlation
@@ -73,7 +65,7 @@ class LocalCollector:
             "type": f"azureml.inference.{self._folder.name}",
             "datacontenttype": "application/json",
             "time": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "correlationid": correlation.identifier,
+            "correlationid": correlation,
             "data": json.loads(data.to_json(orient="records")),
         }
         folder = self._folder / now.strftime("%Y/%m/%d/%H")

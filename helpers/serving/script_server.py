@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,20 +84,20 @@ def create_app(settings: Settings) -> Flask:
             body = str(request.get_data(), "utf-8")
         except UnicodeDecodeError as error:
             return answer({"message": f"Input cannot be decoded as UTF-8: {error}"}, 400)
-        try:
-            result = score.run(body)
-        # Whatever the model raises. The log has it.
-        except Exception:  # noqa: BLE001
-            traceback.print_exc()
-            message = "An unexpected error occurred in scoring script. Check the logs for more info."
-            return answer({"message": message}, 500)
+        result = score.run(body)
         return result if isinstance(result, Response) else answer(result)
+
+    # Of whatever the model raises; Flask writes it to the log.
+    @app.errorhandler(500)
+    def fail(_error: Exception) -> Response:
+        message = "An unexpected error occurred in scoring script. Check the logs for more info."
+        return answer({"message": message}, 500)
 
     return app
 
 
 def main(settings: Settings) -> None:
-    """Serve until the process is told to end."""
+    """Serve until a signal ends the process."""
     from gunicorn.app.base import BaseApplication
 
     class Server(BaseApplication):  # type: ignore[misc]

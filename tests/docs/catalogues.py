@@ -20,7 +20,7 @@ class Entry(NamedTuple):
         The English text has changed since it was translated: the site shows it in English.
     english : str
     translated : str
-        Empty if there is no translation.
+        Empty if the text is not translated.
     """
 
     fuzzy: bool

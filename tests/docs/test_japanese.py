@@ -1,4 +1,4 @@
-"""The Japanese site: translations keep code and links, a line break is no space, and English that changed is shown."""
+"""The Japanese site: translations keep code and links, and line breaks do not become spaces."""
 
 import re
 from pathlib import Path
@@ -39,12 +39,12 @@ def test_there_is_a_catalogue_for_each_page_of_the_guide_and_each_notebook():
     pages = [path.relative_to(ROOT / "docs") for path in (ROOT / "docs" / "guide").glob("*.md")]
     pages += [path.relative_to(ROOT) for path in (ROOT / "notebooks").glob("*.ipynb")]
     pages += [Path("guide"), Path("notebooks"), Path("api/index")]
-    # `make translations` makes what is missing, and leaves what is no more for you to delete.
+    # `make translations` creates a missing catalogue. You delete the catalogue of a page that you have deleted.
     assert {it.relative_to(CATALOGUES).with_suffix("") for it in PAGES} == {it.with_suffix("") for it in pages}
 
 
-def test_a_fuzzy_translation_is_not_shown():
-    assert "fuzzy" not in (ROOT / "docs" / "conf.py").read_text(), "Sphinx leaves them out unless it is told otherwise"
+def test_sphinx_keeps_its_default_of_leaving_out_fuzzy_translations():
+    assert "gettext_allow_fuzzy_translations" not in (ROOT / "docs" / "conf.py").read_text()
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_fuzzy_translation_is_not_shown():
         (["An English\nsentence"], ["An English\nsentence"]),
     ],
 )
-def test_a_line_break_between_japanese_characters_is_no_space(texts, joined):
+def test_a_line_break_between_japanese_characters_does_not_become_a_space(texts, joined):
     assert join_lines(texts) == joined
 
 

@@ -131,7 +131,7 @@ def tasks(spark, action):
     context.setJobGroup(group, group)
     result = action()
     context.setLocalProperty("spark.jobGroup.id", None)
-    # The tracker is told of jobs and stages by another thread, which may be behind.
+    # Another thread tells the tracker about jobs and stages. It may not have told it about the last ones yet.
     context._jsc.sc().listenerBus().waitUntilEmpty()
     jobs = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(group)]
     return result, sum(tracker.getStageInfo(stage).numTasks for job in jobs for stage in job.stageIds)

@@ -106,12 +106,14 @@ def in_other_processes(work: Callable[[], Any], times: int = 1, prepare: Callabl
     for _ in range(times):
         pid = os.fork()
         if pid == 0:
+            status = 1
             try:
                 prepare()
                 work()
-            except BaseException:  # noqa: BLE001
-                os._exit(1)
-            os._exit(0)
+                status = 0
+            finally:
+                # The copy of the process must not go on with what the original does next.
+                os._exit(status)
         started.append(pid)
     return [os.waitpid(pid, 0)[1] for pid in started]
 
