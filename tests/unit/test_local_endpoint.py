@@ -18,7 +18,7 @@ import requests
 
 from helpers import tracking
 from helpers.azureml.collected_data import COLLECTIONS, INPUTS, OUTPUTS
-from helpers.serving import ServingError, payload
+from helpers.serving import ServingError, payload, score, script_server
 from helpers.serving.data_collection import local_collectors
 from helpers.serving.local_endpoint import LocalEndpoint
 
@@ -321,6 +321,23 @@ def test_deploying_again_ends_the_model_server_that_it_replaces(endpoint, versio
     assert len(re.findall("Booting worker", endpoint.log("reporting"))) == 2
     assert endpoint.invoke(ROWS, "reporting").predictions == [2, 4, 6]
     endpoint.deploy("reporting", versions["reporting"])
+
+
+class Raising(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        raise ZeroDivisionError("only the log says this")
+
+
+def test_an_error_of_the_model_is_a_500_without_its_text_which_the_log_has(tmp_path, monkeypatch, caplog):
+    options = {"signature": mlflow.models.infer_signature(ROWS), "pip_requirements": []}
+    mlflow.pyfunc.save_model(tmp_path / "model", python_model=Raising(), **options)
+    monkeypatch.setattr(score, "_loaded", {})
+    monkeypatch.setenv("AZUREML_MODEL_DIR", "")
+    app = script_server.create_app(script_server.Settings(str(tmp_path / "model"), "unused"))
+    answer = app.test_client().post("/score", data=payload(ROWS))
+    # The words of the vendor's server: azureml_inference_server_http/server/routes.py of 1.5.1.
+    assert answer.status_code == 500 and answer.json["message"].startswith("An unexpected error occurred in scoring")
+    assert "only the log" not in answer.text and "only the log says this" in caplog.text
 
 
 def test_a_kill_of_the_endpoints_process_ends_the_model_servers_with_what_they_have_started(endpoint_to_kill):
