@@ -18,7 +18,6 @@ from helpers.tracking.versions import (
     challenger,
     champion,
     registered_model,
-    versions,
     versions_in,
 )
 
@@ -88,7 +87,7 @@ def _model(session: Session, model_name: str, force: bool) -> tuple[list[Item], 
     where, client, used = session.registry.place, session.registry.client(), _in_use(session, model_name)
     listed: list[Item] = []
     needed: dict[str, str] = {}
-    for version in versions(session, model_name):
+    for version in versions_in(session.registry, model_name, unfinished=True):
         item = _version_item(session, client, version, where, force, used)
         listed.append(item)
         if item.keep_reason:
@@ -152,7 +151,7 @@ def _delete_model(session: Session, client: MlflowClient, name: str) -> bool:
     if registered_model(session, name) is None:
         return False
     # Deleting a model deletes all of its versions, whoever made them.
-    left = versions(session, name)
+    left = versions_in(session.registry, name, unfinished=True)
     if left:
         raise RuntimeError(f"it has versions: {', '.join(str(version.version) for version in left)}")
     return _deleted(client.delete_registered_model, name)

@@ -63,8 +63,8 @@ def copy_version(
     got after it was copied are added when this is called again. The tag ``registered_from`` names the version that was
     copied, and ``first_registered_from`` the one that this one was made of, over any number of registries.
 
-    A killed call leaves no version without its files and tags: the next one makes it. Two calls at the same time end in
-    one version: if both have made one, the later version is deleted.
+    A killed call leaves no version without its files and tags that would be used: the next one makes it. Two calls at the
+    same time end in one version: if both have made one, the later version is deleted.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def copy_version(
     """
     name = target.registered_model_name(source.plain_model_name(version.name), catalog, schema)
     target.prepare()
-    tags = _tags(source, version, name)
+    tags = target.version_tags(_tags(source, version, name))
     copies = _copies(source, version, target, name)
     if copies:
         return _with_new_tags(target, copies[0], tags), False
@@ -103,8 +103,13 @@ def copy_version(
     # Most registries number versions themselves, so another process may have made one meanwhile; the first one stays.
     first = next(iter(_copies(source, version, target, name)), made)
     if int(first.version) < int(made.version):
-        target.client().delete_model_version(name, made.version)
+        _delete(target, made)
         return first, False
+    if target.has_unfinished_versions:
+        # The other process finished a later version before this one was there, so it does not know of this one.
+        for later in _copies(source, version, target, name):
+            if int(later.version) > int(made.version) and later.tags.get(SOURCE_TAG) == tags[SOURCE_TAG]:
+                _delete(target, later)
     return made, True
 
 
@@ -175,17 +180,21 @@ def _lineage(registry: Server, version: ModelVersion) -> set[str]:
 
 
 def _copies(source: Server, version: ModelVersion, target: Server, name: str) -> list[ModelVersion]:
-    """Return the versions of a registry with the files of a version, oldest first.
-
-    A version without its files is none: nobody can load it.
-    """
+    """Return the versions of a registry with the files of a version, oldest first."""
     lineage = _lineage(source, version)
     # Not every registry can be searched by tag.
-    return [
-        copy
-        for copy in versions_in(target, name)
-        if lineage & _lineage(target, copy) and not (target.has_unfinished_versions and copy.status != "READY")
-    ]
+    return [copy for copy in versions_in(target, name) if lineage & _lineage(target, copy)]
+
+
+def _delete(target: Server, version: ModelVersion) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        target.client().delete_model_version(version.name, version.version)
+    except MlflowException as error:
+        # The other process has deleted it.
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
 
 
 def _tags(source: Server, version: ModelVersion, name: str) -> dict[str, str]:

@@ -41,21 +41,39 @@ _MOST_DESCRIBED = 5
 
 
 def versions(session: Session, model_name: str) -> list[ModelVersion]:
-    """Return all versions of a model in the session's registry, oldest first. The list is empty if no model has the name."""
+    """Return the versions of a model in the session's registry, oldest first; see `versions_in`."""
     return versions_in(session.registry, model_name)
 
 
-def versions_in(registry: Server, model_name: str) -> list[ModelVersion]:
-    """Return all versions of a model in a registry, oldest first. The list is empty if no model has the name."""
+def versions_in(registry: Server, model_name: str, unfinished: bool = False) -> list[ModelVersion]:
+    """Return the versions of a model in a registry, oldest first. The list is empty if no model has the name.
+
+    Parameters
+    ----------
+    registry : helpers.tracking.servers.Server
+    model_name : str
+    unfinished : bool, default False
+        Whether versions whose upload has not ended, or was killed, are among them. Nobody can load those.
+    """
+    from mlflow.exceptions import MlflowException
+
     client = registry.client()
     all_versions: list[ModelVersion] = []
     token: str | None = None
     while True:
-        page = client.search_model_versions(f"name = '{model_name}'", page_token=token)
+        try:
+            page = client.search_model_versions(f"name = '{model_name}'", page_token=token)
+        except MlflowException as error:
+            # MLflow's own server answers with an empty list. Unity Catalog may say that there is no such model.
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return []
         all_versions += page
         token = page.token
         if not token:
             break
+    if registry.has_unfinished_versions and not unfinished:
+        all_versions = [version for version in all_versions if version.status == "READY"]
     if not registry.search_returns_tags:
         all_versions = [client.get_model_version(model_name, version.version) for version in all_versions]
     return sorted(all_versions, key=lambda version: int(version.version))
@@ -143,7 +161,7 @@ def make_model(registry: Server, model_name: str) -> None:
         registry.client().create_registered_model(model_name, tags=marks)
     except MlflowException as error:
         # Another process was faster.
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+        if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):
             raise
 
 
@@ -291,18 +309,19 @@ def resolve_version(session: Session, model_name: str, model_version: str) -> Mo
             "model_version",
             model_version,
             f"{model_name} has no champion; when one is deleted, there is none until another version is promoted. "
-            f"{_outcomes(by_number)} Give a version, or register another run with 03_register.",
+            f"{_outcomes(session, by_number)} Give a version, or register another run with 03_register.",
         )
     return version
 
 
-def _outcomes(by_number: dict[str, ModelVersion]) -> str:
+def _outcomes(session: Session, by_number: dict[str, ModelVersion]) -> str:
     """Return the gate's results for the newest versions, and the numbers that are missing."""
     newest = max(map(int, by_number))
+    missing = "was deleted, or its upload did not end" if session.registry.has_unfinished_versions else "was deleted"
     sentences = []
     for number in range(newest, max(newest - _MOST_DESCRIBED, 0), -1):
         version = by_number.get(str(number))
-        sentences.append(f"Version {number} {_outcome(version) if version else 'was deleted'}.")
+        sentences.append(f"Version {number} {_outcome(version) if version else missing}.")
     return " ".join(sentences)
 
 

@@ -192,6 +192,10 @@ class Faults:
         """
         self.stand_in.control("POST", "faults", asdict(Fault(pattern, answer, **details)))
 
+    def all(self) -> list[Fault]:
+        """Return the faults that are switched on, with their counts."""
+        return [Fault(**fault) for fault in self.stand_in.control("GET", "faults")]
+
     def clear(self) -> list[Fault]:
         """Switch all faults off, and return them with their counts."""
         return [Fault(**fault) for fault in self.stand_in.control("DELETE", "faults")]

@@ -160,6 +160,10 @@ class Server(abc.ABC):
         self.check_model_name(model_name)
         return model_name
 
+    def version_tags(self, tags: dict[str, str]) -> dict[str, str]:
+        """Return the tags of a version as this registry accepts them; they may come from another registry."""
+        return tags
+
     def registered_model(self, model_name: str) -> RegisteredModel | None:
         """Return a registered model, or None if it does not exist."""
         from mlflow.exceptions import MlflowException

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+_LONGEST_TAG_NAME, _LONGEST_TAG_VALUE = 255, 1000
+
 
 class DatabricksServer(Server):
     """The workspace's tracking server, and its own registry, which has no aliases.
@@ -143,6 +145,16 @@ class UnityCatalog(DatabricksServer):
     def plain_model_name(self, model_name: str) -> str:
         """Return the last level of a model's name."""
         return model_name.rpartition(".")[2]
+
+    def version_tags(self, tags: dict[str, str]) -> dict[str, str]:
+        """Return tags with ``_`` for each character that a name must not have, and with values of at most 1,000 characters.
+
+        https://learn.microsoft.com/azure/databricks/database-objects/tags#constraints
+        """
+        return {
+            re.sub(r"[.,\-=/:]|^ | $", "_", key)[:_LONGEST_TAG_NAME]: value[:_LONGEST_TAG_VALUE]
+            for key, value in tags.items()
+        }
 
     def add_version(self, model_name: str, folder: Path, tags: dict[str, str], key: str) -> ModelVersion:
         """Create a version of a model's files, which MLflow's client uploads to the catalog."""

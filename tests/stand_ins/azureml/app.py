@@ -88,6 +88,10 @@ def _control(entra: Entra, faults: FaultList, gate: Gate) -> Blueprint:
         faults.add(Fault(**request.get_json()))
         return Response(status=204)
 
+    @routes.get("/faults")
+    def list_faults() -> Response:
+        return jsonify(faults.all())
+
     @routes.delete("/faults")
     def clear_faults() -> Response:
         return jsonify(faults.clear())

@@ -35,15 +35,16 @@ def open_front(url: str, gate: Gate) -> str:
             request.method,
             f"{url}{request.full_path}",
             data=request.get_data(),
-            headers=_passed_on(request.headers.items()),
+            headers=passed_on(request.headers.items()) | {"X-Forwarded-Host": request.host},
             allow_redirects=False,
         )
-        return Response(answer.content, answer.status_code, _passed_on(answer.headers.items()))
+        return Response(answer.content, answer.status_code, passed_on(answer.headers.items()))
 
     server = ThreadedWSGIServer("127.0.0.1", 0, gate.before(pass_on), handler=KeepAliveHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return f"http://127.0.0.1:{server.port}"
 
 
-def _passed_on(headers) -> dict[str, str]:
+def passed_on(headers) -> dict[str, str]:
+    """Return the headers of a request or an answer that a proxy passes on."""
     return {name: value for name, value in headers if name.lower() not in _NOT_PASSED_ON}

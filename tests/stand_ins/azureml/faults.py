@@ -69,6 +69,11 @@ class FaultList:
             self._changed.notify_all()
         return cleared
 
+    def all(self) -> list[Fault]:
+        """Return the faults that are switched on."""
+        with self._changed:
+            return list(self._faults)
+
     def take(self, request_line: str) -> Fault | None:
         """Return the fault that applies to a request, and count the request."""
         with self._changed:
