@@ -143,4 +143,4 @@ def test_what_unity_catalog_does_not_accept_leaves_no_version_that_can_be_found(
     unsigned, elsewhere = model["errors"]
     assert "did not contain any signature metadata" in unsigned
     assert "pip install mlflow[databricks]" in elsewhere
-    assert model["usable"] == [[], []]
+    assert model["usable"] == [0, 0]

@@ -238,4 +238,4 @@ def share_what_cannot_be_stored(name: str) -> dict[str, Any]:
         error_of(tracking.share_champion, elsewhere, version),
     ]
     names = [f"prod.ml.{name}_unsigned", f"{IN_OWN_STORAGE}.ml.{name}"]
-    return {"errors": errors, "usable": [versions_in(session.share_with, full_name) for full_name in names]}
+    return {"errors": errors, "usable": [len(versions_in(session.share_with, full_name)) for full_name in names]}
