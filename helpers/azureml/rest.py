@@ -126,6 +126,10 @@ class AzureRest:
         """
         return _operation(self._respond("PUT", path, query, body))
 
+    def start_change(self, path: str, body: dict[str, Any], **query: str) -> str:
+        """Change parts of a resource, which takes long; return the path of the operation, or nothing if it is done."""
+        return _operation(self._respond("PATCH", path, query, body))
+
     def start_deletion(self, path: str, **query: str) -> str:
         """Delete a resource that takes long; return the path of the operation, or nothing if it is done."""
         return _operation(self._respond("DELETE", path, query, None))

@@ -16,7 +16,7 @@ from helpers.azureml.workspace import API_VERSION, Workspace
 from helpers.ownership import MARK, is_marked
 from helpers.parameters import ParameterError
 from helpers.serving import no_code, own_environment
-from helpers.serving.deploy_client import TROUBLESHOOTING, config_file, explained, marked_model, online_client
+from helpers.serving.deploy_client import TROUBLESHOOTING, explained, marked_model, online_client
 from helpers.serving.endpoint import (
     REQUEST_SECONDS,
     Deployment,
@@ -43,6 +43,11 @@ _ANSWERED = re.compile(r"azmlinfsrv - POST /score\S* (\d{3}) ")
 _PROBE_SECONDS = 10
 # A deployment usually takes 5 to 15 minutes. This ends the wait for one that hangs.
 _LONGEST_WAIT_SECONDS = 3 * 60 * 60
+# A change of the traffic usually takes less than a minute.
+_LONGEST_CHANGE_SECONDS = 30 * 60
+# The last one whose PATCH has traffic; azureml-mlflow uses it, too. Later ones replace the whole endpoint by PUT:
+# https://github.com/Azure/azure-rest-api-specs, machinelearningservices, PartialOnlineEndpoint
+_API_OF_CHANGES = "2022-02-01-preview"
 _INSTANCE_TYPE = "Standard_DS3_v2"
 _AUTH_MODES = {"key": "Key", "aad_token": "AADToken"}
 
@@ -333,7 +338,7 @@ class ManagedEndpoint(Endpoint):
         problem = (
             f"The share of requests that endpoint {self.name} mirrors to {deployment} cannot be set to {percent} %"
         )
-        self._update({"mirror_traffic": {deployment: percent}}, problem)
+        self._update({"mirrorTraffic": {deployment: percent}}, problem)
 
     def mirror_counts(self, deployment: str) -> MirrorCounts | None:
         lines = self.log_lines(deployment)
@@ -351,32 +356,46 @@ class ManagedEndpoint(Endpoint):
         resource = self._read() or {"properties": {}}
         return [name for name, percent in (resource["properties"].get("traffic") or {}).items() if percent]
 
-    def _update(self, settings: dict[str, Any], problem: str) -> None:
-        with explained(problem), config_file("endpoint", settings) as config:
-            self._client.update_endpoint(self.name, config)
+    # The deployment client changes and deletes, too. But it waits for 12 minutes, and then returns as if Azure had ended:
+    # azureml/mlflow/deploy/_mir/mir_deployment_client.py. And before it deletes a deployment, it sends the traffic that it has
+    # read once more, and may undo what another rollout did.
+
+    def _update(self, properties: dict[str, Any], problem: str) -> None:
+        with explained(problem):
+            operation = self._workspace.manager.start_change(
+                self._path, {"properties": properties}, api_version=_API_OF_CHANGES
+            )
+            self._finish(operation, "change", _LONGEST_CHANGE_SECONDS)
 
     def delete_deployment(self, deployment: str) -> None:
-        # Not by the deployment client: it sends the traffic that it has read once more, and may undo what another rollout did.
-        manager = self._workspace.manager
         with explained(f"Deployment {deployment} of endpoint {self.name} was not deleted"):
-            path = f"{self._path}/deployments/{deployment}"
-            operation = manager.start_deletion(path, api_version=API_VERSION)
-            ended: dict[str, Any] = {"status": "Succeeded"}
-
-            def status() -> str:
-                ended.update(manager.get(operation))
-                return ended["status"]
-
-            if operation and wait(status, _LONGEST_WAIT_SECONDS) != "Succeeded":
-                reason = (ended.get("error") or {}).get("message", "")
-                raise AzureError(f"the deletion is {ended['status']}. {reason}".strip())
+            self._delete(f"{self._path}/deployments/{deployment}")
 
     def delete(self) -> bool:
         if self._read() is None:
             return False
         with explained(f"Endpoint {self.name} was not deleted"):
-            self._client.delete_endpoint(self.name)
+            self._delete(self._path)
         return True
+
+    def _delete(self, path: str) -> None:
+        operation = self._workspace.manager.start_deletion(path, api_version=API_VERSION)
+        self._finish(operation, "deletion", _LONGEST_WAIT_SECONDS)
+
+    def _finish(self, operation: str, what: str, longest_s: float) -> None:
+        """Wait until an operation of Azure has ended well; raise an `AzureError` if it does not."""
+        ended: dict[str, Any] = {"status": "Succeeded"}
+
+        def status() -> str:
+            ended.update(self._workspace.manager.get(operation))
+            return ended["status"]
+
+        if not operation or wait(status, longest_s) == "Succeeded":
+            return
+        reason = (ended.get("error") or {}).get("message", "")
+        if not reason and ended["status"] not in ("Failed", "Canceled"):
+            reason = f"Azure has not ended it after {longest_s / 60:g} minutes. Run this again when the studio shows that it has"
+        raise AzureError(f"the {what} is {ended['status']}. {reason}".strip())
 
     def log(self, deployment: str) -> str:
         return "\n".join(self.log_lines(deployment)[-_LOG_LINES:])

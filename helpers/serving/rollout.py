@@ -414,13 +414,27 @@ def _put_back(endpoint: Endpoint, new: str, before: dict[str, int], error: Servi
             log = log or endpoint.log(new)
             endpoint.delete_deployment(new)
     except ServingError as second:
-        return ServingError(
-            f"{error.message} Then the traffic of endpoint {endpoint.name} could not be put back to {_words(before)}: "
-            f"{second.message} Run this again when the endpoint can be reached, or set its traffic in the studio.",
-            log,
-        )
+        return ServingError(f"{error.message} {_left(endpoint, new, before, second)}", log)
     return ServingError(
         f"{error.message} Endpoint {endpoint.name} serves what it served before: {_words(before)}.", log
+    )
+
+
+def _left(endpoint: Endpoint, new: str, before: dict[str, int], error: ServingError) -> str:
+    """Return what a rollout has left on an endpoint, after an error has kept it from putting everything back."""
+    try:
+        state = endpoint.state()
+    except ServingError:
+        state = None
+    if state is None or new in state.traffic:
+        return (
+            f"Then the traffic of endpoint {endpoint.name} could not be put back to {_words(before)}: {error.message} "
+            "Run this again when the endpoint can be reached, or set its traffic in the studio."
+        )
+    mirrored = f", and still gets copies of {state.mirror[new]} % of the requests" if new in state.mirror else ""
+    return (
+        f"Endpoint {endpoint.name} serves what it served before: {_words(before)}. But {new} was not deleted{mirrored}: "
+        f"{error.message} The next rollout or clean-up ends that."
     )
 
 

@@ -128,7 +128,7 @@ def test_whatever_fails_in_a_rollout_the_endpoint_serves_what_it_served_before(w
             "mirrors to rolled-2 cannot be set to 50 %", "mirrors to rolled-2 cannot be set to 50 %",
             "0 % of the requests, 50 % mirrored, failed: Endpoint faults answered 503",
             "0 % of the requests, 50 % mirrored, failed: Endpoint faults, deployment rolled-2, answered 424",
-            "mirrors to rolled-2 cannot be set to 50 %: (InternalServerError) The stand-in was told to answer 500",
+            "answered 500 InternalServerError after 4 attempts: The stand-in was told to answer 500",
             "mirrors to rolled-2 cannot be set to 0 %",
         ],
         strict=True,
@@ -162,6 +162,33 @@ def test_a_rollout_that_is_killed_while_it_mirrors_leaves_the_old_version_and_is
     assert killed["lines"][0] == ended and f"{NEW}: already deployed" in killed["lines"]
     assert any(line.startswith(f"{NEW}: mirroring has ended") for line in killed["lines"])
     assert killed["after"] == SERVES_NEW
+
+
+def test_what_azure_keeps_from_ending_is_named_with_the_mirror_that_is_left_and_the_next_rollout_ends_it(process):
+    model = process.run(rollouts.lose_azure_while_mirroring)
+    for outcome in model["outcomes"]:
+        assert outcome["state"] == SERVES_OLD | {"deployments": [OLD, NEW], "mirror": {NEW: 50}} and outcome["right"]
+    changes, everything = (outcome["error"] for outcome in model["outcomes"])
+    assert (
+        f"Endpoint lasting serves what it served before: {OLD} 100 %. But {NEW} was not deleted, and still gets"
+        in changes
+    )
+    assert "copies of 50 % of the requests: " in changes and "The next rollout or clean-up ends that." in changes
+    assert f"could not be put back to {OLD} 100 %: Endpoint lasting cannot be read" in everything
+    assert "Run this again when the endpoint can be reached" in everything
+    assert model["lines"][0] == f"{NEW}: 50 % of the requests are mirrored to it, from an earlier attempt; ending that"
+    assert model["after"] == SERVES_NEW
+
+
+def test_a_change_that_azure_does_not_end_is_an_error_and_the_next_rollout_goes_on(process):
+    model = process.run(rollouts.give_up_waiting)
+    assert (
+        "of endpoint slow cannot be set to {'rolled-1': 90, 'rolled-2': 10}: the change is InProgress"
+        in model["traffic"]
+    )
+    assert "Azure has not ended it after 0 minutes. Run this again when the studio shows" in model["traffic"]
+    assert f"{NEW}: already deployed" in model["lines"] and model["after"] == SERVES_NEW
+    assert "Endpoint slow was not deleted: the deletion is InProgress" in model["deletion"]
 
 
 def test_what_could_not_be_put_back_or_deleted_is_named_and_the_next_rollout_goes_on(process):

@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from helpers import cleanup, parameters, serving, tracking
 from helpers.azureml.workspace import API_VERSION
 from helpers.ownership import MARK, Item
-from helpers.serving import Endpoint, own_environment
+from helpers.serving import Endpoint, managed_endpoint, own_environment
 from helpers.serving.endpoint import EndpointState
 from helpers.serving.health import Examples
 from helpers.serving.rollout import Rollout
@@ -55,11 +55,7 @@ FAULTS: dict[str, tuple[str, int | str, dict[str, int]]] = {
 # The same, in rollouts that mirror requests.
 MIRROR_FAULTS: dict[str, tuple[str, int | str, dict[str, int]]] = {
     "mirroring is refused": ("PATCH .*/onlineEndpoints/faults", 403, {"times": 1}),
-    "mirroring begins, and the answer is an error": (
-        "GET .*/onlineEndpoints/faults.*2022",
-        403,
-        {"times": 1, "skip": 3},
-    ),
+    "mirroring begins, and the answer is an error": ("GET .*/mfeOperationsStatus/", 403, {"times": 1}),
     "callers get an error while requests are mirrored": ("POST /online/faults/score", 503, {"skip": 5}),
     "the new version fails while requests are mirrored": ("POST /online/faults/score", 424, {"skip": 9}),
     # Azure's client alone would repeat each of these for over seven minutes.
@@ -314,6 +310,49 @@ def be_killed_while_mirroring() -> dict[str, Any]:
     result = {"ends": ends, "states": states, "right": right, "lines": lines, "after": shown(rollout.state)}
     endpoint.delete()
     return result
+
+
+def lose_azure_while_mirroring() -> dict[str, Any]:
+    """Roll version 2 out while Azure answers 500 from the moment when requests are mirrored, and then while it does not."""
+    faults = AzureMLStandIn.from_environment().faults
+    endpoint, (old, new, _), (of_old, of_new) = start("lasting")
+    roll_out(endpoint, old, of_old)
+    outcomes = []
+    # Azure refuses changes, or does not even say what there is.
+    for pattern in ("PATCH .*/onlineEndpoints/lasting[?]", "(GET|PATCH) .*/onlineEndpoints/lasting[?]"):
+
+        def begin(line: str, pattern: str = pattern) -> None:
+            if "50 % mirrored, endpoint" in line:
+                faults.add(pattern, 500)
+
+        error = error_of(roll_out, endpoint, new, of_new, after_line=begin, mirror_percent=50)
+        faults.clear()
+        right = endpoint.invoke(ROWS).predictions == of_old.predictions
+        outcomes.append({"error": error, "state": shown(endpoint.state()), "right": right})
+    rollout, lines = roll_out(endpoint, new, of_new, mirror_percent=50)
+    result = {"outcomes": outcomes, "lines": lines, "after": shown(rollout.state)}
+    endpoint.delete()
+    return result
+
+
+def give_up_waiting() -> dict[str, Any]:
+    """Roll version 2 out, and delete the endpoint, with no patience for what Azure has not ended, and then with some."""
+    endpoint, (old, new, _), (of_old, of_new) = start("slow")
+    roll_out(endpoint, old, of_old)
+    limits = {name: getattr(managed_endpoint, name) for name in ("_LONGEST_CHANGE_SECONDS", "_LONGEST_WAIT_SECONDS")}
+
+    def impatiently(limit: str, function: Callable[..., Any], *arguments: Any) -> str | None:
+        # The stand-in's first answer about an operation is always that it is in progress.
+        setattr(managed_endpoint, limit, 0)
+        try:
+            return error_of(function, *arguments)
+        finally:
+            setattr(managed_endpoint, limit, limits[limit])
+
+    traffic = impatiently("_LONGEST_CHANGE_SECONDS", roll_out, endpoint, new, of_new)
+    rollout, lines = roll_out(endpoint, new, of_new)
+    deletion = impatiently("_LONGEST_WAIT_SECONDS", endpoint.delete)
+    return {"traffic": traffic, "lines": lines, "after": shown(rollout.state), "deletion": deletion}
 
 
 def get_stuck_half_way() -> dict[str, Any]:
