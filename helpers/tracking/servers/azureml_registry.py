@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SCHEME = "azureml://registries/"
 # Of versions that are made at the same time, under names that others take meanwhile.
 _ATTEMPTS = 5
+# In Azure's words.
+_WAS_DELETED = "cannot be recreated"
 
 
 class AzureMLRegistry(AzureMLServer):
@@ -110,17 +112,22 @@ class AzureMLRegistry(AzureMLServer):
         """Create a version of a model's files.
 
         The version's number is chosen here. If somebody else takes it meanwhile, the next one is tried; if it was taken
-        for the same model, by another process or by a request whose answer was lost, that is the version.
+        for the same model, by another process or by a request whose answer was lost, that is the version. The number of a
+        deleted version cannot be taken again (https://github.com/Azure/azureml-assets/pull/3439).
         """
-        client = self.client()
-        for attempt in range(_ATTEMPTS):
-            number = self.registry.next_number(model_name)
+        client, attempts, lowest = self.client(), 0, 0
+        while attempts < _ATTEMPTS:
+            number = str(max(lowest, int(self.registry.next_number(model_name))))
             try:
                 self.registry.create(model_name, number, folder, tags, str(uuid.UUID(key)))
-            except AzureError:
+            except AzureError as error:
                 made = self.registry.version(model_name, number)
-                if made is None or attempt == _ATTEMPTS - 1:
+                if made is None and _WAS_DELETED in str(error):
+                    lowest = int(number) + 1
+                    continue
+                if made is None or attempts == _ATTEMPTS - 1:
                     raise
+            attempts += 1
             version = client.get_model_version(model_name, number)
             if tags.items() <= version.tags.items():
                 return version

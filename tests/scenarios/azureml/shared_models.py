@@ -166,7 +166,7 @@ def share_at_once(name: str, target: str, pattern: str) -> dict[str, Any]:
 
 
 def copy_two_versions_at_once(name: str) -> dict[str, Any]:
-    """Copy two versions in two processes that choose the same number for them."""
+    """Copy two versions in two processes that choose the same number; delete the newer copy, and copy that one again."""
     session = session_of(name, share_with=REGISTRY)
     target, versions = session.share_with, [champion_of(session, name) for _ in range(2)]
     faults = AzureMLStandIn.from_environment().faults
@@ -177,10 +177,13 @@ def copy_two_versions_at_once(name: str) -> dict[str, Any]:
         os._exit(0)
     tracking.copy_version(session.registry, versions[1], target)
     end = os.waitpid(pid, 0)[1]
-    copies = versions_in(target, name)
+    copies, raced = versions_in(target, name), faults.clear()[0].taken
+    target.client().delete_model_version(name, copies[1].version)
+    again = [tracking.copy_version(session.registry, version, target) for version in versions]
     return {
         "end": end,
-        "raced": faults.clear()[0].taken,
+        "raced": raced,
+        "again": sorted([copy.version, new] for copy, new in again),
         "numbers": [copy.version for copy in copies],
         "sources": sorted(copy.tags[tracking.SOURCE_TAG].rpartition("/")[2] for copy in copies),
     }

@@ -63,7 +63,7 @@ class Registries:
     def __init__(self, url: str, operations: Operations, storage: RegistryStorage) -> None:
         self._url, self._operations, self._storage = url, operations, storage
         self._versions: dict[tuple[str, str], dict[str, Any]] = {}
-        self._highest: dict[str, int] = {}
+        self._deleted: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
         self.blueprint = routes = Blueprint("registries", __name__)
         routes.before_request(_missing)
@@ -91,9 +91,13 @@ class Registries:
         )
 
     def _get_model(self, model: str) -> Response:
-        if model not in self._highest:
+        with self._lock:
+            known = [int(number) for name, number in (*self._versions, *self._deleted) if name == model]
+            highest = max((int(number) for name, number in self._versions if name == model), default=0)
+        if not known:
             return _not_found()
-        numbers = {"latestVersion": str(self._highest[model]), "nextVersion": str(self._highest[model] + 1)}
+        # Whether numbers of deleted versions count is not documented; here they do not.
+        numbers = {"latestVersion": str(highest), "nextVersion": str(highest + 1)}
         return json_answer({"id": request.path, "name": model, "properties": numbers | {"tags": {}}})
 
     def _list(self, model: str) -> Response:
@@ -124,6 +128,8 @@ class Registries:
         now = datetime.now(timezone.utc).isoformat()
         with self._lock:
             existing = self._versions.get((model, version))
+            if (model, version) in self._deleted:
+                return _was_deleted(model, version)
             if existing and existing["properties"]["modelUri"] != properties["modelUri"]:
                 return arm_error(409, "UserError", f"Model {model}:{version} exists, and its modelUri is immutable.")
             created = existing["systemData"]["createdAt"] if existing else now
@@ -135,13 +141,14 @@ class Registries:
                 "systemData": {"createdAt": created, "lastModifiedAt": now},
             }
             self._versions[model, version] = resource
-            self._highest[model] = max(self._highest.get(model, 0), int(version))
             answer = copy.deepcopy(resource)
         return self._operations.accepted(answer, 200 if existing else 201, self._operations.start(lambda: None))
 
     def _delete(self, model: str, version: str) -> Response:
         with self._lock:
             existing = self._versions.pop((model, version), None)
+            if existing is not None:
+                self._deleted.add((model, version))
         if existing is None:
             return Response(status=204)
         return self._operations.accepted(None, 202, self._operations.start(lambda: None))
@@ -152,6 +159,8 @@ class Registries:
         refusal = _invalid(sent, _PENDING_UPLOAD)
         if refusal:
             return arm_error(400, "ValidationError", refusal)
+        if (model, version) in self._deleted:
+            return _was_deleted(model, version)
         if (model, version) in self._versions:
             return arm_error(409, "UserError", f"Model {model}:{version} exists.")
         upload = str(uuid.UUID(sent.get("pendingUploadId") or str(uuid.uuid4())))
@@ -189,6 +198,13 @@ def _invalid(content: Any, schema: dict[str, Any]) -> str:
     except jsonschema.ValidationError as error:
         return f"{'/'.join(map(str, error.absolute_path))}: {error.message}"
     return ""
+
+
+def _was_deleted(model: str, version: str) -> Response:
+    """Refuse a version in the words that https://github.com/Azure/azureml-assets/pull/3439 quotes; the status is an assumption."""
+    asset = f"azureml://registries/{names.REGISTRY}/models/{model}/versions/{version}"
+    message = f"Asset {asset} was deleted at 08/16/2024 16:27:49 +00:00, it cannot be recreated. Please try again with a different"
+    return arm_error(400, "UserError", f"{message} version.")
 
 
 def _not_found() -> Response:
