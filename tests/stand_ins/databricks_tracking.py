@@ -1,7 +1,7 @@
 """A plain MLflow server in the role of Databricks' tracking server.
 
-It imitates runs, artifacts, ``log_model`` and the registry ``databricks``. It does not imitate aliases, loading of
-``models:/<name>/<version>``, or ``databricks-uc``.
+It imitates runs, artifacts, ``log_model`` and the registry ``databricks``. It does not imitate aliases or loading of
+``models:/<name>/<version>``. `tests.stand_ins.unity_catalog` adds the registry ``databricks-uc``.
 """
 
 from __future__ import annotations
