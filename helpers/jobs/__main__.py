@@ -24,6 +24,7 @@ from helpers.jobs.definitions import Job
 from helpers.jobs.results import RUNNING, SUCCEEDED, JobResult, Summary
 from helpers.jobs.run import run_jobs
 from helpers.jobs.task_types import RunJobTask
+from helpers.laptop import jvm
 from helpers.laptop.dbutils import PARAMETER_PREFIX
 
 
@@ -67,6 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+    finally:
+        jvm.stop()
     report.print_summary(summary, output)
     return 0 if summary.state in SUCCEEDED else 1
 

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,14 @@ from helpers import runtime
 from helpers.jobs.html import write_html
 from helpers.jobs.report import CellProgress
 from helpers.jobs.results import CANCELED, FAILED, SUCCESS, TIMEDOUT, TaskResult
+from helpers.laptop import jvm
 from helpers.laptop.dbutils import PARAMETER_PREFIX, TASK_VALUES_FILE
 from helpers.parameters import ParameterError
 
 if TYPE_CHECKING:
     from traitlets.config import Config
+
+    from helpers.laptop.jvm import SharedJvm
 
 
 def execute_notebook(
@@ -66,6 +69,8 @@ def execute_notebook(
         environment = {key: value for key, value in os.environ.items() if not key.startswith(PARAMETER_PREFIX)}
         environment |= {PARAMETER_PREFIX + name.upper(): value for name, value in parameters.items()}
         environment |= {TASK_VALUES_FILE: str(task_values), "BUNDLE_LOCAL_DIR": str(runtime.local_dir())}
+        uses_spark = any("spark" in cell.source for cell in notebook.cells if cell.cell_type == "code")
+        spark_jvm = jvm.shared(runtime.local_dir(), path.parent) if uses_spark else None
         client = NotebookClient(
             notebook,
             timeout=None,
@@ -75,9 +80,9 @@ def execute_notebook(
             on_cell_start=progress.on_cell_start,
             config=kernel_sockets(Path(scratch)),
         )
-        fork_kernel_of(client)
+        fork_kernel_of(client, environment)
         try:
-            asyncio.run(_execute(client, seconds, env=environment, stdout=log, stderr=log))
+            asyncio.run(_execute(client, seconds, spark_jvm, env=environment, stdout=log, stderr=log))
         except CellExecutionError as error:
             result.state, result.error = FAILED, f"{error.ename}: {error.evalue}"
             result.is_retryable = error.ename != ParameterError.__name__
@@ -87,6 +92,9 @@ def execute_notebook(
             result.state, result.error = TIMEDOUT, f"not done after {seconds:.0f} s (timeout_seconds)"
         except KeyboardInterrupt:
             result.state, result.error = CANCELED, "interrupted"
+        if result.state != SUCCESS:
+            # Spark may still work for a kernel that had no time to end.
+            jvm.stop()
         if result.error:
             result.error = f"{progress.where}: {result.error}"
         if task_values.exists():
@@ -110,11 +118,8 @@ def kernel_sockets(folder: Path) -> Config:
     return Config(KernelManager={"transport": "ipc", "connection_file": str(folder / "kernel.json")})
 
 
-async def _execute(client: Any, seconds: float | None, **kernel: Any) -> None:
+async def _execute(client: Any, seconds: float | None, spark_jvm: SharedJvm | None, **kernel: Any) -> None:
     """Execute a notebook; after a timeout or a signal, end its kernel.
-
-    nbclient itself mistakes a cancellation from outside for the death of the kernel, and on a signal
-    it only ends the kernel. So this function watches the clock and the signals.
 
     Raises
     ------
@@ -123,20 +128,34 @@ async def _execute(client: Any, seconds: float | None, **kernel: Any) -> None:
     KeyboardInterrupt
         If the process received SIGINT or SIGTERM.
     """
+    if spark_jvm:
+        kernel["env"] = kernel["env"] | await _unless_interrupted(asyncio.to_thread(spark_jvm.environment), seconds)
+    try:
+        await _unless_interrupted(client.async_execute(**kernel), seconds)
+    except (KeyboardInterrupt, asyncio.TimeoutError):
+        # nbclient ends a kernel that has started, not one that is still starting.
+        if client.km is not None and await client.km.is_alive():
+            await client.km.shutdown_kernel(now=True)
+        raise
+
+
+async def _unless_interrupted(work: Coroutine[Any, Any, Any], seconds: float | None) -> Any:
+    """Return the result of some work, or cancel it and raise what `_execute` raises.
+
+    nbclient itself mistakes a cancellation from outside for the death of the kernel, and on a signal
+    it only ends the kernel. So this function watches the clock and the signals.
+    """
     interrupted = asyncio.Event()
-    execution = asyncio.ensure_future(client.async_execute(**kernel))
+    working = asyncio.ensure_future(work)
     # nbclient sets its own signal handlers before it waits for the first time.
     await asyncio.sleep(0)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
     interruption = asyncio.ensure_future(interrupted.wait())
-    await asyncio.wait([execution, interruption], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([working, interruption], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     interruption.cancel()
-    if not execution.done():
-        execution.cancel()
-        await asyncio.gather(execution, return_exceptions=True)
-        # nbclient ends a kernel that has started, not one that is still starting.
-        if client.km is not None and await client.km.is_alive():
-            await client.km.shutdown_kernel(now=True)
+    if not working.done():
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
         raise KeyboardInterrupt if interrupted.is_set() else asyncio.TimeoutError
-    execution.result()
+    return working.result()

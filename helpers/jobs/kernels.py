@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SCRIPT = Path(__file__).with_name("preloaded.py")
 # Variables that are read when a notebook runs. Any other may be read when a module is imported, before the fork.
-_READ_LATER = ("BUNDLE_", "JPY_", "PYSPARK_SUBMIT_ARGS", "PYTEST_", "SPARK_REMOTE")
+_READ_LATER = ("BUNDLE_", "JAVA_HOME", "JPY_", "PYSPARK_SUBMIT_ARGS", "PYTEST_", "SPARK_REMOTE")
 
 
 class PreloadedProcess:
@@ -173,8 +173,8 @@ def process_for(environment: Mapping[str, str]) -> PreloadedProcess:
     return running
 
 
-def fork_kernel_of(client: NotebookClient) -> None:
-    """Let a client's kernel be a fork, on Linux.
+def fork_kernel_of(client: NotebookClient, environment: Mapping[str, str]) -> None:
+    """Let a client's kernel be a fork, on Linux, and start the process that it will be a fork of.
 
     Elsewhere a process that has imported as much cannot be forked safely:
     https://docs.python.org/3/library/multiprocessing.html#contexts-and-start-methods
@@ -186,3 +186,4 @@ def fork_kernel_of(client: NotebookClient) -> None:
     # https://jupyter-client.readthedocs.io/en/stable/provisioning.html#kernel-specification
     specification: Any = client.create_kernel_manager().kernel_spec
     specification.metadata["kernel_provisioner"] = {"provisioner_name": name}
+    process_for(environment)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers.laptop import catalog, class_data, java
+from helpers.laptop import catalog, class_data, java, jvm
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 def start(local_dir: Path, master: str = "local[*]", java_options: str | None = None) -> SparkSession:
     """Start Spark with its tables in the folder ``warehouse`` of ``local_dir``.
+
+    In a notebook of a job it runs in the job's JVM, see `helpers.laptop.jvm`. Elsewhere it starts a JVM.
 
     Parameters
     ----------
@@ -46,6 +48,7 @@ def start(local_dir: Path, master: str = "local[*]", java_options: str | None = 
     log = local_dir / "spark.log"
     if java_options is None:
         java_options = class_data.java_options()
+        jvm.connect()
     builder = SparkSession.builder.appName("azureml_mlflow").master(master)
     for name, value in settings(local_dir, java_options).items():
         builder = builder.config(name, value)
@@ -61,7 +64,8 @@ def start(local_dir: Path, master: str = "local[*]", java_options: str | None = 
         ) from None
     # A kernel that shuts down ends its child processes first, and keeps waiting for the JVM unless something reaps it.
     gateway: Any = spark.sparkContext._gateway
-    threading.Thread(target=gateway.proc.wait, daemon=True).start()
+    if gateway.proc is not None:
+        threading.Thread(target=gateway.proc.wait, daemon=True).start()
     catalog.register_tables(spark)
     return spark
 

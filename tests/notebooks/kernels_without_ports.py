@@ -1,6 +1,7 @@
 """A plugin for pytest with nbmake, whose kernels choose ports that another kernel may take first.
 
-https://github.com/treebeardtech/nbmake has no setting for it. The kernels may also be forks, as those of jobs are.
+https://github.com/treebeardtech/nbmake has no setting for it. The kernels may also be forks, as those of jobs are, and share
+a JVM.
 """
 
 import functools
@@ -12,8 +13,12 @@ from pathlib import Path
 import pytest
 from nbclient import NotebookClient
 
+from helpers import runtime
 from helpers.jobs.execute import kernel_sockets
 from helpers.jobs.kernels import ForkingProvisioner, PreloadedProcess, fork_kernel_of
+from helpers.laptop import jvm
+
+ROOT = Path(__file__).parents[2]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,7 +42,15 @@ def _with_sockets(self: NotebookClient, *arguments: object, **named: object) -> 
     config.KernelManager.shutdown_wait_time = 60.0
     _init(self, *arguments, config=config, **named)
     if ForkingProvisioner.preloaded:
-        fork_kernel_of(self)
+        fork_kernel_of(self, os.environ)
+
+
+@functools.wraps(NotebookClient.execute)
+def _in_shared_jvm(self: NotebookClient, *arguments: object, **named: object) -> object:
+    shared = jvm.shared(runtime.make_local_dir(), ROOT / "notebooks")
+    environment = os.environ | (shared.environment() if shared else {})
+    return _execute(self, *arguments, env=environment, **named)
 
 
 _init, NotebookClient.__init__ = NotebookClient.__init__, _with_sockets
+_execute, NotebookClient.execute = NotebookClient.execute, _in_shared_jvm

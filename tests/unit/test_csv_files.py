@@ -39,32 +39,40 @@ def test_files_with_their_columns_in_another_order_are_read_by_the_names(read):
     assert rows_of(rows) == [(1, 10, "yes"), (2, 20, "no"), (3, 30, "no")]
 
 
-@pytest.mark.parametrize(
-    ("text", "values", "kind"),
-    [
-        ("00001\n00002", ["00001", "00002"], "string"),
-        ("7\n007", ["007", "7"], "string"),
-        ("+49\n+43", ["+43", "+49"], "string"),
-        ("1" * 42 + "\n" + "2" * 42, ["1" * 42, "2" * 42], "string"),
-        ("12345678901234567890\n1", ["1", "12345678901234567890"], "string"),
-        ("1234567890123456\n0.5", ["0.5", "1234567890123456"], "string"),
-        ("1\n-2", [-2, 1], "bigint"),
-        ("0\n10", [0, 10], "bigint"),
-        ("1.5\n2", [1.5, 2.0], "double"),
-        ("1e3\n0.5", [0.5, 1000.0], "double"),
-        ("true\nFalse", [False, True], "boolean"),
-        ("2026-01-31\n2026-02-28", [datetime.date(2026, 1, 31), datetime.date(2026, 2, 28)], "date"),
-        ("2026-01-31\n2026-02-30", ["2026-01-31", "2026-02-30"], "string"),
-        ("2026-01-31 08:00:00\n2026-01-31T09:00", [datetime.datetime(2026, 1, 31, h) for h in (8, 9)], "timestamp"),
-        ('"1,234"\n5', ["1,234", "5"], "string"),
-        ("NA\n5", ["5", "NA"], "string"),
-    ],
-)
-def test_a_column_is_a_number_only_if_each_value_reads_back_the_same(read, text, values, kind):
-    lines = [f"{number},{line}" for number, line in enumerate(text.split("\n"))]
-    rows = read({"a.csv": "\n".join(["id,v", *lines, "9,"])})
-    assert dict(rows.dtypes)["v"] == kind
-    assert sorted(row.v for row in rows.collect() if row.v is not None) == values
+COLUMNS_OF_TEXT = [
+    ("00001\n00002", ["00001", "00002"], "string"),
+    ("7\n007", ["007", "7"], "string"),
+    ("+49\n+43", ["+43", "+49"], "string"),
+    ("1" * 42 + "\n" + "2" * 42, ["1" * 42, "2" * 42], "string"),
+    ("12345678901234567890\n1", ["1", "12345678901234567890"], "string"),
+    ("1234567890123456\n0.5", ["0.5", "1234567890123456"], "string"),
+    ("1\n-2", [-2, 1], "bigint"),
+    ("0\n10", [0, 10], "bigint"),
+    ("1.5\n2", [1.5, 2.0], "double"),
+    ("1e3\n0.5", [0.5, 1000.0], "double"),
+    ("true\nFalse", [False, True], "boolean"),
+    ("2026-01-31\n2026-02-28", [datetime.date(2026, 1, 31), datetime.date(2026, 2, 28)], "date"),
+    ("2026-01-31\n2026-02-30", ["2026-01-31", "2026-02-30"], "string"),
+    ("2026-01-31 08:00:00\n2026-01-31T09:00", [datetime.datetime(2026, 1, 31, h) for h in (8, 9)], "timestamp"),
+    ('"1,234"\n5', ["1,234", "5"], "string"),
+    ("NA\n5", ["5", "NA"], "string"),
+]
+
+
+def test_a_column_is_a_number_only_if_each_value_reads_back_the_same(read):
+    # The last line has no value in any column.
+    lines = [["id", *(f"v{i}" for i in range(len(COLUMNS_OF_TEXT)))]]
+    lines += [
+        [str(i), *values]
+        for i, values in enumerate(zip(*(text.split("\n") for text, _, _ in COLUMNS_OF_TEXT), strict=True))
+    ]
+    lines += [["9", *("" for _ in COLUMNS_OF_TEXT)]]
+    rows = read({"a.csv": "\n".join(map(",".join, lines))})
+    kinds, found = dict(rows.dtypes), rows.collect()
+    for i, (_, values, kind) in enumerate(COLUMNS_OF_TEXT):
+        column = f"v{i}"
+        assert kinds[column] == kind, values
+        assert sorted(row[column] for row in found if row[column] is not None) == values
 
 
 def test_separator_encoding_and_nulls_are_those_that_are_given(read):

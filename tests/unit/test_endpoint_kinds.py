@@ -117,6 +117,7 @@ def versions(session):
     return registered
 
 
+@pytest.mark.slow
 def test_a_kind_that_is_added_to_the_table_is_opened_rolled_out_listed_and_deleted(memory_kind, session, versions):
     p = deploy_parameters(endpoint_target="memory", endpoint_name="added")
     for version in versions:

@@ -1,4 +1,4 @@
-"""The job runner with notebooks in kernels; the notebooks need no Spark."""
+"""The job runner with notebooks in kernels; most of them need no Spark."""
 
 import contextlib
 import os
@@ -149,20 +149,6 @@ def test_a_notebook_with_an_error_in_a_parameter_is_not_executed_again(bundle, c
     assert "trying again" not in capsys.readouterr().out
 
 
-@pytest.mark.skipif(os.name != "posix", reason="Windows has no such sockets")
-def test_a_task_that_takes_too_long_is_ended_with_its_kernel_which_uses_no_port(bundle):
-    show = "import ipykernel, json\nruntime.set_task_value('kernel', json.loads(ipykernel.get_connection_info()))"
-    bundle.job("j", bundle.notebook("slow", HANG.format(show), timeout_seconds=20))
-    status, summary = bundle.run("j")
-    slow = summary["jobs"]["j"]["tasks"]["slow"]
-    assert status == 1 and slow["state"] == "TIMEDOUT"
-    assert slow["error"] == "cell 1 (Step slow): not done after 20 s (timeout_seconds)"
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((bundle.folder / "pid").read_text()), 0)
-    kernel = slow["task_values"]["kernel"]
-    assert kernel["transport"] == "ipc" and Path(kernel["ip"]).is_absolute()
-
-
 def test_a_job_whose_time_is_up_ends_a_kernel_that_is_still_starting(bundle):
     slow = bundle.notebook("slow", HANG.format(""))
     bundle.job("j", slow, bundle.notebook("next", "pass", "slow", run_if="ALL_DONE"), timeout_seconds=0.2)
@@ -184,6 +170,45 @@ def test_a_term_signal_ends_the_kernel_and_the_runner_says_so(bundle, capsys):
     with pytest.raises(ProcessLookupError):
         os.kill(int((bundle.folder / "pid").read_text()), 0)
     assert "a: canceled" in capsys.readouterr().out
+
+
+SHOW_SPARK = """
+spark = runtime.spark()
+runtime.set_task_value("jvm", spark.sparkContext._jvm.java.lang.ProcessHandle.current().pid())
+runtime.set_task_value("views", [table.name for table in spark.catalog.listTables()])
+runtime.set_task_value("partitions", spark.conf.get("spark.sql.shuffle.partitions"))
+runtime.set_task_value("rows", spark.range(7).count())
+spark.range(1).createOrReplaceTempView("mine")
+spark.conf.set("spark.sql.shuffle.partitions", "9")
+open('pid', 'w').write(str(os.getpid()))
+import ipykernel, json
+runtime.set_task_value('kernel', json.loads(ipykernel.get_connection_info()))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals and sockets")
+def test_notebooks_share_a_jvm_and_nothing_in_it_until_one_takes_too_long_and_is_ended(bundle, quick_jvm, monkeypatch):
+    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", f'--driver-java-options "{quick_jvm}" pyspark-shell')
+    works_on = "spark.range(10**15).selectExpr('sum(id % 7)').collect()"
+    bundle.job(
+        "j",
+        bundle.notebook("first", SHOW_SPARK),
+        bundle.notebook("works_on", f"{SHOW_SPARK}\n{works_on}", "first", timeout_seconds=20),
+        bundle.notebook(
+            "last", f"runtime.set_task_value('ended', open('pid').read())\n{SHOW_SPARK}", "works_on", run_if="ALL_DONE"
+        ),
+    )
+    _, summary = bundle.run("j")
+    assert states(summary) == {"first": "SUCCESS", "works_on": "TIMEDOUT", "last": "SUCCESS"}
+    tasks = summary["jobs"]["j"]["tasks"]
+    first, works_on, last = (task["task_values"] for task in tasks.values())
+    assert first["jvm"] == works_on["jvm"] != last["jvm"]
+    for values in (first, works_on, last):
+        assert (values["views"], values["partitions"], values["rows"]) == ([], "4", 7)
+    assert not any(psutil.pid_exists(id) for id in (first["jvm"], last["jvm"], int(last["ended"])))
+    assert tasks["works_on"]["error"] == "cell 1 (Step works_on): not done after 20 s (timeout_seconds)"
+    # No ports, which another process could take.
+    assert works_on["kernel"]["transport"] == "ipc" and Path(works_on["kernel"]["ip"]).is_absolute()
 
 
 def test_ctrl_c_ends_a_kernel_that_is_still_starting(bundle):

@@ -37,6 +37,7 @@ def environment(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "installer", "printed"),
     [

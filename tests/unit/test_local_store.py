@@ -94,6 +94,7 @@ def prediction(session):
     return scoring.load(session, "models:/wine/1").model.estimator.predict(pd.DataFrame({"x": [3.0]}))[0]
 
 
+@pytest.mark.slow
 def test_a_folder_that_was_moved_has_its_models_and_gets_new_runs(tmp_path, use, first):
     session = use(first.rename(tmp_path / "there"))
     assert prediction(session) == pytest.approx(3)
@@ -126,6 +127,7 @@ def test_a_damaged_store_is_named_with_the_ways_out_and_not_touched(use, first, 
     assert store.read_bytes() == damaged
 
 
+@pytest.mark.slow
 def test_deleted_files_of_a_model_are_named_as_that(use, first):
     shutil.rmtree(first / "mlartifacts" / "wine" / "models")
     with pytest.raises(

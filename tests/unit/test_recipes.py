@@ -79,6 +79,7 @@ def train(session, split, flavor, model_name):
     return mlflow.get_run(run.info.run_id), uri, trained
 
 
+@pytest.mark.slow
 def test_a_flavor_in_its_table_is_a_choice_and_is_trained_registered_and_scored(
     spark, schema, session, labelled, model_name, monkeypatch
 ):
@@ -97,6 +98,7 @@ def test_a_flavor_in_its_table_is_a_choice_and_is_trained_registered_and_scored(
     assert scored["prediction"].tolist() == trained.model.predict(rows[labelled.features]).tolist()
 
 
+@pytest.mark.slow
 def test_a_server_and_a_mode_in_their_tables_get_the_runs_and_models(
     labelled, tracking_parameters, model_name, monkeypatch
 ):

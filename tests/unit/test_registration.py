@@ -58,6 +58,7 @@ def train(data, session, model_name):
     return train_one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flavor", ["sklearn", "xgboost", "spark"])
 def test_a_loaded_model_scores_the_held_out_rows_as_the_trained_one_did(session, rows, train, flavor):
     run, trained = train(flavor)
@@ -489,6 +490,7 @@ def test_a_regression_has_scikit_learns_numbers_in_the_gate(judge):
     assert {name: check.passed for name, check in checks.items()} == {"baseline": True}
 
 
+@pytest.mark.slow
 def test_a_decision_tree_that_knows_random_labels_by_heart_is_judged_as_what_it_is(judge):
     generator = np.random.default_rng(3)
     rows = pd.DataFrame(generator.normal(size=(3000, 3)), columns=list("abc"))
@@ -498,6 +500,7 @@ def test_a_decision_tree_that_knows_random_labels_by_heart_is_judged_as_what_it_
     assert [name for name, check in checks.items() if not check.passed] == ["threshold", "baseline"]
 
 
+@pytest.mark.slow
 def test_a_model_that_finds_5_of_200_positives_among_20_000_rows_is_stopped_by_the_baseline_only(judge):
     # All but 5 positives look like negatives.
     x = np.concatenate([np.ones(5), np.zeros(195), np.zeros(19_800)])
@@ -539,6 +542,7 @@ def logarithm(register_estimator):
     return register_estimator(fitted, infer_signature(x, pd.Series([0.0], name="prediction")))
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_score_a_row_is_refused_and_a_champion_is_named_with_the_reason(
     session, numbers, model_name, logarithm
 ):

@@ -58,6 +58,7 @@ def test_one_partition_is_replaced_and_the_other_is_not_touched(spark, table):
     assert counts(spark, table) == {"mon:day": 3, "tuesday": 5}
 
 
+@pytest.mark.slow
 def test_a_process_killed_at_any_step_leaves_the_old_rows_or_the_new_ones_and_the_next_call_replaces_them(spark, table):
     number, seen = 0, []
     while killed_at(number, spark, table):

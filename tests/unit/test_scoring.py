@@ -97,6 +97,7 @@ def test_each_row_gets_its_prediction_probability_version_and_time(spark, schema
     assert (written["scored_at"] >= before).all()
 
 
+@pytest.mark.slow
 def test_a_challenger_scores_the_same_rows_into_a_table_of_its_own_and_none_of_its_errors_stops_the_champion(
     session, spark, schema, to_score, score, register, register_estimator, tree
 ):
@@ -148,6 +149,7 @@ def test_a_shadow_beside_a_stream_that_never_ends_is_refused():
         scoring.check_shadow(parameters.parse(parameters.Score, settings | {"trigger": "1 minute"}))
 
 
+@pytest.mark.slow
 def test_a_table_gets_the_inputs_that_it_lacks_and_null_for_those_that_rows_lack(
     spark, schema, score, to_score, register
 ):
@@ -343,6 +345,7 @@ def with_bad_rows(spark, schema, to_score):
 REFUSING = {"sql": (LinearRegression(), "sql"), "udf": (LinearRegression(), "udf"), "svm": (LinearSVR(), "auto")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", REFUSING)
 def test_rows_that_cannot_be_scored_go_to_quarantine_with_the_reason(
     spark, schema, score, register, with_bad_rows, model
@@ -373,6 +376,7 @@ def test_rows_that_cannot_be_scored_go_to_quarantine_with_the_reason(
     assert spark.table(f"{schema}.predictions_quarantine").count() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["sql", "udf"])
 def test_one_bad_row_of_40_columns_does_not_keep_spark_planning_for_ever(
     spark, schema, session, register_estimator, engine
@@ -409,6 +413,7 @@ def test_a_row_for_which_the_model_returns_nan_goes_to_quarantine(spark, schema,
     assert (refused["Row Key"], refused["problem"]) == ("a", "the model's output is NaN or infinite")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["sql", "udf"])
 def test_with_on_bad_rows_fail_a_bad_row_is_named_and_nothing_is_written(
     spark, schema, score, register, with_bad_rows, engine
@@ -423,6 +428,7 @@ def test_with_on_bad_rows_fail_a_bad_row_is_named_and_nothing_is_written(
     assert not spark.catalog.tableExists(f"{schema}.predictions_quarantine")
 
 
+@pytest.mark.slow
 def test_rows_that_a_spark_ml_pipeline_refuses_go_to_quarantine_or_fail_the_batch(
     spark, schema, session, model_name, with_bad_rows
 ):
@@ -453,6 +459,7 @@ def test_rows_that_a_spark_ml_pipeline_refuses_go_to_quarantine_or_fail_the_batc
     assert {row["Row Key"] for row in spark.table(f"{schema}.predictions_quarantine").collect()} == {"e", "f"}
 
 
+@pytest.mark.slow
 def test_named_outputs_become_a_struct_and_a_vector_becomes_an_array(spark, schema, score, register_estimator):
     several = MultiOutputRegressor(LinearRegression()).fit(FEATURES, np.array([[1, 2], [2, 4], [3, 6], [4, 8]]))
     named = pd.DataFrame({"first": [1.0], "second one": [2.0]})

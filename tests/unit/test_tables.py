@@ -59,6 +59,7 @@ def test_a_file_or_folder_is_loaded_with_its_column_names_as_they_are(spark, sch
     assert spark.table(f"{schema}.scoring").columns == [name for name in AWKWARD if name != "Cultivar Class"]
 
 
+@pytest.mark.slow
 def test_set_up_run_again_changes_nothing_and_other_data_replaces_its_tables(spark, schema, make, tmp_path):
     AWKWARD.to_csv(tmp_path / "one.csv", index=False)
     AWKWARD.assign(HUE=9).to_csv(tmp_path / "two.csv", index=False)
@@ -102,6 +103,7 @@ def test_a_patient_is_worse_off_if_the_disease_progressed_more_than_in_half_of_t
     assert rows["age"].between(19, 79).all() and rows["blood_pressure"].between(62, 133).all()
 
 
+@pytest.mark.slow
 def test_another_sample_replaces_the_tables_and_says_what_they_held(spark, schema, make):
     columns = {"label_column": "outcome", "id_column": "id"}
     actions = [

@@ -66,6 +66,7 @@ def load(spark, tables_by_label):
     return load_split
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flavor", "kind"),
     [*itertools.product(["sklearn", "xgboost"], LABELS), ("spark", "text"), ("spark", "two classes")],
@@ -100,6 +101,7 @@ def test_a_model_learns_and_logs_its_metrics_after_each_epoch(session, load, fla
     assert trained.each_class.index.tolist() == trained.classes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flavor", ["sklearn", "xgboost", "spark"])
 def test_a_quantity_is_learned_by_a_regressor_with_its_own_metrics_and_pictures(session, load, flavor):
     data = load("quantity")
@@ -123,6 +125,7 @@ def test_a_quantity_is_learned_by_a_regressor_with_its_own_metrics_and_pictures(
     )
 
 
+@pytest.mark.slow
 def test_the_last_loss_of_a_spark_ml_regression_is_the_root_mean_squared_error_of_the_training_rows(session, load):
     data = load("quantity")
     with mlflow.start_run() as run:
@@ -133,6 +136,7 @@ def test_the_last_loss_of_a_spark_ml_regression_is_the_root_mean_squared_error_o
     assert last == pytest.approx(np.mean((labels - predictions) ** 2) ** 0.5, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flavor", ["sklearn", "xgboost", "spark"])
 def test_balanced_class_weights_find_more_of_a_rare_class(session, spark, schema, flavor):
     generator = np.random.default_rng(5)
@@ -150,6 +154,7 @@ def test_balanced_class_weights_find_more_of_a_rare_class(session, spark, schema
     assert recall["none"] < 0.2 and recall["balanced"] > 0.5
 
 
+@pytest.mark.slow
 def test_xgboost_on_the_cluster_learns_what_it_learns_on_the_driver(session, load):
     data, predictions = load("text"), {}
     if Version(xgboost.__version__) < Version("3.0"):
@@ -165,6 +170,7 @@ def test_xgboost_on_the_cluster_learns_what_it_learns_on_the_driver(session, loa
     assert np.mean(predictions["driver"] == predictions["cluster"]) > 0.95
 
 
+@pytest.mark.slow
 def test_xgboost_stops_early_and_keeps_each_class_among_the_rows_that_it_learns_from(
     session, spark, schema, monkeypatch
 ):
@@ -255,6 +261,7 @@ class BayesFlavor(Flavor):
         return pd.Series(1.0, split.categorical, name="is used")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["two classes", "text", "quantity"])
 def test_importance_of_the_linear_flavor_is_scikit_learns_permutation_importance(load, kind):
     data = load(kind)
