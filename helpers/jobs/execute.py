@@ -15,7 +15,7 @@ from helpers import runtime
 from helpers.jobs.html import write_html
 from helpers.jobs.report import CellProgress
 from helpers.jobs.results import CANCELED, FAILED, SUCCESS, TIMEDOUT, TaskResult
-from helpers.laptop import jvm
+from helpers.laptop import jvm, spark
 from helpers.laptop.dbutils import PARAMETER_PREFIX, TASK_VALUES_FILE
 from helpers.parameters import ParameterError
 
@@ -70,7 +70,7 @@ def execute_notebook(
         environment |= {PARAMETER_PREFIX + name.upper(): value for name, value in parameters.items()}
         environment |= {TASK_VALUES_FILE: str(task_values), "BUNDLE_LOCAL_DIR": str(runtime.local_dir())}
         uses_spark = any("spark" in cell.source for cell in notebook.cells if cell.cell_type == "code")
-        spark_jvm = jvm.shared(runtime.local_dir(), path.parent) if uses_spark else None
+        spark_jvm = spark.shared_jvm(runtime.make_local_dir(), path.parent) if uses_spark else None
         client = NotebookClient(
             notebook,
             timeout=None,

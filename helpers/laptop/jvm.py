@@ -10,10 +10,11 @@ import contextlib
 import os
 import subprocess
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from helpers.laptop import class_data, java
+from helpers.laptop import java
 
 VARIABLE = "BUNDLE_SPARK_JVM"
 """The environment variable with the port of the JVM and its secret, for a process whose Spark context may be in it."""
@@ -26,15 +27,17 @@ _SECONDS_TO_EXIT = 30
 _running: SharedJvm | None = None
 
 
-def shared(local_dir: Path, folder: Path) -> SharedJvm | None:
+def shared(folder: Path, settings: Mapping[str, str], log: Path) -> SharedJvm | None:
     """Return the JVM for the next notebook: the one of the last notebook, or a new one if that one cannot be used.
 
     Parameters
     ----------
-    local_dir : pathlib.Path
-        Folder of the local state. The JVM writes its output to ``spark.log`` in it.
     folder : pathlib.Path
         The notebook's folder: Spark looks there for files with relative paths.
+    settings : mapping of str to str
+        Spark's, which include the options of the JVM.
+    log : pathlib.Path
+        File for the output of the JVM.
 
     Returns
     -------
@@ -45,13 +48,13 @@ def shared(local_dir: Path, folder: Path) -> SharedJvm | None:
     global _running
     if os.environ.get("SPARK_REMOTE") or os.environ.get(_PORT):
         return None
-    if _running is None or not _running.serves(local_dir, folder):
+    if _running is None or not _running.serves(folder, settings):
         stop()
         try:
             os.environ["JAVA_HOME"] = str(java.java_home())
         except java.JavaNotFound:
             return None
-        _running = SharedJvm(local_dir, folder)
+        _running = SharedJvm(folder, settings, log)
     return _running
 
 
@@ -70,19 +73,19 @@ class SharedJvm:
 
     Parameters
     ----------
-    local_dir, folder : pathlib.Path
+    folder, settings, log
         See `shared`.
     """
 
-    def __init__(self, local_dir: Path, folder: Path) -> None:
-        self._key = _key(local_dir, folder)
+    def __init__(self, folder: Path, settings: Mapping[str, str], log: Path) -> None:
+        self._key = _key(folder, settings)
         self._gateway: Any = None
-        self._start = threading.Thread(target=self._launch, args=[local_dir, folder], daemon=True)
+        self._start = threading.Thread(target=self._launch, args=[folder, settings, log], daemon=True)
         self._start.start()
 
-    def serves(self, local_dir: Path, folder: Path) -> bool:
+    def serves(self, folder: Path, settings: Mapping[str, str]) -> bool:
         """Return whether it runs, and was started with what a new one would get."""
-        return self._key == _key(local_dir, folder) and bool(self.environment())
+        return self._key == _key(folder, settings) and bool(self.environment())
 
     def environment(self) -> dict[str, str]:
         """Return the environment variable with which `connect` uses it; none if it does not run.
@@ -110,20 +113,18 @@ class SharedJvm:
             process.kill()
             process.wait()
 
-    def _launch(self, local_dir: Path, folder: Path) -> None:
+    def _launch(self, folder: Path, settings: Mapping[str, str], log: Path) -> None:
         from pyspark import SparkConf
         from pyspark.errors import PySparkRuntimeError
         from pyspark.java_gateway import launch_gateway
 
-        from helpers.laptop import spark
-
-        conf = SparkConf(loadDefaults=False).setAll(list(spark.settings(local_dir, class_data.java_options()).items()))
-        with (local_dir / "spark.log").open("ab") as log, contextlib.suppress(PySparkRuntimeError):
-            self._gateway = launch_gateway(conf, {"cwd": folder, "stdout": log, "stderr": log})
+        conf = SparkConf(loadDefaults=False).setAll(list(settings.items()))
+        with log.open("ab") as output, contextlib.suppress(PySparkRuntimeError):
+            self._gateway = launch_gateway(conf, {"cwd": folder, "stdout": output, "stderr": output})
 
 
-def _key(local_dir: Path, folder: Path) -> tuple[object, ...]:
-    return local_dir, folder, *map(os.environ.get, _DECISIVE)
+def _key(folder: Path, settings: Mapping[str, str]) -> tuple[object, ...]:
+    return folder, dict(settings), *map(os.environ.get, _DECISIVE)
 
 
 def connect() -> None:

@@ -70,6 +70,24 @@ def start(local_dir: Path, master: str = "local[*]", java_options: str | None = 
     return spark
 
 
+def shared_jvm(local_dir: Path, folder: Path) -> jvm.SharedJvm | None:
+    """Return the JVM in which the notebook that is executed next can `start` Spark.
+
+    Parameters
+    ----------
+    local_dir : pathlib.Path
+        See `start`.
+    folder : pathlib.Path
+        The notebook's folder.
+
+    Returns
+    -------
+    helpers.laptop.jvm.SharedJvm or None
+        See `helpers.laptop.jvm.shared`.
+    """
+    return jvm.shared(folder, settings(local_dir, class_data.java_options()), local_dir / "spark.log")
+
+
 def connect() -> SparkSession:
     """Return a session of the Spark Connect server that the environment variable ``SPARK_REMOTE`` names."""
     from pyspark.sql import SparkSession

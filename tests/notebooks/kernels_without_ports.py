@@ -16,7 +16,7 @@ from nbclient import NotebookClient
 from helpers import runtime
 from helpers.jobs.execute import kernel_sockets
 from helpers.jobs.kernels import ForkingProvisioner, PreloadedProcess, fork_kernel_of
-from helpers.laptop import jvm
+from helpers.laptop import spark
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +47,7 @@ def _with_sockets(self: NotebookClient, *arguments: object, **named: object) -> 
 
 @functools.wraps(NotebookClient.execute)
 def _in_shared_jvm(self: NotebookClient, *arguments: object, **named: object) -> object:
-    shared = jvm.shared(runtime.make_local_dir(), ROOT / "notebooks")
+    shared = spark.shared_jvm(runtime.make_local_dir(), ROOT / "notebooks")
     environment = os.environ | (shared.environment() if shared else {})
     return _execute(self, *arguments, env=environment, **named)
 
