@@ -118,7 +118,7 @@ $(INSTALLED): requirements.txt
 	@$(BIN)/python helpers/laptop/install.py requirements.txt
 	@touch $@
 
-# Bytecode of the packages that are not needed at first, and the archive of Spark's classes.
+# Bytecode of the packages, and the archive of Spark's classes.
 $(QUICK): $(INSTALLED)
 	-@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib
 	@$(BIN)/python -m helpers.laptop.java >/dev/null

@@ -10,15 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
-
-# What the first notebook imports. Without bytecode, several processes would compile them at the same time, each on one core.
-FIRST = (
-    "IPython", "azure", "ipykernel", "jedi", "jinja2", "jupyter_client", "matplotlib", "mlflow", "nbclient", "nbconvert",
-    "numpy", "pandas", "pyarrow", "pydantic", "pygments", "pyspark", "scipy", "sklearn", "skops", "sqlalchemy",
-)  # fmt: skip
 
 # pip's setting, and the environment variable in which uv takes the same.
 # https://pip.pypa.io/en/stable/cli/pip_install/, https://docs.astral.sh/uv/reference/environment/
@@ -42,16 +35,7 @@ IRRELEVANT = {
 
 
 def main(requirements: str) -> int:
-    """Install a file of requirements, compile the packages in `FIRST`, and return the exit status."""
-    status = _install(requirements)
-    if status == 0:
-        folders = [folder for name in FIRST if (folder := Path(sysconfig.get_path("purelib"), name)).exists()]
-        # A file that cannot be compiled is one that nothing imports.
-        subprocess.run([sys.executable, "-m", "compileall", "-qq", "-j", "0", *folders], check=False)
-    return status
-
-
-def _install(requirements: str) -> int:
+    """Install a file of requirements, and return the exit status."""
     pip = [sys.executable, "-m", "pip"]
     install = [*pip, "install", "--disable-pip-version-check", "--quiet", "--no-compile"]
     settings = pip_settings(subprocess.run([*pip, "config", "list"], capture_output=True, text=True, check=True).stdout)
@@ -62,12 +46,23 @@ def _install(requirements: str) -> int:
         uv = shutil.which("uv") or _installed_uv(install, requirements)
         if uv:
             environment = os.environ | uv_environment(settings, os.environ)
-            command = [uv, "pip", "install", "--quiet", "--python", sys.executable, "--requirement", requirements]
-            if subprocess.run(command, env=environment, check=False).returncode == 0:
+            uv_install = [uv, "pip", "install", "--quiet", "--python", sys.executable]
+            check = [uv, "pip", "check", "--python", sys.executable]
+            if _install(uv_install, check, requirements, environment) == 0:
                 return 0
             # A certificate or a sign-in that only pip knows, for example.
             print("uv could not install them; trying pip")
-    return subprocess.run([*install, "--requirement", requirements], check=False).returncode
+    return _install(install, [*pip, "check"], requirements, os.environ)
+
+
+def _install(install: list[str], check: list[str], requirements: str, environment: Mapping[str, str]) -> int:
+    """Install what the file names; if that is not all that it needs, install the rest, too."""
+    command = [*install, "--requirement", requirements]
+    # PySpark has no wheel. To learn its dependencies, an installer may download and build it again, whatever its cache has.
+    status = subprocess.run([*command, "--no-deps"], env=environment, check=False).returncode
+    if status == 0 and subprocess.run(check, env=environment, capture_output=True, check=False).returncode:
+        status = subprocess.run(command, env=environment, check=False).returncode
+    return status
 
 
 def _installed_uv(install: list[str], requirements: str) -> str | None:

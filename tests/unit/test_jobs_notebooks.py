@@ -174,10 +174,16 @@ def test_a_term_signal_ends_the_kernel_and_the_runner_says_so(bundle, capsys):
 
 SHOW_SPARK = """
 spark = runtime.spark()
-runtime.set_task_value("jvm", spark.sparkContext._jvm.java.lang.ProcessHandle.current().pid())
-runtime.set_task_value("views", [table.name for table in spark.catalog.listTables()])
-runtime.set_task_value("partitions", spark.conf.get("spark.sql.shuffle.partitions"))
-runtime.set_task_value("rows", spark.range(7).count())
+java = spark.sparkContext._jvm.java
+runtime.set_task_value("jvm", java.lang.ProcessHandle.current().pid())
+seen = {
+    "folder": java.io.File("").getAbsolutePath(),
+    "views": [table.name for table in spark.catalog.listTables()],
+    "partitions": spark.conf.get("spark.sql.shuffle.partitions"),
+    "rows": spark.range(7).count(),
+    "child processes find it": "BUNDLE_SPARK_JVM" in os.environ,
+}
+runtime.set_task_value("seen", seen)
 spark.range(1).createOrReplaceTempView("mine")
 spark.conf.set("spark.sql.shuffle.partitions", "9")
 open('pid', 'w').write(str(os.getpid()))
@@ -203,8 +209,9 @@ def test_notebooks_share_a_jvm_and_nothing_in_it_until_one_takes_too_long_and_is
     tasks = summary["jobs"]["j"]["tasks"]
     first, works_on, last = (task["task_values"] for task in tasks.values())
     assert first["jvm"] == works_on["jvm"] != last["jvm"]
+    alone = {"views": [], "partitions": "4", "rows": 7, "child processes find it": False}
     for values in (first, works_on, last):
-        assert (values["views"], values["partitions"], values["rows"]) == ([], "4", 7)
+        assert values["seen"] == {"folder": str(bundle.folder), **alone}
     assert not any(psutil.pid_exists(id) for id in (first["jvm"], last["jvm"], int(last["ended"])))
     assert tasks["works_on"]["error"] == "cell 1 (Step works_on): not done after 20 s (timeout_seconds)"
     # No ports, which another process could take.

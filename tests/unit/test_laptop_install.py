@@ -13,18 +13,19 @@ import pytest
 
 from helpers.laptop import install
 
-METADATA = "Metadata-Version: 2.1\nName: company-package\nVersion: 1.0\n"
+METADATA = "Metadata-Version: 2.1\nName: {}\nVersion: 1.0\n{}"
 
 
 @pytest.fixture(scope="module")
 def company(tmp_path_factory):
-    """A folder with a package that no index has, and a file of requirements that names it."""
+    """A folder with two packages that no index has, and a file of requirements that names the one that needs the other."""
     folder = tmp_path_factory.mktemp("company")
-    with zipfile.ZipFile(folder / "company_package-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("company_package.py", "")
-        wheel.writestr("company_package-1.0.dist-info/METADATA", METADATA)
-        wheel.writestr("company_package-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        wheel.writestr("company_package-1.0.dist-info/RECORD", "")
+    for name, needs in {"company_package": "Requires-Dist: company-base\n", "company_base": ""}.items():
+        with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"{name}.py", "")
+            wheel.writestr(f"{name}-1.0.dist-info/METADATA", METADATA.format(name.replace("_", "-"), needs))
+            wheel.writestr(f"{name}-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+            wheel.writestr(f"{name}-1.0.dist-info/RECORD", "")
     (folder / "requirements.txt").write_text("company-package==1.0\n")
     return folder
 
@@ -37,7 +38,6 @@ def environment(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "installer", "printed"),
     [
@@ -59,10 +59,12 @@ def test_a_package_is_found_where_pips_settings_say(company, environment, variab
         text=True,
     )
     assert process.returncode == 0, process.stdout + process.stderr
-    (metadata,) = environment.glob("lib/python*/site-packages/company_package-1.0.dist-info")
-    assert (metadata / "INSTALLER").read_text().strip() == installer
+    packages = list(environment.glob("lib/python*/site-packages/company_*-1.0.dist-info"))
+    assert [(package / "INSTALLER").read_text().strip() for package in packages] == [installer] * 2
     assert printed in process.stdout and bool(printed) == bool(process.stdout)
-    subprocess.run([python, "-m", "pip", "uninstall", "--yes", "--quiet", "company-package"], check=True)
+    subprocess.run(
+        [python, "-m", "pip", "uninstall", "--yes", "--quiet", "company-package", "company-base"], check=True
+    )
 
 
 def test_pips_settings_are_those_of_the_environment_then_of_the_command_then_the_general_ones(tmp_path):
