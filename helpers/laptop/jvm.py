@@ -119,7 +119,8 @@ class SharedJvm:
         from pyspark.java_gateway import launch_gateway
 
         conf = SparkConf(loadDefaults=False).setAll(list(settings.items()))
-        with log.open("ab") as output, contextlib.suppress(PySparkRuntimeError):
+        # The notebook meets the same error, and reports it.
+        with contextlib.suppress(OSError, PySparkRuntimeError), log.open("ab") as output:
             self._gateway = launch_gateway(conf, {"cwd": folder, "stdout": output, "stderr": output})
 
 
