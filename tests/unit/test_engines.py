@@ -40,6 +40,7 @@ def version(register_estimator):
     return register_estimator(fitted, infer_signature(FEATURES, pd.Series([1.0], name="prediction")))
 
 
+@pytest.mark.slow
 def test_an_engine_is_added_by_one_class_and_one_line_in_the_table(session, spark, schema, version, monkeypatch):
     # … and one line.
     monkeypatch.setitem(kinds.ENGINES, "constant", f"{__name__}:ConstantEngine")

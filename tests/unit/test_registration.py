@@ -554,6 +554,7 @@ def test_a_model_that_cannot_score_a_row_is_refused_and_a_champion_is_named_with
     assert metrics == {} and "cannot score" in note and "NaN or infinite" in note
 
 
+@pytest.mark.slow
 def test_predictions_that_are_not_classes_are_refused_with_the_reason(session, numbers, model_name, register_estimator):
     x = pd.DataFrame({"x": np.arange(8.0)})
     version = register_estimator(

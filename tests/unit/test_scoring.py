@@ -559,6 +559,7 @@ def test_a_version_that_brings_code_and_was_not_registered_by_the_bundle_is_not_
     assert loaded.exists()
 
 
+@pytest.mark.slow
 def test_a_version_without_code_is_loaded_whoever_registered_it(session, score, model_name):
     pytest.importorskip("skops", reason="without it, MLflow pickles scikit-learn models")
     fitted = DecisionTreeClassifier().fit(FEATURES, ["small", "small", "large", "large"])

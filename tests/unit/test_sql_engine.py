@@ -83,6 +83,7 @@ def test_a_classifier_predicts_the_same_classes_and_probabilities_in_every_row(l
         np.testing.assert_allclose(frame["probability"], probabilities.max(axis=1), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_both_engines_give_the_same_columns_with_the_same_values(load, table, data):
     predictor = load(make_pipeline(preparation(), LogisticRegression()), labels(data, LABELS["two"]))
     sql, udf = (
