@@ -64,7 +64,7 @@ def versions_in(registry: Server, model_name: str, unfinished: bool = False) -> 
         try:
             page = client.search_model_versions(f"name = '{model_name}'", page_token=token)
         except MlflowException as error:
-            # MLflow's own server answers with an empty list. Unity Catalog may say that there is no such model.
+            # For an unknown model, MLflow's own server returns an empty list, and Unity Catalog may return an error.
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             return []

@@ -103,7 +103,7 @@ def test_a_champion_of_azure_ml_is_in_unity_catalog_once_and_can_be_copied_on_an
     ],
 )
 def test_a_copy_that_is_killed_is_never_used_and_the_next_one_is_whole(process, name, environment, steps, found):
-    model = process.run(unity_catalog.share_and_be_killed, name, steps, environment=environment)
+    model = process.run(unity_catalog.be_killed, name, steps, environment=environment)
     assert model["ends"] == [9] * len(steps) and model["found"] == found
     number = str(found[-1][0] + 1 - found[-1][1])
     is_new = "was shared before" if found[-1][1] else "was shared"

@@ -1,7 +1,7 @@
 """Unity Catalog's model registry, and the files of its models, at the address of a Databricks tracking server.
 
     with UnityCatalogStandIn.start(folder, databricks.url) as unity_catalog:
-        subprocess.run([...], env=os.environ | databricks.environment() | unity_catalog.environment())
+        subprocess.run([...], env=os.environ | databricks.environment() | {"DATABRICKS_HOST": unity_catalog.url})
 
 MLflow's client is unpatched. Requests and answers are the messages of its own protocol
 (mlflow/protos/databricks_uc_registry_messages.proto), so a field that the registry does not have is an error here.
@@ -109,10 +109,6 @@ class UnityCatalogStandIn:
         yield stand_in
         stand_in._server.shutdown()
         thread.join()
-
-    def environment(self) -> dict[str, str]:
-        """Return the variable that a client's process needs in addition to those of the tracking server."""
-        return {"DATABRICKS_HOST": self.url}
 
     def _answer(self, request: Request) -> Response:
         try:
@@ -235,7 +231,7 @@ class UnityCatalogStandIn:
         return messages.CreateModelVersionResponse(model_version=version)
 
     def finalize_model_version(self, asked: Any, _: Request) -> Message:
-        """End the upload. That the model is there, is this stand-in's own check."""
+        """End the upload. Only this stand-in checks whether the model is there."""
         version = self._version(asked)
         if not (self._path(f"/Models/{asked.name.replace('.', '/')}/{asked.version}") / "MLmodel").exists():
             raise Refused("INVALID_PARAMETER_VALUE", f"{asked.name} version {asked.version} has no MLmodel file.")

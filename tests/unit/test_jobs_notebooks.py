@@ -182,6 +182,7 @@ seen = {
     "partitions": spark.conf.get("spark.sql.shuffle.partitions"),
     "rows": spark.range(7).count(),
     "child processes find it": "BUNDLE_SPARK_JVM" in os.environ,
+    "option": java.lang.System.getProperty("mine"),
 }
 runtime.set_task_value("seen", seen)
 spark.range(1).createOrReplaceTempView("mine")
@@ -194,7 +195,7 @@ runtime.set_task_value('kernel', json.loads(ipykernel.get_connection_info()))
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals and sockets")
 def test_notebooks_share_a_jvm_and_nothing_in_it_until_one_takes_too_long_and_is_ended(bundle, quick_jvm, monkeypatch):
-    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", f'--driver-java-options "{quick_jvm}" pyspark-shell')
+    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", f'--driver-java-options "{quick_jvm} -Dmine=yes" pyspark-shell')
     works_on = "spark.range(10**15).selectExpr('sum(id % 7)').collect()"
     bundle.job(
         "j",
@@ -209,7 +210,7 @@ def test_notebooks_share_a_jvm_and_nothing_in_it_until_one_takes_too_long_and_is
     tasks = summary["jobs"]["j"]["tasks"]
     first, works_on, last = (task["task_values"] for task in tasks.values())
     assert first["jvm"] == works_on["jvm"] != last["jvm"]
-    alone = {"views": [], "partitions": "4", "rows": 7, "child processes find it": False}
+    alone = {"views": [], "partitions": "4", "rows": 7, "child processes find it": False, "option": "yes"}
     for values in (first, works_on, last):
         assert values["seen"] == {"folder": str(bundle.folder), **alone}
     assert not any(psutil.pid_exists(id) for id in (first["jvm"], last["jvm"], int(last["ended"])))

@@ -131,6 +131,22 @@ def shared(session: tracking.Session, name: str) -> dict[str, Any]:
     }
 
 
+def share_and_be_killed(
+    session: tracking.Session, version: Any, steps: list[list[str]], look: Callable[[], Any]
+) -> tuple[list[int], list[Any]]:
+    """Share a champion in one process per step, which a fault kills; return how each ended, and what `look` then returned."""
+    faults = AzureMLStandIn.from_environment().faults
+    ends, seen = [], []
+    for pattern, answer in steps:
+        ends += in_other_processes(
+            lambda: tracking.share_champion(session, version),
+            prepare=lambda: faults.add(pattern, answer, times=1, pid=os.getpid()),  # noqa: B023
+        )
+        faults.clear()
+        seen.append(look())
+    return ends, seen
+
+
 def be_killed(name: str, target: str, steps: list[list[str]]) -> dict[str, Any]:
     """Share a champion in processes that are killed at one request after the other, and then in one that is not.
 
@@ -140,17 +156,9 @@ def be_killed(name: str, target: str, steps: list[list[str]]) -> dict[str, Any]:
     steps : list of (str, str)
         Pattern and answer of a fault: ``kill`` or ``kill_after``.
     """
-    faults = AzureMLStandIn.from_environment().faults
     session = session_of(name, share_with=target)
     version = champion_of(session, name)
-    ends, versions = [], []
-    for pattern, answer in steps:
-        ends += in_other_processes(
-            lambda: tracking.share_champion(session, version),
-            prepare=lambda: faults.add(pattern, answer, times=1, pid=os.getpid()),  # noqa: B023
-        )
-        faults.clear()
-        versions.append(numbers_in(session.share_with, name))
+    ends, versions = share_and_be_killed(session, version, steps, lambda: numbers_in(session.share_with, name))
     last = tracking.share_champion(session, version)
     return {"ends": ends, "versions": versions, "last": last} | shared(session, name)
 

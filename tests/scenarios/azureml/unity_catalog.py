@@ -14,7 +14,14 @@ from helpers import parameters, registration, tracking
 from helpers.scoring.model import load_model
 from helpers.tracking import inventory
 from helpers.tracking.versions import champion_in, versions_in
-from tests.scenarios.azureml.shared_models import CHECKS, REGISTRY, champion_of, in_other_processes, labels_of
+from tests.scenarios.azureml.shared_models import (
+    CHECKS,
+    REGISTRY,
+    champion_of,
+    in_other_processes,
+    labels_of,
+    share_and_be_killed,
+)
 from tests.scenarios.azureml.tracked_models import LABELS, ROWS, log_run
 from tests.scenarios.errors import error_of
 from tests.stand_ins import both_servers
@@ -145,19 +152,13 @@ def ways_of_upload() -> list[str]:
     return sorted({request.path.partition("/Models/")[0] for request in sent if request.method == "PUT"})
 
 
-def share_and_be_killed(name: str, steps: list[list[str]]) -> dict[str, Any]:
+def be_killed(name: str, steps: list[list[str]]) -> dict[str, Any]:
     """Share a local champion in processes that are killed at one request after the other, and then in one that is not."""
-    faults = AzureMLStandIn.from_environment().faults
     session = local_session(name, model_registry="local", share_with=PROD)
     version, target, full_name = champion_of(session, name), session.share_with, f"prod.ml.{name}"
-    ends, found = [], []
-    for pattern, answer in steps:
-        ends += in_other_processes(
-            lambda: tracking.share_champion(session, version),
-            prepare=lambda: faults.add(pattern, answer, times=1, pid=os.getpid()),  # noqa: B023
-        )
-        faults.clear()
-        found.append([len(all_versions(target, full_name)), len(versions_in(target, full_name))])
+    ends, found = share_and_be_killed(
+        session, version, steps, lambda: [len(all_versions(target, full_name)), len(versions_in(target, full_name))]
+    )
     said = [tracking.share_champion(session, version) for _ in range(2)]
     prod = local_session(name, model_registry="databricks-uc", **dict(zip(NAMESPACE, ("prod", "ml"), strict=True)))
     champion = tracking.resolve_version(prod, full_name, "")
